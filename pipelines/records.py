@@ -1,0 +1,115 @@
+"""What crosses a boundary in the walk: frozen dataclasses and Arrow schemas, nothing else.
+
+Owns the columns of chunks, scores and cells. Refuses arithmetic and input/output.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+FAILED_SHARD = -1
+"""`index` of the one score row that stands for a shard that could not be read to its end; `error` says why."""
+
+
+def short_digest(value: object) -> str:
+    """The first 8 hexadecimal digits of the SHA-256 of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One object holding samples: WebDataset `.tar` or Parquet; the unit of planning, resume and commit.
+
+    `name` is the path below the dataset's root without the suffix, unique in its dataset. `size` is in bytes, `etag`
+    is what the store says changes with the content. `rows` and `sha256` come from a manifest, where one lies beside
+    the shards. `limit` cuts the shard to its first samples (`--limit`), which makes it another shard.
+    """
+
+    name: str
+    uri: str
+    size: int
+    etag: str
+    rows: int | None = None
+    sha256: str | None = None
+    limit: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits that change with the shard's name, size, etag or limit."""
+        return short_digest([self.name, self.size, self.etag, self.limit])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """An ordered list of shards under the URI, glob, brace pattern or list file `source`."""
+
+    name: str
+    source: str
+    shards: tuple[Shard, ...]
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits that change with any shard or their order."""
+        return short_digest([shard.digest for shard in self.shards])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One image with a key, as it lies in a shard; `image` is None exactly where `error` says why."""
+
+    key: str
+    image: bytes | None
+    label: int | None
+    error: str | None = None
+
+
+CHUNK = pa.schema(
+    [
+        ("shard", pa.int32()),  # position in the dataset
+        ("start", pa.int32()),  # index in the shard of the chunk's first sample
+        ("last", pa.bool_()),  # whether the shard ends with this chunk
+        ("failure", pa.string()),  # why the shard cannot be read further; the chunk is then empty
+        ("keys", pa.list_(pa.string())),
+        ("labels", pa.list_(pa.int32())),
+        ("errors", pa.list_(pa.string())),
+        ("images", pa.list_(pa.binary())),  # encoded; null where there is an error
+    ]
+)
+"""One row a chunk: consecutive samples of one shard, as many as a batch holds.
+
+A chunk is one row, so that no regrouping by Ray Data can change which samples are scored together: batches are a
+pure function of the shard and the batch size.
+"""
+
+
+def score_schema(top: int) -> pa.Schema:
+    """Rows that leave the scorer, one a (model, sample): a cell's columns and where they belong.
+
+    `model` and `shard` are positions in the pass and in the dataset; `last` marks the shard's last sample.
+    """
+    where = [("model", pa.int32()), ("shard", pa.int32()), ("last", pa.bool_())]
+    return pa.schema([pa.field(name, kind) for name, kind in where] + list(cell_schema(top)))
+
+
+def cell_schema(top: int) -> pa.Schema:
+    """Columns of a cell, rows in shard order.
+
+    `classes` and `probs` are the `top` most probable classes, descending, ties by class index; `label_prob` is the
+    label's probability; `sq_prob` the sum of all squared probabilities (for the Brier score). A row with `error` has
+    null predictions; a row without a label has null `label` and `label_prob`.
+    """
+    return pa.schema(
+        [
+            ("index", pa.int32()),
+            ("key", pa.string()),
+            ("label", pa.int32()),
+            ("classes", pa.list_(pa.int16(), top)),
+            ("probs", pa.list_(pa.float32(), top)),
+            ("label_prob", pa.float32()),
+            ("sq_prob", pa.float32()),
+            ("error", pa.string()),
+        ]
+    )

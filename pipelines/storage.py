@@ -1,0 +1,243 @@
+"""Objects by URI: a local path and `s3://bucket/key` behave the same.
+
+Owns listing, reading and atomic writing; it is the one place that knows which store a URI names. Refuses to stream
+results out (a half-written object could be seen) and to take credentials: they come from the standard AWS chain, the
+endpoint from AWS_ENDPOINT_URL.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pyarrow as pa
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from pyarrow import fs
+
+S3 = "s3://"
+_ATTEMPTS = 8
+"""boto3's default of 3 gives up after about a second, less than a store takes to recover from a burst of 503s."""
+_CONNECT_SECONDS, _READ_SECONDS = 5, 30
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as its store lists it: `size` in bytes; `etag` changes with the content (local: modification time)."""
+
+    uri: str
+    size: int
+    etag: str
+
+
+def is_remote(uri: str) -> bool:
+    """Whether `uri` names an object store rather than a local path.
+
+    Raises:
+        ValueError: for a scheme that is neither.
+    """
+    scheme, separator, _ = uri.partition("://")
+    if separator and scheme not in {"s3", "file"}:
+        raise ValueError(f"{uri!r}: unknown scheme {scheme!r}; known: s3://, file:// and local paths")
+    return uri.startswith(S3)
+
+
+def join(uri: str, *parts: str) -> str:
+    """`uri` and `parts` with single slashes between them."""
+    return "/".join([uri.rstrip("/") or "/", *(part.strip("/") for part in parts)])
+
+
+def local_path(uri: str) -> Path:
+    """The path that a local URI names."""
+    return Path(uri.removeprefix("file://")).expanduser()
+
+
+def stat(uri: str) -> StoredObject:
+    """The object at `uri`.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if not is_remote(uri):
+        status = local_path(uri).stat()
+        return StoredObject(uri, status.st_size, f"{status.st_mtime_ns:x}")
+    bucket, key = _split(uri)
+    try:
+        head = _client().head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        raise _translated(error, uri) from error
+    return StoredObject(uri, head["ContentLength"], head["ETag"].strip('"'))
+
+
+def exists(uri: str) -> bool:
+    """Whether an object (not a folder) is at `uri`."""
+    if not is_remote(uri):
+        return local_path(uri).is_file()
+    try:
+        stat(uri)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def list_objects(uri: str) -> Iterator[StoredObject]:
+    """Every object below the folder or prefix `uri`, by name; none where nothing is there.
+
+    Names that begin with a dot are left out: the files of a write in progress, and what operating systems strew.
+    """
+    found = _list_s3(uri) if is_remote(uri) else _list_local(uri)
+    return (entry for entry in found if not entry.uri.rpartition("/")[2].startswith("."))
+
+
+def read(uri: str) -> bytes:
+    """The whole object at `uri`.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    with open_input(uri) as stream:
+        return stream.read()
+
+
+def open_input(uri: str) -> pa.NativeFile:
+    """A seekable binary file over the object at `uri`, to be closed by the caller.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if not is_remote(uri):
+        return pa.OSFile(str(local_path(uri)), "rb")
+    return _filesystem().open_input_file(uri.removeprefix(S3))
+
+
+def put(uri: str, data: bytes) -> bool:
+    """Create the object at `uri`, whole or not at all; the same bytes already there are fine.
+
+    Returns:
+        Whether this call created it.
+
+    Raises:
+        FileExistsError: if other bytes are there; they are left as they are.
+    """
+    created = _create_s3(uri, data) if is_remote(uri) else _create_local(local_path(uri), data)
+    if not created and read(uri) != data:
+        raise FileExistsError(f"{uri} is there with other content; it was not written over")
+    return created
+
+
+def replace(uri: str, data: bytes) -> None:
+    """Write the object at `uri`, whole or not at all, over whatever is there."""
+    if is_remote(uri):
+        bucket, key = _split(uri)
+        _client().put_object(Bucket=bucket, Key=key, Body=data)
+        return
+    path = local_path(uri)
+    temporary = _temporary(path, data)
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _create_local(path: Path, data: bytes) -> bool:
+    temporary = _temporary(path, data)
+    try:
+        path.hardlink_to(temporary)  # unlike rename, a link never replaces what another job has just put there
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    _sync_folder(path.parent)
+    return True
+
+
+def _temporary(path: Path, data: bytes) -> Path:
+    """A synced sibling of `path` holding `data`; nothing is left behind where writing fails (a full disk)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp's 0600 would hide results from everybody else on a shared disk
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    return Path(name)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _list_local(uri: str) -> Iterator[StoredObject]:
+    root = local_path(uri)
+    for path in sorted(entry for entry in root.rglob("*") if entry.is_file()):
+        status = path.stat()
+        yield StoredObject(join(uri, str(path.relative_to(root))), status.st_size, f"{status.st_mtime_ns:x}")
+
+
+def _list_s3(uri: str) -> Iterator[StoredObject]:
+    bucket, key = _split(uri)
+    prefix = key.rstrip("/") + "/" if key else ""
+    try:
+        for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for entry in page.get("Contents", ()):
+                if not entry["Key"].endswith("/"):  # consoles leave an empty object to mark a folder
+                    yield StoredObject(f"{S3}{bucket}/{entry['Key']}", entry["Size"], entry["ETag"].strip('"'))
+    except ClientError as error:
+        raise _translated(error, uri) from error
+
+
+def _create_s3(uri: str, data: bytes) -> bool:
+    bucket, key = _split(uri)
+    try:
+        _client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+    except ClientError as error:
+        # 412: it is there already, perhaps by our own first attempt whose answer was lost; 409: another's is under way
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in {409, 412}:
+            return False
+        raise _translated(error, uri) from error
+    return True
+
+
+def _translated(error: ClientError, uri: str) -> OSError:
+    """The built-in exception that a local file would have raised, naming the object and the store's own word."""
+    code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+    kind = {404: FileNotFoundError, 403: PermissionError}.get(status, OSError)
+    return kind(f"{uri}: {code} ({status})")
+
+
+def _split(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix(S3).partition("/")
+    if not bucket:
+        raise ValueError(f"{uri!r} names no bucket; expected s3://bucket/key")
+    return bucket, key
+
+
+@cache
+def _client() -> Any:
+    config = Config(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+    )
+    return boto3.client("s3", config=config)
+
+
+@cache
+def _filesystem() -> fs.S3FileSystem:
+    return fs.S3FileSystem(
+        connect_timeout=_CONNECT_SECONDS,
+        request_timeout=_READ_SECONDS,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+    )

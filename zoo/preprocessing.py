@@ -1,0 +1,44 @@
+"""How a picture becomes a model's input: the geometry (on the CPU) and the normalisation (on the device).
+
+Owns the numbers, and what two models must share to share the work. Refuses to touch pixels: `pipelines.decode`
+applies a geometry with Pillow, `pipelines.score` applies a normalisation on the device.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Interpolation = Literal["bicubic", "bilinear"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Geometry:
+    """Resize the short side to `resize` pixels, then cut the central `size` x `size` square.
+
+    Models of one geometry share one decoded uint8 array, whatever their mean and std.
+    """
+
+    size: int
+    resize: int
+    interpolation: Interpolation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """A card's test-time preprocessing.
+
+    `crop_pct` is timm's: the share of the resized short side that the central crop keeps. `mean` and `std` are of
+    channels in [0, 1], in the order of `channels`.
+    """
+
+    size: int
+    crop_pct: float
+    interpolation: Interpolation
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    channels: Literal["RGB", "BGR"] = "RGB"
+
+    @property
+    def geometry(self) -> Geometry:
+        """The part done on the CPU; the resized short side is floor(size / crop_pct), as timm computes it."""
+        return Geometry(self.size, math.floor(self.size / self.crop_pct), self.interpolation)
