@@ -44,11 +44,13 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """An ordered list of shards under the URI, glob, brace pattern or list file `source`."""
+    """An ordered list of shards under `source`: URIs, globs, brace patterns or list files."""
 
     name: str
     source: str
     shards: tuple[Shard, ...]
+    labels: tuple[int, int] | None = None
+    """Least and greatest label, where manifests say it."""
 
     @property
     def digest(self) -> str:
@@ -85,13 +87,25 @@ pure function of the shard and the batch size.
 """
 
 
-def score_schema(top: int) -> pa.Schema:
-    """Rows that leave the scorer, one a (model, sample): a cell's columns and where they belong.
+SCORES = pa.schema(
+    [
+        ("model", pa.int32()),  # position in the pass
+        ("shard", pa.int32()),  # position in the dataset
+        ("last", pa.bool_()),  # whether this is the shard's last sample
+        ("index", pa.int32()),
+        ("key", pa.string()),
+        ("label", pa.int32()),
+        ("classes", pa.list_(pa.int16())),
+        ("probs", pa.list_(pa.float32())),
+        ("label_prob", pa.float32()),
+        ("sq_prob", pa.float32()),
+        ("error", pa.string()),
+    ]
+)
+"""One row a (model, sample): a cell's columns (see `cell_schema`) and where they belong.
 
-    `model` and `shard` are positions in the pass and in the dataset; `last` marks the shard's last sample.
-    """
-    where = [("model", pa.int32()), ("shard", pa.int32()), ("last", pa.bool_())]
-    return pa.schema([pa.field(name, kind) for name, kind in where] + list(cell_schema(top)))
+Lists are of free length here, since models of one pass may keep different numbers of classes.
+"""
 
 
 def cell_schema(top: int) -> pa.Schema:

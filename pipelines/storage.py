@@ -64,6 +64,8 @@ def stat(uri: str) -> StoredObject:
         FileNotFoundError: if there is none.
     """
     if not is_remote(uri):
+        if not local_path(uri).is_file():
+            raise FileNotFoundError(f"{uri}: no such file")
         status = local_path(uri).stat()
         return StoredObject(uri, status.st_size, f"{status.st_mtime_ns:x}")
     bucket, key = _split(uri)
@@ -111,6 +113,8 @@ def open_input(uri: str) -> pa.NativeFile:
         FileNotFoundError: if there is none.
     """
     if not is_remote(uri):
+        if not local_path(uri).is_file():
+            raise FileNotFoundError(f"{uri}: no such file")
         return pa.OSFile(str(local_path(uri)), "rb")
     return _filesystem().open_input_file(uri.removeprefix(S3))
 
@@ -188,12 +192,13 @@ def _list_local(uri: str) -> Iterator[StoredObject]:
 
 def _list_s3(uri: str) -> Iterator[StoredObject]:
     bucket, key = _split(uri)
-    prefix = key.rstrip("/") + "/" if key else ""
+    pages = _client().get_paginator("list_objects_v2").paginate(
+        Bucket=bucket, Prefix=key.rstrip("/") + "/" if key else ""
+    )
     try:
-        for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for entry in page.get("Contents", ()):
-                if not entry["Key"].endswith("/"):  # consoles leave an empty object to mark a folder
-                    yield StoredObject(f"{S3}{bucket}/{entry['Key']}", entry["Size"], entry["ETag"].strip('"'))
+        for entry in (entry for page in pages for entry in page.get("Contents", ())):
+            if not entry["Key"].endswith("/"):  # consoles leave an empty object to mark a folder
+                yield StoredObject(f"{S3}{bucket}/{entry['Key']}", entry["Size"], entry["ETag"].strip('"'))
     except ClientError as error:
         raise _translated(error, uri) from error
 
@@ -236,7 +241,11 @@ def _client() -> Any:
 
 @cache
 def _filesystem() -> fs.S3FileSystem:
+    endpoint = _client().meta.endpoint_url
     return fs.S3FileSystem(
+        # pyarrow does not read AWS_ENDPOINT_URL; at AWS itself it must choose the host by region and bucket
+        endpoint_override=None if endpoint.endswith(".amazonaws.com") else endpoint,
+        region=_client().meta.region_name,
         connect_timeout=_CONNECT_SECONDS,
         request_timeout=_READ_SECONDS,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
