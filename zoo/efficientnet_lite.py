@@ -1,0 +1,174 @@
+"""EfficientNet-Lite (Tan & Le 2019, arXiv:1905.11946, table 1, with the changes of its authors' Lite release).
+
+Owns the architecture and the names of its published checkpoint. Lite is EfficientNet without squeeze-and-excite, with
+ReLU6 for swish, and with stem and head that do not scale with the width. Refuses to know how pictures are normalised:
+that is the card's. Stochastic depth, a matter of the training recipe, is not part of it.
+
+Tensors are named by shape: B batch, C channels, H height, W width, K classes.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# TensorFlow's decay of 0.99 is torch's momentum of 0.01.
+_NORM_EPS = 1e-3
+_NORM_MOMENTUM = 0.01
+_STEM_CHANNELS = 32
+_HEAD_CHANNELS = 1280
+_DROPOUT = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A row of the paper's table 1: `num_blocks` blocks, of which the first has the stride and changes the width."""
+
+    expansion: int
+    channels: int
+    num_blocks: int
+    kernel: int
+    stride: int
+
+
+_LITE0 = (
+    Stage(1, 16, 1, 3, 1),
+    Stage(6, 24, 2, 3, 2),
+    Stage(6, 40, 2, 5, 2),
+    Stage(6, 80, 3, 3, 2),
+    Stage(6, 112, 3, 5, 1),
+    Stage(6, 192, 4, 5, 2),
+    Stage(6, 320, 1, 3, 1),
+)
+
+
+def efficientnet_lite0(num_classes: int = 1000) -> "EfficientNetLite":
+    """EfficientNet-Lite0, randomly initialised: 4,652,008 parameters with 1000 classes."""
+    return EfficientNetLite(_LITE0, num_classes)
+
+
+def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the published checkpoint's keys (`_blocks.1._bn0.weight`) to ours (`blocks.1.expand.norm.weight`).
+
+    A key that is not the published network's keeps its name: ours pass, strangers are found by the strict load.
+    """
+    return {_our_key(key): tensor for key, tensor in state.items()}
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution without bias under TensorFlow's "SAME" rule: the output has ceil(input / stride) pixels a side.
+
+    The padding that this takes depends on the input's size and, being odd at times, is larger at the right and bottom.
+    """
+
+    def __init__(self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        # At stride 1 an odd kernel pads evenly, whatever the size, and the convolution can do it itself.
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(channels_in, channels, kernel, stride, padding, groups=groups, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
+        x_BCHW = input
+        if self.stride[0] > 1:
+            rows = _same_padding(x_BCHW.shape[2], self.kernel_size[0], self.stride[0])
+            columns = _same_padding(x_BCHW.shape[3], self.kernel_size[1], self.stride[1])
+            x_BCHW = F.pad(x_BCHW, (*columns, *rows))
+        return super().forward(x_BCHW)
+
+
+class Block(nn.Module):
+    """The inverted residual: widen by 1x1 (unless the expansion is 1), convolve by channel, narrow by 1x1."""
+
+    def __init__(self, channels_in: int, channels: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        wide = channels_in * expansion
+        self.has_residual = stride == 1 and channels_in == channels
+        self.expand = _conv_norm(SameConv2d(channels_in, wide, 1)) if expansion > 1 else nn.Identity()
+        self.depthwise = _conv_norm(SameConv2d(wide, wide, kernel, stride, groups=wide))
+        self.project = _conv_norm(SameConv2d(wide, channels, 1), activate=False)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
+        out_BCHW = self.project(self.depthwise(self.expand(x_BCHW)))
+        return x_BCHW + out_BCHW if self.has_residual else out_BCHW
+
+
+class EfficientNetLite(nn.Module):
+    """Stem, inverted residual blocks, head, average pool, dropout, linear classifier."""
+
+    def __init__(self, stages: tuple[Stage, ...], num_classes: int) -> None:
+        super().__init__()
+        self.stem = _conv_norm(SameConv2d(3, _STEM_CHANNELS, 3, stride=2))
+        self.blocks = nn.Sequential(*_blocks(stages))
+        self.head = _conv_norm(SameConv2d(stages[-1].channels, _HEAD_CHANNELS, 1))
+        self.dropout = nn.Dropout(_DROPOUT)
+        self.classifier = nn.Linear(_HEAD_CHANNELS, num_classes)
+        self.apply(_initialise)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) of any size to logits (B, K)."""
+        x_BCHW = self.head(self.blocks(self.stem(x_BCHW)))
+        return self.classifier(self.dropout(x_BCHW.mean((2, 3))))
+
+
+def _blocks(stages: tuple[Stage, ...]) -> list[Block]:
+    blocks = []
+    channels_in = _STEM_CHANNELS
+    for stage in stages:
+        for index in range(stage.num_blocks):
+            stride = stage.stride if index == 0 else 1
+            blocks.append(Block(channels_in, stage.channels, stage.expansion, stage.kernel, stride))
+            channels_in = stage.channels
+    return blocks
+
+
+def _conv_norm(conv: SameConv2d, activate: bool = True) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
+    layers["norm"] = nn.BatchNorm2d(conv.out_channels, _NORM_EPS, _NORM_MOMENTUM)
+    if activate:
+        layers["activation"] = nn.ReLU6(inplace=True)
+    return nn.Sequential(layers)
+
+
+def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after a side; its last window starts `size % stride or stride` pixels before its end."""
+    total = max(kernel - (size % stride or stride), 0)
+    return total // 2, total - total // 2
+
+
+def _initialise(module: nn.Module) -> None:
+    """He et al. 2015 by fan-out, as in the authors' release; torch's own counts all groups for a depthwise kernel."""
+    if isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+    elif isinstance(module, nn.Linear):
+        bound = 1 / math.sqrt(module.out_features)
+        nn.init.uniform_(module.weight, -bound, bound)
+        nn.init.zeros_(module.bias)
+
+
+def _our_key(key: str) -> str:
+    module, _, entry = key.rpartition(".")
+    return f"{_OUR_MODULES.get(module, module)}.{entry}"
+
+
+def _our_modules(num_blocks: int) -> dict[str, str]:
+    """Published module to ours; a block's norms are numbered by place, also where block 0 has no expansion."""
+    modules = {
+        "_conv_stem": "stem.conv",
+        "_bn0": "stem.norm",
+        "_conv_head": "head.conv",
+        "_bn1": "head.norm",
+        "_fc": "classifier",
+    }
+    for block in range(num_blocks):
+        for place, part in enumerate(("expand", "depthwise", "project")):
+            modules[f"_blocks.{block}._{part}_conv"] = f"blocks.{block}.{part}.conv"
+            modules[f"_blocks.{block}._bn{place}"] = f"blocks.{block}.{part}.norm"
+    return modules
+
+
+_OUR_MODULES = _our_modules(sum(stage.num_blocks for stage in _LITE0))
