@@ -1,0 +1,103 @@
+"""From a command line to a job's config and back to an exit code.
+
+Owns the `--config FILE.yaml` rule (the command line overrides it, unknown keys are errors) and the exit codes 0 and
+2. Refuses to know any job's options: they are the fields of its config dataclass, their docstrings its `--help`.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+from rich.console import Console
+
+from pipelines import storage
+
+DONE = 0
+BAD_ARGUMENTS = 2
+INTERRUPTED = 130
+stdout = Console(highlight=False)
+"""For results; what is said on the way goes to standard error."""
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """The option that every job has."""
+
+    config: str | None = None
+    """A YAML file of these options (`batch_size: 64`); the command line overrides it, an unknown key is an error."""
+
+
+def run_job(config_type: type[ConfigT], run: Callable[[ConfigT], int], argv: Sequence[str] | None = None) -> int:
+    """Parse `argv` into `config_type` and run the job on it.
+
+    Returns:
+        What `run` returns, 2 with one line on standard error for what the user gave and we cannot use, or 130 after
+        Ctrl-C.
+    """
+    try:
+        return run(parse(config_type, argv))
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return BAD_ARGUMENTS
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command continues where it was\n")
+        return INTERRUPTED
+
+
+def parse(config_type: type[ConfigT], argv: Sequence[str] | None = None) -> ConfigT:
+    """`config_type` from its defaults, the `--config` file and the command line, the last one winning.
+
+    Raises:
+        ValueError: if the file has an unknown key.
+        SystemExit: with 2 where an option is unknown or of the wrong type (and 0 after `--help`).
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    path = finder.parse_known_args(arguments)[0].config
+    from_file = _flags(config_type, path) if path else []
+    module = config_type.__module__ if config_type.__module__ != "__main__" else _main_module()
+    return tyro.cli(config_type, args=[*from_file, *arguments], prog=f"python -m {module}")
+
+
+def _main_module() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else "__main__"
+
+
+def _flags(config_type: Any, path: str) -> list[str]:
+    """The YAML file's options in command-line form, so that one parser checks both."""
+    options = yaml.safe_load(storage.read(path))
+    if not isinstance(options, dict):
+        raise ValueError(f"{path}: expected `option: value` lines, found {type(options).__name__}")
+    known = [field.name for field in dataclasses.fields(config_type)]
+    flags: list[str] = []
+    for key, value in options.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{path}: unknown option {key!r}{hint} (known: {', '.join(known)})")
+        flags += _flag(name.replace("_", "-"), value)
+    return flags
+
+
+def _flag(name: str, value: object) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    values = value if isinstance(value, list) else [value]
+    return [f"--{name}", *(str(item) for item in values)]
+
+
+def set_environment_defaults(**defaults: str) -> None:
+    """Set environment variables that the user has not set; jobs are the only place that touches the environment."""
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

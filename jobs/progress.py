@@ -1,0 +1,82 @@
+"""Progress of long work: a live bar on a terminal, a line now and then in a log.
+
+Owns rates and ETA as people read them. Refuses to write to standard output, which is for results.
+"""
+
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+_LOG_SECONDS = 10.0
+console = Console(stderr=True, highlight=False)
+
+
+def say(line: str) -> None:
+    """One line on standard error, never broken: a path must stay in one piece to be copied."""
+    console.print(line, soft_wrap=True, markup=False)
+
+
+@dataclass(slots=True)
+class Meter:
+    """Shows `done` of `total` units and a rate: `with Meter("cells", 12) as meter: meter.update(3, images=450)`."""
+
+    unit: str
+    total: int
+    expected: int | None = None
+    """Images in all, where that is known; else the ETA is guessed from the units."""
+    _bar: Progress | None = None
+    _started: float = field(default_factory=time.monotonic)
+    _first: tuple[float, int] | None = None
+    """When the first images were done, and how many: rates count from there, not from before the workers started."""
+    _last: tuple[float, int] = (0.0, 0)
+    _logged: float = 0.0
+
+    def __enter__(self) -> "Meter":
+        if console.is_terminal:
+            columns = (SpinnerColumn(), TextColumn(self.unit), BarColumn(), MofNCompleteColumn())
+            self._bar = Progress(*columns, TextColumn("{task.description}"), TimeElapsedColumn(), console=console)
+            self._bar.add_task("starting", total=self.total)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, done: int, images: int) -> None:
+        """Say that `done` units are done and `images` have been worked on in this run."""
+        now = time.monotonic()
+        self._last = (now, images)
+        self._first = self._first or self._last
+        note = f"{images:,} images · {self._rate():.1f} img/s · ETA {self._eta(done, images)}"
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], completed=done, description=note)
+        elif now - self._logged > _LOG_SECONDS:
+            self._logged = now
+            say(f"{self.unit} {done}/{self.total} · {note}")
+
+    def summary(self) -> str:
+        """For example `250 images in 0:19, 61.3 img/s once running`."""
+        seconds = time.monotonic() - self._started
+        return f"{self._last[1]:,} images in {_clock(seconds)}, {self._rate():.1f} img/s once running"
+
+    def _rate(self) -> float:
+        """Images a second since the first were done; 0 before there are two moments to compare."""
+        first, last = self._first or self._last, self._last
+        return (last[1] - first[1]) / (last[0] - first[0]) if last[0] > first[0] else 0.0
+
+    def _eta(self, done: int, images: int) -> str:
+        expected = self.expected or (images * self.total / done if done else None)
+        rate = self._rate()
+        return _clock(max(0.0, expected - images) / rate) if expected and rate else "–"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

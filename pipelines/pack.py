@@ -1,0 +1,128 @@
+"""Images -> shards: WebDataset tar or Parquet, the same bytes whenever the same images are packed.
+
+Owns shard names, members and columns. Refuses to re-encode, and to write into a folder that holds another packing. The
+manifest is written last, so a folder without one was interrupted; packing again completes it. (Parquet bytes also
+depend on the pyarrow release, which writes its version into the file.)
+"""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import storage
+from pipelines.manifest import NAME, Labels, Manifest, PackedShard, read_manifest, write_manifest
+from pipelines.shards import SUFFIXES
+from pipelines.sources import Image
+
+COLUMNS = pa.schema([("key", pa.string()), ("image", pa.binary()), ("label", pa.int32())])
+_ROW_GROUP = 256
+_PAGE_ROWS = 16
+"""pyarrow looks at a page's size only after this many rows; its default of 1024 makes pages of 100 MB of images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where shards go, and how: `output` is a folder's URI, each shard but the last holds `samples_per_shard`."""
+
+    output: str
+    format: Literal["tar", "parquet"]
+    samples_per_shard: int
+
+    def __post_init__(self) -> None:
+        if self.samples_per_shard < 1:
+            raise ValueError(f"--samples-per-shard {self.samples_per_shard}: expected a positive number")
+
+    def names(self, samples: int) -> list[str]:
+        """The shards that `samples` samples make."""
+        return [f"{position:05d}.{self.format}" for position in range(-(-samples // self.samples_per_shard))]
+
+
+def pack(images: Sequence[Image], target: Target, written: Callable[[PackedShard], None]) -> Manifest:
+    """Write `images` as shards and then their manifest; each shard is built in memory and `written` told of it.
+
+    Raises:
+        ValueError: if another packing is in the target's folder.
+        FileExistsError: if a shard of another packing is there and no manifest says so.
+    """
+    before = earlier_packing(target, len(images))
+    shards: list[PackedShard] = []
+    for position, name in enumerate(target.names(len(images))):
+        start = position * target.samples_per_shard
+        batch = images[start : start + target.samples_per_shard]
+        data = tar_bytes(batch) if target.format == "tar" else parquet_bytes(batch)
+        shard = PackedShard(name=name, size=len(data), rows=len(batch), sha256=hashlib.sha256(data).hexdigest())
+        if before and before.shards[position] != shard:
+            raise ValueError(f"{target.output}: {NAME} there is of another packing ({name} differs); take a new folder")
+        storage.put(storage.join(target.output, name), data)
+        shards.append(shard)
+        written(shard)
+    manifest = Manifest(samples=len(images), labels=label_range(images), shards=tuple(shards))
+    write_manifest(target.output, manifest)
+    return manifest
+
+
+def earlier_packing(target: Target, samples: int) -> Manifest | None:
+    """The manifest that an earlier packing of as many samples left in the target's folder, if there is one.
+
+    Raises:
+        ValueError: if names or counts say that what is there is another packing.
+    """
+    folder, names = storage.join(target.output, ""), target.names(samples)
+    expected = set(names)
+    for entry in storage.list_objects(target.output):
+        if entry.uri.endswith(SUFFIXES) and entry.uri.removeprefix(folder) not in expected:
+            raise ValueError(f"{entry.uri} is none of the {len(names)} shards to be packed there; take a new folder")
+    before = read_manifest(target.output)
+    if before and (before.samples, [shard.name for shard in before.shards]) != (samples, names):
+        raise ValueError(
+            f"{target.output}: {NAME} there is of another packing: {before.samples} samples in {len(before.shards)} "
+            f"shards, now {samples} in {len(names)}; take a new folder"
+        )
+    return before
+
+
+def label_range(images: Sequence[Image]) -> Labels:
+    """How many of `images` have a label, the least and the greatest."""
+    labels = [image.label for image in images if image.label is not None]
+    return Labels(min=min(labels, default=None), max=max(labels, default=None), count=len(labels))
+
+
+def tar_bytes(images: Sequence[Image]) -> bytes:
+    """A WebDataset shard: `KEY.jpg` and, where there is a label, `KEY.cls` holding it as text."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for image in images:
+            _add(tar, f"{image.key}.{image.suffix}", image.read())
+            if image.label is not None:
+                _add(tar, f"{image.key}.cls", str(image.label).encode())
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # by default without time, owner or names, mode 0644
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def parquet_bytes(images: Sequence[Image]) -> bytes:
+    """A Parquet shard of COLUMNS; nothing is compressed, since nearly all of it is images; pages carry checksums."""
+    keys, labels = [image.key for image in images], [image.label for image in images]
+    table = pa.table([keys, [image.read() for image in images], labels], schema=COLUMNS)
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        row_group_size=_ROW_GROUP,
+        write_batch_size=_PAGE_ROWS,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+    return buffer.getvalue()

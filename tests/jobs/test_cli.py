@@ -1,0 +1,84 @@
+"""One rule for every job: file, then command line; unknown keys are errors; one clear line and exit code 2."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from jobs import cli
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(cli.Job):
+    """A job of the tests."""
+
+    data: tuple[str, ...] = ()
+    """Where."""
+    batch_size: int | None = None
+    """How many."""
+    dry_run: bool = False
+    """Whether."""
+
+
+def write(folder: Path, text: str) -> list[str]:
+    (folder / "job.yaml").write_text(text)
+    return ["--config", str(folder / "job.yaml")]
+
+
+def test_the_file_gives_options_and_the_command_line_overrides_them(tmp_path) -> None:
+    flags = write(tmp_path, "data: [a, b]\nbatch_size: 8\ndry-run: true\n")
+    assert cli.parse(Config, flags) == Config(config=flags[1], data=("a", "b"), batch_size=8, dry_run=True)
+    overridden = cli.parse(Config, [*flags, "--batch-size", "16", "--no-dry-run", "--data", "c"])
+    assert (overridden.batch_size, overridden.dry_run, overridden.data) == (16, False, ("c",))
+
+
+def test_null_and_false_in_the_file_mean_none_and_false(tmp_path) -> None:
+    parsed = cli.parse(Config, write(tmp_path, "batch_size: null\ndry_run: false\n"))
+    assert (parsed.batch_size, parsed.dry_run) == (None, False)
+
+
+def test_an_unknown_key_names_itself_and_the_nearest(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"unknown option 'batchsize'; did you mean 'batch_size'\?"):
+        cli.parse(Config, write(tmp_path, "batchsize: 3\n"))
+
+
+def test_a_file_without_options_is_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="expected `option: value` lines, found str"):
+        cli.parse(Config, write(tmp_path, "just text\n"))
+
+
+@pytest.mark.parametrize("arguments", [["--batch-size", "many"], ["--bach-size", "3"]])
+def test_a_wrong_option_exits_with_2(arguments, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.parse(Config, arguments)
+    assert stopped.value.code == cli.BAD_ARGUMENTS
+    assert "batch-size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("no such model 'x'"), FileNotFoundError("s3://b/k: NoSuchKey (404)")])
+def test_what_the_user_gave_wrong_is_one_line_and_2(error, capsys) -> None:
+    def run(_: Config) -> int:
+        raise error
+
+    assert cli.run_job(Config, run, []) == cli.BAD_ARGUMENTS
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_a_missing_config_file_is_one_line_and_2(capsys) -> None:
+    assert cli.run_job(Config, lambda _: 0, ["--config", "nowhere.yaml"]) == cli.BAD_ARGUMENTS
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+def test_our_own_bugs_are_not_dressed_up_as_the_users() -> None:
+    def run(_: Config) -> int:
+        raise AssertionError("rows overlap")
+
+    with pytest.raises(AssertionError):
+        cli.run_job(Config, run, [])
+
+
+def test_every_option_is_explained_in_help(capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.parse(Config, ["--help"])
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("--data", "Where.", "--batch-size", "How many.", "--config", "overrides it"))
