@@ -1,0 +1,196 @@
+"""Evaluates models on a labelled dataset: plan the cells, fill those that are missing, report from what is committed.
+
+    python -m jobs.evaluate --models efficientnet_lite0 --data 's3://bucket/val/{00000..00049}.tar' --store s3://bucket/out
+    ray job submit --working-dir . -- python -m jobs.evaluate --models all --data s3://bucket/val --store s3://bucket/out
+
+The same command again continues where the last one stopped, and when nothing is missing only reports. Leaves cells
+under STORE/cells, the report under STORE/reports/DATASET-DIGEST and a run per model in MLflow. Exit codes: 0 done,
+2 bad arguments, 3 finished with shards that could not be read.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import zoo
+from jobs import cli, provenance
+from jobs.progress import Meter, say
+from pipelines import cells, read, shards, storage
+from pipelines.cells import Column, Plan
+from pipelines.records import Dataset
+from zoo import weights
+
+FAILED_SHARDS = 3
+_PROBED = 8
+"""Shards tried, one after the other, until one opens, before Ray is started for nothing."""
+_PROBED_SAMPLES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(cli.Job):
+    """Evaluate models on labelled images: top-1 and top-5, calibration and per-class accuracy, from committed cells."""
+
+    models: str
+    """Names or patterns, comma-separated: `efficientnet_lite0`, `'resnest*,sknet50'`, `all` (see `python -m zoo`)."""
+    data: tuple[str, ...]
+    """Shards (.tar, .parquet): folders, globs, brace patterns `{00000..00049}.tar`, or .txt files listing such."""
+    store: str = "output"
+    """Folder or s3:// URI for cells and reports."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the models; part of a cell's identity."""
+    decoder: Literal["exact"] = "exact"
+    """How images are decoded; `exact` is Pillow, as published numbers were measured. Part of a cell's identity."""
+    batch_size: int = 32
+    """Images that a model sees at once."""
+    device: str = "auto"
+    """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
+    limit: int | None = None
+    """Evaluate only the first N images."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+    retrack: bool = False
+    """Compute nothing: report what is committed and log it to MLflow, for when MLflow was away."""
+    tracking_uri: str | None = None
+    """MLflow server; an SQLite file in the store where not given, `none` for no tracking."""
+    results_file: str | None = None
+    """Where to write the results as JSON, beside the report's own."""
+
+
+def run(config: EvaluateConfig) -> int:
+    """Plan, fill, report.
+
+    Returns:
+        The exit code: 0 done, 3 finished with failed shards.
+
+    Raises:
+        ValueError: if the models, the data or its labels cannot be used.
+        FileNotFoundError: if data or weights are not there.
+    """
+    _check_options(config)
+    columns = [_column(name, config) for name in zoo.names(config.models)]
+    dataset = shards.find(config.data)
+    if config.limit is not None:
+        dataset = read.limited(dataset, config.limit)
+    plan = cells.plan(config.store, dataset, columns)
+    _print_plan(plan, config)
+    if config.dry_run:
+        return cli.DONE
+    failures: dict[int, str] = {}
+    if plan.pending and not config.retrack:
+        _check(plan)
+        plan, failures = _fill(plan, config)
+    _report(plan, config)
+    return _say_failures(plan, failures)
+
+
+def _check_options(config: EvaluateConfig) -> None:
+    if config.batch_size < 1:
+        raise ValueError(f"--batch-size {config.batch_size}: expected a positive number")
+    if config.device not in {"auto", "cpu", "cuda"}:
+        raise ValueError(f"--device {config.device}: choose from auto, cpu, cuda")
+
+
+def _column(name: str, config: EvaluateConfig) -> Column:
+    card, weights = zoo.card(name), zoo.weights_digest(name)
+    return Column(card=card, weights=weights, precision=config.precision, decoder=config.decoder)
+
+
+def _print_plan(plan: Plan, config: EvaluateConfig) -> None:
+    dataset = plan.dataset
+    rows = [shard.limit or shard.rows for shard in dataset.shards]
+    images = f"{sum(filter(None, rows)):,} images" if all(rows) else "images not counted yet"
+    size = sum(shard.size for shard in dataset.shards) / 1e6
+    say(f"dataset  {dataset.name}-{dataset.digest}: {len(rows)} shards, {images}, {size:,.1f} MB")
+    for column, missing in zip(plan.columns, plan.missing, strict=True):
+        say(f"model    {column.name}: {len(rows) - len(missing)} cells committed, {len(missing)} to do")
+    say(f"store    {config.store} ({config.precision}, {config.decoder} decoder, batch {config.batch_size})")
+
+
+def _check(plan: Plan) -> None:
+    """What would fail for certain, said before Ray starts."""
+    for column in plan.columns:
+        weights.locate(column.card)
+    classes = min(column.card.num_classes for column in plan.columns)
+    if plan.dataset.labels:
+        _check_labels(plan.dataset.labels, classes, plan.dataset.source)
+    if plan.pending == plan.needed:  # otherwise some shard has been read before
+        _check_labels(*_probe(plan.dataset, classes))
+
+
+def _probe(dataset: Dataset, classes: int) -> tuple[tuple[int, int], int, str]:
+    """The range of the first labels of the first shard that can be read, `classes`, and the shard's URI."""
+    reasons = []
+    for shard in dataset.shards[:_PROBED]:
+        try:
+            labels = [sample.label for sample, _ in zip(read.samples(shard), range(_PROBED_SAMPLES), strict=False)]
+        except read.ShardError as error:
+            reasons.append(f"{shard.uri}: {error}")
+            continue
+        known = [label for label in labels if label is not None] or [0]
+        return (min(known), max(known)), classes, shard.uri
+    raise ValueError(f"no shard can be read ({len(reasons)} tried); {reasons[0]}")
+
+
+def _check_labels(found: tuple[int, int], classes: int, where: str) -> None:
+    if found[0] < 0 or found[1] >= classes:
+        hint = "; do they count from 1?" if found[1] == classes else ""
+        raise ValueError(f"{where}: labels from {found[0]} to {found[1]}, expected 0 to {classes - 1}{hint}")
+
+
+def _fill(plan: Plan, config: EvaluateConfig) -> tuple[Plan, dict[int, str]]:
+    # Ray and torch take seconds to load; --help, --dry-run and a finished evaluation need neither.
+    from pipelines import cluster, flow
+
+    walk = flow.WalkConfig(batch_size=config.batch_size, precision=config.precision, device=config.device)
+    with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
+        cluster.connect()
+        outcome = flow.fill(
+            config.store, plan, walk, watch=lambda progress: meter.update(progress.cells, progress.images)
+        )
+    say(meter.summary())
+    return outcome.plan, outcome.failures
+
+
+def _images_to_do(plan: Plan) -> int | None:
+    """How many images the walk will decode, where manifests say it."""
+    pending = {position for missing in plan.missing for position in missing}
+    rows = [plan.dataset.shards[i].limit or plan.dataset.shards[i].rows for i in pending]
+    return None if None in rows else sum(filter(None, rows))
+
+
+def _report(plan: Plan, config: EvaluateConfig) -> None:
+    from pipelines import evaluation, report  # matplotlib and mlflow take a second
+
+    found = [evaluation.evaluate(config.store, plan, column) for column in plan.columns]
+    done = [entry for entry in found if entry]
+    folder = evaluation.write(config.store, plan, done)
+    results = [entry.result for entry in done]
+    if config.results_file:
+        storage.replace(config.results_file, report.results_json(results))
+    cli.stdout.print(report.result_table(results))
+    for entry in done:
+        for line in report.error_lines(entry.result):
+            cli.stdout.print(line, markup=False)
+        if entry.repeated_keys:
+            say(f"warning: {entry.repeated_keys} keys stand in more than one shard; each is counted")
+    say(f"report   {folder}")
+    if config.tracking_uri != "none":
+        provenance.track(config.tracking_uri, config.store, plan, done)
+
+
+def _say_failures(plan: Plan, failures: dict[int, str]) -> int:
+    for position, reason in sorted(failures.items()):
+        say(f"failed   {plan.dataset.shards[position].uri}: {reason}")
+    if plan.pending:
+        say(f"{plan.pending} of {plan.needed} cells are missing; the same command tries them again")
+    return FAILED_SHARDS if plan.pending else cli.DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job on the command line `argv`."""
+    return cli.run_job(EvaluateConfig, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

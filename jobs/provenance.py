@@ -1,0 +1,57 @@
+"""Where a result comes from (code, libraries), and handing it to MLflow.
+
+Owns the patience with a tracking server that is away. Refuses to let it cost a result: what was computed is committed
+and reported before this module is called.
+"""
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs import cli
+from jobs.progress import say
+
+if TYPE_CHECKING:
+    from pipelines.cells import Plan
+    from pipelines.evaluation import Evaluation
+
+_LIBRARIES = ("torch", "ray", "pyarrow", "numpy", "pillow")
+
+
+def track(tracking_uri: str | None, store: str, plan: "Plan", evaluations: Sequence["Evaluation"]) -> None:
+    """Log `evaluations`; where MLflow cannot be reached, say so and how to log them later."""
+    cli.set_environment_defaults(
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",  # the default holds a job for four minutes when the server is away
+        MLFLOW_HTTP_REQUEST_TIMEOUT="5",
+        MLFLOW_DISABLE_TELEMETRY="true",
+    )
+    from pipelines import evaluation, track
+
+    uri = tracking_uri or track.default_uri(store)
+    records = [evaluation.record(plan, entry, environment()) for entry in evaluations]
+    try:
+        track.log(uri, store, records)
+    except track.TrackingError as error:
+        say(f"warning: not logged to MLflow: {error}")
+        say("         the results are complete; the same command with --retrack logs them")
+        return
+    hint = f"; see it with: mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else ""
+    say(f"mlflow   {len(records)} runs in experiment {track.EXPERIMENT!r}{hint}")
+
+
+def environment() -> dict[str, str]:
+    """Versions of what can change a number, and the git commit where there is one."""
+    versions = {f"{name}_version": importlib.metadata.version(name) for name in _LIBRARIES}
+    return versions | {"python_version": platform.python_version(), "git_commit": _git_commit()}
+
+
+def _git_commit() -> str:
+    """The commit of this code, `unknown` where it was installed or shipped without its repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,207 @@
+"""Cells: the predictions of one model on one shard, one Parquet object each, published by one atomic put.
+
+Owns a cell's path (its identity), its bytes, which cells are committed, and the gathering of a shard's rows until they
+are all there. Refuses to publish a cell with a row missing, and to hand out one whose bytes or row count are wrong.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import storage
+from pipelines.records import FAILED_SHARD, Dataset, Shard, cell_schema, short_digest
+from zoo.cards import Card
+
+SCHEMA_VERSION = 1
+_SEAL = re.compile(rb"sha256:[0-9a-f]{64}")
+_UNSEALED = "sha256:" + "0" * 64
+TOP = 10
+"""Classes kept of each row: P of Yalniz et al. 2019, and enough for top-5."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """The cells of one model with one plan: everything that a cell's identity has beyond its shard."""
+
+    card: Card
+    weights: str
+    """SHA-256 of the weights, hexadecimal."""
+    precision: str
+    decoder: str
+
+    @property
+    def top(self) -> int:
+        """Classes kept of each row."""
+        return min(TOP, self.card.num_classes)
+
+    @property
+    def plan(self) -> dict:
+        """The settings that a cell's content depends on beyond its model and shard."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "preprocessing": asdict(self.card.preprocessing),
+            "precision": self.precision,
+            "decoder": self.decoder,
+            "top": self.top,
+        }
+
+    @property
+    def name(self) -> str:
+        """`<model>-<weights8>-<plan8>`."""
+        return f"{self.card.name}-{self.weights[:8]}-{short_digest(self.plan)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The cells that a job needs: `missing[i]` are positions in the dataset of shards that column i lacks."""
+
+    dataset: Dataset
+    columns: tuple[Column, ...]
+    missing: tuple[tuple[int, ...], ...]
+
+    @property
+    def needed(self) -> int:
+        """Cells in all."""
+        return len(self.columns) * len(self.dataset.shards)
+
+    @property
+    def pending(self) -> int:
+        """Cells that are not committed."""
+        return sum(map(len, self.missing))
+
+
+def plan(store: str, dataset: Dataset, columns: Iterable[Column]) -> Plan:
+    """What `columns` lack on `dataset`, by one listing a column; nothing is opened."""
+    columns = tuple(columns)
+    missing = tuple(_missing(store, dataset, column) for column in columns)
+    return Plan(dataset, columns, missing)
+
+
+def uri(store: str, dataset: Dataset, column: Column, shard: Shard) -> str:
+    """Where the cell of `column` on `shard` lies."""
+    return storage.join(_folder(store, dataset, column), f"{shard.name}-{shard.digest}.parquet")
+
+
+def publish(store: str, dataset: Dataset, column: Column, shard: Shard, rows: pa.Table) -> None:
+    """Commit the rows of a complete shard (see `cell_schema`), in one atomic put.
+
+    Raises:
+        FileExistsError: if the cell is committed with other bytes.
+    """
+    storage.put(uri(store, dataset, column, shard), encode(column, shard, rows))
+
+
+def encode(column: Column, shard: Shard, rows: pa.Table) -> bytes:
+    """A cell's bytes, the same for the same rows: no time, host or version of ours enters."""
+    about = {
+        "schema": SCHEMA_VERSION,
+        "shard": {"uri": shard.uri, "size": shard.size, "etag": shard.etag, "limit": shard.limit},
+        "rows": rows.num_rows,
+        "model": column.card.name,
+        "weights": column.weights,
+        "plan": column.plan,
+    }
+    table = rows.cast(cell_schema(column.top)).replace_schema_metadata(None)
+    sink = pa.BufferOutputStream()
+    # Without the stored Arrow schema: with it, pyarrow cannot read back a fixed-size list that is null.
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True, store_schema=False) as out:
+        out.write_table(table)
+        out.add_key_value_metadata({"menagerie.cell": json.dumps(about, sort_keys=True), "menagerie.seal": _UNSEALED})
+    content = sink.getvalue().to_pybytes()
+    return content.replace(_UNSEALED.encode(), _seal(content).encode())
+
+
+def _seal(content: bytes) -> str:
+    """SHA-256 of a cell's bytes with the seal itself blank: page checksums leave the footer open to a flipped bit."""
+    return "sha256:" + hashlib.sha256(_SEAL.sub(_UNSEALED.encode(), content)).hexdigest()
+
+
+def load(store: str, dataset: Dataset, column: Column) -> Iterator[tuple[Shard, pa.Table]]:
+    """Every committed cell of `column`, in shard order, verified.
+
+    Raises:
+        ValueError: naming the cell, if its bytes are damaged or its row count is not the one it was written with.
+    """
+    absent = set(_missing(store, dataset, column))
+    for position, shard in enumerate(dataset.shards):
+        if position not in absent:
+            yield shard, read(uri(store, dataset, column, shard), column.top)
+
+
+def read(location: str, top: int) -> pa.Table:
+    """The cell at `location`, its seal verified before it is parsed.
+
+    Raises:
+        ValueError: naming the cell, if a bit of it is not as it was written.
+    """
+    content = storage.read(location)
+    seals = _SEAL.findall(content)
+    if seals != [_seal(content).encode()]:
+        raise ValueError(f"{location} is damaged: its SHA-256 is not its seal; remove it and run the command again")
+    return pq.read_table(pa.BufferReader(content)).cast(cell_schema(top))
+
+
+def _folder(store: str, dataset: Dataset, column: Column) -> str:
+    return storage.join(store, "cells", dataset.name, column.name)
+
+
+def _missing(store: str, dataset: Dataset, column: Column) -> tuple[int, ...]:
+    there = {entry.uri for entry in storage.list_objects(_folder(store, dataset, column))}
+    return tuple(i for i, shard in enumerate(dataset.shards) if uri(store, dataset, column, shard) not in there)
+
+
+@dataclass(slots=True)
+class Gather:
+    """Rows of cells in the making, which may arrive in any order.
+
+    Each arriving SCORES table is split by (model, shard); a cell leaves when rows 0 to its last are all there. Rows
+    that came twice would make the count wrong, and the cell would stay pending rather than be published wrong.
+    """
+
+    failures: dict[int, str] = field(default_factory=dict)
+    """Shards that could not be read to their end, by position, with the reason."""
+    _parts: dict[tuple[int, int], dict[int, pa.Table]] = field(default_factory=dict)
+    _rows: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def add(self, scores: pa.Table) -> Iterator[tuple[int, int, pa.Table]]:
+        """Take `scores` in; yields (model, shard, rows in order) for every cell that is complete by it."""
+        for model, shard, part in _split(scores):
+            if part["index"][0].as_py() == FAILED_SHARD:
+                self._fail(model, shard, part["error"][0].as_py())
+                continue
+            cell = (model, shard)
+            self._parts.setdefault(cell, {})[part["index"][0].as_py()] = part
+            if part["last"][-1].as_py():
+                self._rows[cell] = part["index"][-1].as_py() + 1
+            if self._complete(cell):
+                yield model, shard, self._take(cell)
+
+    def _fail(self, model: int, shard: int, reason: str) -> None:
+        self.failures[shard] = reason
+        self._parts.pop((model, shard), None)
+        self._rows.pop((model, shard), None)
+
+    def _complete(self, cell: tuple[int, int]) -> bool:
+        return self._rows.get(cell) == sum(part.num_rows for part in self._parts[cell].values())
+
+    def _take(self, cell: tuple[int, int]) -> pa.Table:
+        parts = self._parts.pop(cell)
+        rows = pa.concat_tables([parts[start] for start in sorted(parts)]).drop_columns(["model", "shard", "last"])
+        assert np.array_equal(rows["index"], np.arange(self._rows.pop(cell))), f"rows of {cell} overlap"
+        return rows
+
+
+def _split(scores: pa.Table) -> Iterator[tuple[int, int, pa.Table]]:
+    """Runs of rows that belong to one chunk of one (model, shard)."""
+    model, shard, index = (scores[name].to_numpy() for name in ("model", "shard", "index"))
+    breaks = (np.diff(model) != 0) | (np.diff(shard) != 0) | (np.diff(index) != 1)
+    edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(index)]
+    for start, stop in zip(edges, edges[1:], strict=False):
+        if stop > start:
+            yield int(model[start]), int(shard[start]), scores.slice(start, stop - start)

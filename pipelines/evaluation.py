@@ -1,0 +1,128 @@
+"""Committed cells -> a model's result, the files of its report and its MLflow record.
+
+Owns what an evaluation leaves behind and where. Reads committed cells only, never a running job's memory: a resumed
+evaluation and an uninterrupted one leave the same bytes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines import cells, metrics, storage
+from pipelines.cells import Column, Plan
+from pipelines.plots import reliability_png
+from pipelines.records import Shard, short_digest
+from pipelines.report import ModelResult, errors_parquet, per_class_parquet, results_csv, results_json
+from pipelines.track import Record
+from zoo import imagenet
+
+_IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One model on one dataset: the column its cells stand in, the result, the files of its report by name."""
+
+    column: Column
+    result: ModelResult
+    files: Mapping[str, bytes]
+    repeated_keys: int
+    """Rows whose key stands in an earlier shard too."""
+
+
+def evaluate(store: str, plan: Plan, column: Column) -> Evaluation | None:
+    """Fold the committed cells of `column`; None where none is committed.
+
+    Raises:
+        ValueError: naming the key, if a label is outside the model's classes; naming the cell, if one is damaged.
+    """
+    parts = list(cells.load(store, plan.dataset, column))
+    if not parts:
+        return None
+    tallies = (metrics.tally(rows, column.card.num_classes) for _, rows in parts)
+    result = _result(plan, column, reduce(metrics.merge, tallies), committed=len(parts))
+    files = {
+        "summary.json": results_json([result]),
+        "per_class.parquet": per_class_parquet(result, _class_names(column)),
+        "errors.parquet": errors_parquet(parts),
+        "reliability.png": reliability_png(result),
+    }
+    return Evaluation(column, result, files, _repeated(parts))
+
+
+def write(store: str, plan: Plan, evaluations: Sequence[Evaluation]) -> str:
+    """Write `results.json`, `results.csv` and a folder a model below `<store>/reports/<dataset>-<digest8>`.
+
+    Returns:
+        The URI of that folder.
+    """
+    folder = storage.join(store, "reports", f"{plan.dataset.name}-{plan.dataset.digest}")
+    results = [evaluation.result for evaluation in evaluations]
+    storage.replace(storage.join(folder, "results.json"), results_json(results))
+    storage.replace(storage.join(folder, "results.csv"), results_csv(results))
+    for evaluation in evaluations:
+        for name, content in evaluation.files.items():
+            storage.replace(storage.join(folder, evaluation.column.name, name), content)
+    return folder
+
+
+def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str]) -> Record:
+    """The MLflow run of `evaluation`; `environment` holds library versions and the like."""
+    column, summary = evaluation.column, evaluation.result.summary
+    scores = {name: value for name, value in asdict(summary).items() if isinstance(value, int | float)}
+    params = {
+        "model": column.card.name,
+        "weights_sha256": column.weights,
+        "card": asdict(column.card),
+        "preprocessing": asdict(column.card.preprocessing),
+        "precision": column.precision,
+        "decoder": column.decoder,
+        "dataset": plan.dataset.name,
+        "dataset_source": plan.dataset.source,
+        "dataset_digest": plan.dataset.digest,
+        "shards": len(plan.dataset.shards),
+    }
+    return Record(
+        name=f"{column.card.name} on {plan.dataset.name}",
+        identity=short_digest([column.name, plan.dataset.name, plan.dataset.digest]),
+        params=params | dict(environment),
+        metrics=scores,
+        artifacts=evaluation.files,
+    )
+
+
+def _result(plan: Plan, column: Column, tally: metrics.Tally, committed: int) -> ModelResult:
+    preprocessing = column.card.preprocessing
+    return ModelResult(
+        model=column.card.name,
+        dataset=plan.dataset.name,
+        param_count=column.card.params,
+        img_size=preprocessing.size,
+        crop_pct=preprocessing.crop_pct,
+        interpolation=preprocessing.interpolation,
+        weights=column.weights,
+        precision=column.precision,
+        decoder=column.decoder,
+        plan=short_digest(column.plan),
+        shards=len(plan.dataset.shards),
+        committed=committed,
+        tally=tally,
+    )
+
+
+def _class_names(column: Column) -> Sequence[str] | None:
+    return imagenet.class_names() if column.card.num_classes == _IMAGENET_CLASSES else None
+
+
+def _repeated(parts: Iterable[tuple[Shard, pa.Table]]) -> int:
+    """Rows whose key an earlier shard has; within a shard, the reader has made the second an error already."""
+    keys = [rows.filter(_first_of_its_key(rows))["key"] for _, rows in parts]
+    together = pa.chunked_array([chunk for column in keys for chunk in column.chunks], pa.string())
+    return len(together) - pc.count_distinct(together).as_py()
+
+
+def _first_of_its_key(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.invert(pc.coalesce(pc.starts_with(rows["error"], "duplicate key"), pa.scalar(False)))

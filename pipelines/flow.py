@@ -1,0 +1,196 @@
+"""Filling cells: Ray Data from shards to scorers, and the driver that commits what comes back.
+
+Owns the order of the walk (read, decode, score, commit) and its convergence by re-planning. Refuses to keep results:
+only committed cells count, whatever happened to the run that made them.
+"""
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+
+from pipelines import cells, read
+from pipelines.cells import Gather, Plan
+from pipelines.cluster import Shares, resources, share
+from pipelines.decode import decode_chunks
+from pipelines.records import Shard
+from pipelines.score import Precision, Scorer, ScorerConfig
+
+_MOST_SOURCES = 1024
+_BLOCK_BYTES = 1 << 20
+"""Less than a chunk of pictures, so that each is a block of its own and is decoded as soon as it is read."""
+_RETRIES = 3
+"""Ray Data's default is to retry for ever, and a picture that kills its worker would do so for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalkConfig:
+    """How a walk runs; nothing of it changes what a cell says beyond float rounding."""
+
+    batch_size: int
+    precision: Precision
+    device: str
+    """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a walk is: pictures scored in this run (each once, whatever the number of models), cells committed."""
+
+    images: int
+    cells: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a walk left: the plan as it is now, pictures scored, and why shards failed, by position in the dataset."""
+
+    plan: Plan
+    images: int
+    failures: dict[int, str]
+
+
+def fill(store: str, plan: Plan, config: WalkConfig, watch: Callable[[Progress], None]) -> Outcome:
+    """Commit the cells that `plan` lacks; rounds go on until none is pending or a round commits nothing.
+
+    A lost node or a killed worker costs the cells in flight, and the next round fills them: nothing else is needed.
+
+    Raises:
+        ray.exceptions.RayError: if a round broke off and had committed nothing.
+    """
+    done = Progress(0, 0)
+    failures: dict[int, str] = {}
+    while plan.pending:
+        failures, broken = {}, None
+        try:
+            for done in _round(store, plan, config, done, failures):
+                watch(done)
+        except ray.exceptions.RayError as error:
+            broken = error
+        before, plan = plan.pending, cells.plan(store, plan.dataset, plan.columns)
+        if plan.pending == before:
+            if broken:
+                raise broken
+            break
+    return Outcome(plan, done.images, failures)
+
+
+def _round(
+    store: str, plan: Plan, config: WalkConfig, before: Progress, failures: dict[int, str]
+) -> Iterator[Progress]:
+    """One attempt at every pending cell; adds to `failures` and yields the progress since `before`."""
+    images, committed = before.images, before.cells
+    for models, positions in _passes(plan):
+        gather = Gather()
+        for scores in _walk(plan, models, positions, config):
+            for model, shard, rows in gather.add(scores):
+                column = plan.columns[models[model]]
+                cells.publish(store, plan.dataset, column, plan.dataset.shards[shard], rows)
+                committed += 1
+            images += _pictures(scores)
+            yield Progress(images, committed)
+        failures |= gather.failures
+
+
+def _pictures(scores: pa.Table) -> int:
+    """Rows of the first model: each picture once, and not the rows that stand for a failed shard."""
+    return len(scores.filter((pc.field("model") == 0) & (pc.field("index") >= 0)))
+
+
+def _passes(plan: Plan) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(Models, shards) to walk together: shards that lack the cells of the same models."""
+    lacking: dict[int, list[int]] = defaultdict(list)
+    for model, positions in enumerate(plan.missing):
+        for position in positions:
+            lacking[position].append(model)
+    passes: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for position in sorted(lacking):
+        passes[tuple(lacking[position])].append(position)
+    return [(models, tuple(positions)) for models, positions in passes.items()]
+
+
+def _walk(plan: Plan, models: tuple[int, ...], positions: tuple[int, ...], config: WalkConfig) -> Iterator[pa.Table]:
+    """SCORES tables of `models` on the shards at `positions`, in the order in which they are done."""
+    columns = [plan.columns[model] for model in models]
+    shards = [plan.dataset.shards[position] for position in positions]
+    cpus, gpus = resources()
+    device = config.device if config.device != "auto" else "cuda" if gpus >= 1 else "cpu"
+    shares = share(cpus, gpus, device)
+    scorer = ScorerConfig(
+        models=tuple(column.card.name for column in columns),
+        geometries=tuple(sorted({column.card.preprocessing.geometry for column in columns})),
+        batch_size=config.batch_size,
+        top=max(column.top for column in columns),
+        precision=config.precision,
+        device=device,
+    )
+    _set_context()
+    scored = _score(_pixels(shards, positions, scorer, shares), scorer, shares, _batches(shards, config.batch_size))
+    yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+
+
+def _pixels(shards: Sequence[Shard], positions: Sequence[int], scorer: ScorerConfig, shares: Shares) -> Dataset:
+    sources = ray.data.from_arrow(_sources(shards, positions))
+    encoded = _map(
+        sources,
+        partial(read.read_shards, batch_size=scorer.batch_size),
+        compute=TaskPoolStrategy(size=shares.readers),
+        num_cpus=shares.read_cpus,
+        max_retries=_RETRIES,
+    )
+    return _map(
+        encoded,
+        partial(decode_chunks, geometries=scorer.geometries),
+        num_cpus=shares.decode_cpus,
+        max_retries=_RETRIES,
+    )
+
+
+def _score(pixels: Dataset, scorer: ScorerConfig, shares: Shares, batches: int | None) -> Dataset:
+    actors = shares.actors if batches is None else min(shares.actors, batches)
+    return _map(
+        pixels,
+        Scorer,
+        fn_constructor_args=(scorer,),
+        compute=ActorPoolStrategy(size=actors),
+        num_cpus=shares.actor_cpus,
+        num_gpus=shares.actor_gpus,
+        max_restarts=_RETRIES,
+        max_task_retries=_RETRIES,
+    )
+
+
+def _map(dataset: Dataset, step: Callable[..., object], **options: object) -> Dataset:
+    """A step of the walk over Arrow tables of one row."""
+    with warnings.catch_warnings():
+        # Ray 2.60 wants no free remote arguments from 2.64 on, and has no other way yet to bound retries.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        return dataset.map_batches(step, batch_size=1, batch_format="pyarrow", **options)  # pyright: ignore
+
+
+def _sources(shards: Sequence[Shard], positions: Sequence[int]) -> list[pa.Table]:
+    """The shards as rows, in as many tables as there are to be reading tasks."""
+    table = read.shard_rows(shards, positions)
+    step = -(-len(shards) // _MOST_SOURCES)
+    return [table.slice(start, step) for start in range(0, len(shards), step)]
+
+
+def _batches(shards: Sequence[Shard], batch_size: int) -> int | None:
+    """How many batches there are to score, where manifests say it: more actors than that would only start."""
+    rows = [shard.limit or shard.rows for shard in shards]
+    return None if None in rows else sum(-(-count // batch_size) for count in rows if count)
+
+
+def _set_context() -> None:
+    context = DataContext.get_current()
+    context.target_max_block_size = _BLOCK_BYTES
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Of a dataset without manifest nobody knows that it is smaller than the actors are many; it costs only their start.
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")

@@ -1,0 +1,154 @@
+"""Arrays -> each model's most probable classes: the one place where models run.
+
+Owns the actor's work: normalisation on the device, batches of one fixed shape, softmax in float32, the `top` classes
+with ties by class index. Refuses to know where rows come from or go to. Every batch is padded to the same shape and
+the padding cut off, because kernels are chosen by shape: a ragged batch would give other low bits.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+import zoo
+from pipelines.records import FAILED_SHARD, SCORES
+from zoo.preprocessing import Geometry, Preprocessing
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorerConfig:
+    """What a scorer runs: `models` by zoo name, and how. `top` classes are kept of each row."""
+
+    models: tuple[str, ...]
+    geometries: tuple[Geometry, ...]
+    batch_size: int
+    top: int
+    precision: Precision
+    device: str
+
+
+class Scorer:
+    """Holds every model of a pass on one device and scores decoded chunks with each of them."""
+
+    def __init__(self, config: ScorerConfig) -> None:
+        self._config = config
+        self._device = torch.device(config.device)
+        _exact_kernels(self._device)
+        self._cards = [zoo.card(name) for name in config.models]
+        self._models = [zoo.create(name, weights="card").to(self._device).eval() for name in config.models]
+
+    def __call__(self, decoded: pa.Table) -> Iterator[pa.Table]:
+        """Score each chunk of `decoded` (see `decode.decoded_schema`) with each model, as SCORES tables."""
+        for chunk in decoded.to_pylist():
+            for position, _ in enumerate(self._models):
+                yield self._rows(chunk, position)
+
+    def _rows(self, chunk: dict, position: int) -> pa.Table:
+        if chunk["failure"] is not None:
+            return _failed_shard(chunk, position)
+        card = self._cards[position]
+        column = f"pixels_{self._config.geometries.index(card.preprocessing.geometry)}"
+        size = card.preprocessing.size
+        pixels_BHWC = np.frombuffer(chunk[column], np.uint8).reshape(-1, size, size, 3)
+        probs_BN = self._probabilities(pixels_BHWC, position, card.preprocessing)
+        return _table(chunk, position, probs_BN, self._config.top)
+
+    @torch.inference_mode()
+    def _probabilities(self, pixels_BHWC: np.ndarray, position: int, preprocessing: Preprocessing) -> torch.Tensor:
+        """Softmax over classes, float32 (B, N), of uint8 pixels (B, H, W, 3)."""
+        batch, rows = self._config.batch_size, len(pixels_BHWC)
+        padded = np.zeros((batch, *pixels_BHWC.shape[1:]), np.uint8)
+        padded[:rows] = pixels_BHWC
+        x_BCHW = normalise(torch.from_numpy(padded).to(self._device), preprocessing)
+        with self._autocast():
+            logits_BN = self._models[position](x_BCHW)
+        return logits_BN.float().softmax(dim=1)[:rows]
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        kind = _AUTOCAST.get(self._config.precision)
+        return torch.autocast(self._device.type, kind) if kind else nullcontext()
+
+
+def normalise(pixels_BHWC: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """uint8 RGB pixels (B, H, W, 3) -> float32 (B, C, H, W) in the card's channel order, mean and std."""
+    mean, std = (
+        torch.tensor(values, device=pixels_BHWC.device).view(1, 3, 1, 1)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    x_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32).div(255)
+    if preprocessing.channels == "BGR":
+        x_BCHW = x_BCHW.flip(1)
+    return x_BCHW.sub(mean).div(std)
+
+
+def resolve_device(device: str) -> str:
+    """The device that `auto` names in this process; any other name as it is."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _exact_kernels(device: torch.device) -> None:
+    """fp32 means fp32: no TF32, and no kernel chosen by a race of timings."""
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # an actor a core beats one actor with all cores
+        return
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+
+
+def _table(chunk: dict, position: int, probs_BN: torch.Tensor, top: int) -> pa.Table:
+    rows = len(chunk["keys"])
+    sorted_BN = probs_BN.sort(dim=1, descending=True, stable=True)  # stable: ties stay in the order of classes
+    classes, probs = (t[:, :top].cpu().numpy() for t in (sorted_BN.indices, sorted_BN.values))
+    sq_prob = probs_BN.square().sum(dim=1).cpu().numpy()
+    label_prob = _label_probabilities(chunk["labels"], probs_BN.cpu().numpy())
+    errors = _with_non_finite(chunk["errors"], sq_prob)
+    bad = np.array([error is not None for error in errors])
+    last = np.zeros(rows, bool)
+    last[-1] = chunk["last"]
+    columns = {
+        "model": np.full(rows, position, np.int32),
+        "shard": np.full(rows, chunk["shard"], np.int32),
+        "last": last,
+        "index": np.arange(chunk["start"], chunk["start"] + rows, dtype=np.int32),
+        "key": chunk["keys"],
+        "label": chunk["labels"],
+        "classes": _lists(classes.astype(np.int16), bad),
+        "probs": _lists(probs, bad),
+        "label_prob": pa.array(label_prob.data, mask=label_prob.mask | bad, type=pa.float32()),
+        "sq_prob": pa.array(sq_prob, mask=bad, type=pa.float32()),
+        "error": errors,
+    }
+    return pa.table(columns, schema=SCORES)
+
+
+def _label_probabilities(labels: Sequence[int | None], probs_BN: np.ndarray) -> np.ma.MaskedArray:
+    index = np.array([-1 if label is None else label for label in labels])
+    known = (index >= 0) & (index < probs_BN.shape[1])
+    picked = probs_BN[np.arange(len(index)), np.where(known, index, 0)]
+    return np.ma.MaskedArray(picked, mask=~known)
+
+
+def _with_non_finite(errors: Sequence[str | None], sq_prob: np.ndarray) -> list[str | None]:
+    overflowed = "non-finite scores: the model's output is not a number"
+    return [error or (None if fine else overflowed) for error, fine in zip(errors, np.isfinite(sq_prob), strict=True)]
+
+
+def _lists(values: np.ndarray, bad: np.ndarray) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    fixed = pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(bad))
+    return fixed.cast(pa.list_(flat.type))
+
+
+def _failed_shard(chunk: dict, position: int) -> pa.Table:
+    row = {"model": position, "shard": chunk["shard"], "last": False, "index": FAILED_SHARD, "error": chunk["failure"]}
+    return pa.Table.from_pylist([row], schema=SCORES)

@@ -1,0 +1,104 @@
+"""MLflow: one run per (model, dataset), the same numbers as the report.
+
+Owns what a run holds and that logging again changes nothing. Refuses to be needed: it is called after everything is
+committed, a server that is away is an error that loses nothing, and per-class numbers are artefacts, since a thousand
+metrics a run make MLflow slow.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run
+from mlflow.exceptions import MlflowException
+
+from pipelines import storage
+
+EXPERIMENT = "menagerie"
+_IDENTITY = "menagerie.identity"
+_LONGEST_PARAM = 6000  # MLflow's own limit
+
+
+class TrackingError(Exception):
+    """MLflow could not be reached or refused; the message names the tracking URI."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One run: `identity` says what it is of, so that the same evaluation is never two runs.
+
+    `artifacts` are contents by file name.
+    """
+
+    name: str
+    identity: str
+    params: Mapping[str, object]
+    metrics: Mapping[str, float]
+    artifacts: Mapping[str, bytes]
+
+
+def default_uri(store: str) -> str:
+    """An SQLite file in the store, or in the working folder where the store is remote: SQLite needs a local disk."""
+    folder = Path() if storage.is_remote(store) else storage.local_path(store)
+    return f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+
+
+def log(tracking_uri: str, store: str, records: Sequence[Record]) -> list[str]:
+    """Log `records`, each into the run of its identity, made if there is none.
+
+    Returns:
+        The run ids, in the order of `records`.
+
+    Raises:
+        TrackingError: if MLflow cannot be reached or refuses.
+    """
+    for noisy in ("alembic", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        client = MlflowClient(tracking_uri)
+        experiment = _experiment(client, tracking_uri, store)
+        return [_log_one(client, experiment, record) for record in records]
+    except (MlflowException, OSError) as error:  # requests' errors are OSErrors
+        raise TrackingError(f"{tracking_uri}: {str(error).splitlines()[0]}") from error
+
+
+def _experiment(client: MlflowClient, tracking_uri: str, store: str) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found:
+        return found.experiment_id
+    if not tracking_uri.startswith("sqlite:"):
+        return client.create_experiment(EXPERIMENT)  # a server knows where its artefacts go
+    where = storage.join(store, "mlartifacts")
+    return client.create_experiment(
+        EXPERIMENT, where if storage.is_remote(store) else storage.local_path(where).absolute().as_uri()
+    )
+
+
+def _log_one(client: MlflowClient, experiment: str, record: Record) -> str:
+    run = _run(client, experiment, record)
+    known = run.data.metrics
+    metrics = [Metric(name, value, 0, 0) for name, value in record.metrics.items() if known.get(name) != value]
+    # MLflow refuses to change a parameter, and rightly: those of the run that made the cells stand.
+    params = [Param(k, str(v)[:_LONGEST_PARAM]) for k, v in record.params.items() if k not in run.data.params]
+    client.log_batch(run.info.run_id, metrics=metrics, params=params)
+    with _folder(record.artifacts) as folder:
+        client.log_artifacts(run.info.run_id, folder)
+    client.set_terminated(run.info.run_id, "FINISHED")
+    return run.info.run_id
+
+
+def _run(client: MlflowClient, experiment: str, record: Record) -> Run:
+    found = client.search_runs([experiment], f"tags.`{_IDENTITY}` = '{record.identity}'", max_results=1)
+    return found[0] if found else client.create_run(experiment, run_name=record.name, tags={_IDENTITY: record.identity})
+
+
+@contextmanager
+def _folder(artifacts: Mapping[str, bytes]) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in artifacts.items():
+            Path(folder, name).write_bytes(content)
+        yield folder

@@ -1,0 +1,218 @@
+"""The main job, in this process on the session's Ray: what it writes, what it says, how it ends."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from jobs import evaluate
+from jobs.evaluate import FAILED_SHARDS
+from pipelines import flow
+
+MODEL = "efficientnet_lite0"
+
+
+@pytest.fixture
+def data(tmp_path, write_tar, jpegs) -> Path:
+    """Two shards of four labelled pictures each."""
+    for shard in range(2):
+        members = []
+        for i in range(4 * shard, 4 * shard + 4):
+            members += [(f"{i}.jpg", jpegs[i]), (f"{i}.cls", b"%d" % i)]
+        write_tar(tmp_path / "val" / f"{shard:05d}.tar", members)
+    return tmp_path / "val"
+
+
+@pytest.fixture
+def store_folder(tmp_path) -> Path:
+    return tmp_path / "out"
+
+
+def run(data, store, *flags: str) -> int:
+    return evaluate.main(["--models", MODEL, "--data", str(data), "--store", str(store), "--batch-size", "4", *flags])
+
+
+def report(store: Path) -> dict[str, bytes]:
+    """The report's files by path, and nothing else of the store."""
+    return {str(p.relative_to(store)): p.read_bytes() for p in (store / "reports").rglob("*") if p.is_file()}
+
+
+def picture(mode: str, form: str, size=(40, 30), **options) -> bytes:
+    buffer = BytesIO()
+    Image.new(mode, size).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_run_leaves_results_a_report_and_one_mlflow_run_and_again_changes_nothing(
+    data, store_folder, tmp_path, monkeypatch, capsys
+) -> None:
+    results = tmp_path / "results.json"
+    assert run(data, store_folder, "--results-file", str(results)) == 0
+    (row,) = json.loads(results.read_bytes())["results"]
+    assert (row["model"], row["dataset"], row["n"], row["errors"], row["complete"]) == (MODEL, "val", 8, 0, True)
+    assert row["top1"] == 100 * row["top1_count"] / 8
+    before = report(store_folder)
+    assert {Path(name).name for name in before} == {
+        *("results.json", "results.csv", "summary.json"),
+        *("per_class.parquet", "errors.parquet", "reliability.png"),
+    }
+    assert MODEL in capsys.readouterr().out
+
+    def fail(*_: object) -> None:
+        raise AssertionError("a finished evaluation was computed again")
+
+    monkeypatch.setattr(flow, "fill", fail)
+    assert run(data, store_folder) == 0
+    assert report(store_folder) == before
+    (logged,) = MlflowClient(f"sqlite:///{store_folder}/mlflow.db").search_runs(["1"])
+    assert logged.data.metrics["top1_count"] == row["top1_count"]
+    assert logged.data.params["weights_sha256"] == row["weights"]
+    assert logged.data.params["dataset_digest"] in next(iter(before))
+    assert {"torch_version", "git_commit", "preprocessing", "precision", "decoder", "card"} <= set(logged.data.params)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_of_bad_samples_every_one_is_a_row_and_those_that_decode_are_scored(store_folder, tmp_path, write_tar) -> None:
+    cmyk, jpeg = picture("CMYK", "JPEG"), picture("RGB", "JPEG", (64, 48))
+    deep = BytesIO()
+    Image.fromarray(np.full((30, 40), 40000, np.uint16)).save(deep, "PNG")
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
+    animated = BytesIO()
+    frames[0].save(animated, "WEBP", save_all=True, append_images=frames[1:])
+    huge = picture("1", "PNG", (30000, 30000))
+    good = {"cmyk.jpg": cmyk, "gray.jpg": picture("L", "JPEG"), "deep.png": deep.getvalue()}
+    good |= {"palette.png": picture("P", "PNG"), "alpha.png": picture("RGBA", "PNG"), "dot.png": picture("RGB", "PNG", (1, 1))}
+    good |= {"moving.webp": animated.getvalue(), "twice.jpg": jpeg}
+    bad = {"zero.jpg": b"", "cut.jpg": jpeg[: len(jpeg) // 2], "text.jpg": b"hello", "huge.png": huge}
+    members = []
+    for name, content in (good | bad).items():
+        members += [(name, content), (f"{Path(name).stem}.cls", b"3")]
+    members += [("unlabelled.jpg", jpeg), ("between.jpg", jpeg), ("between.cls", b"3")]
+    members += [("twice.jpg", jpeg), ("twice.cls", b"3")]
+    write_tar(tmp_path / "bad" / "00000.tar", members)
+    results = tmp_path / "results.json"
+    assert run(tmp_path / "bad", store_folder, "--results-file", str(results)) == 0
+    (row,) = json.loads(results.read_bytes())["results"]
+    assert (row["n"], row["errors"]) == (len(good) + len(bad) + 3, 6)
+    assert row["error_reasons"] == {
+        "broken image": 1,
+        "duplicate key": 1,
+        "empty file": 1,
+        "missing label": 1,
+        "not an image": 1,
+        "too many pixels": 1,
+    }
+    (errors,) = (store_folder / "reports").rglob("errors.parquet")
+    keys = [Path(name).stem for name in bad] + ["unlabelled", "twice"]
+    assert sorted(pq.read_table(errors)["key"].to_pylist()) == sorted(keys)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_broken_shard_is_named_the_rest_is_reported_as_incomplete_and_the_exit_code_is_3(
+    data, store_folder, tmp_path, capsys
+) -> None:
+    whole = (data / "00001.tar").read_bytes()
+    (data / "00001.tar").write_bytes(whole[: len(whole) // 2])
+    results = tmp_path / "results.json"
+    assert run(data, store_folder, "--results-file", str(results), "--tracking-uri", "none") == FAILED_SHARDS
+    said = capsys.readouterr().err
+    assert "00001.tar: ReadError" in said.replace("\n", "")
+    (row,) = json.loads(results.read_bytes())["results"]
+    assert (row["n"], row["complete"], row["committed"], row["shards"]) == (4, False, 1, 2)
+    (data / "00001.tar").write_bytes(whole)
+    assert run(data, store_folder, "--results-file", str(results), "--tracking-uri", "none") == 0
+    (row,) = json.loads(results.read_bytes())["results"]
+    assert (row["n"], row["complete"]) == (8, True)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_limit_takes_the_first_images_and_is_never_taken_for_the_whole(data, store_folder, tmp_path) -> None:
+    results = tmp_path / "results.json"
+    flags = ("--results-file", str(results), "--tracking-uri", "none")
+    for limit in (5, 8):
+        assert run(data, store_folder, "--limit", str(limit), *flags) == 0
+        assert json.loads(results.read_bytes())["results"][0]["n"] == limit
+    assert len(list((store_folder / "reports").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_without_mlflow_results_stay_and_are_logged_later(data, store_folder, capsys) -> None:
+    assert run(data, store_folder, "--tracking-uri", "http://127.0.0.1:9") == 0
+    assert "not logged to MLflow" in capsys.readouterr().err
+    assert report(store_folder)
+    assert run(data, store_folder, "--retrack") == 0
+    (logged,) = MlflowClient(f"sqlite:///{store_folder}/mlflow.db").search_runs(["1"])
+    assert logged.data.metrics["n"] == 8
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(data, store_folder, capsys) -> None:
+    assert run(data, store_folder, "--dry-run") == 0
+    said = capsys.readouterr().err
+    assert "2 shards" in said
+    assert "0 cells committed, 2 to do" in said
+    assert not store_folder.exists()
+
+
+def test_an_unknown_model_is_one_line_with_near_matches(data, store_folder, capsys) -> None:
+    arguments = ["--models", "efficientnet_lite", "--data", str(data), "--store", str(store_folder)]
+    assert evaluate.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert MODEL in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--batch-size", "0"], "--batch-size 0: expected a positive number"),
+        (["--limit", "-1"], "--limit -1: expected a positive number"),
+        (["--device", "tpu"], "--device tpu: choose from auto, cpu, cuda"),
+    ],
+)
+def test_an_impossible_option_is_one_line(flags, message, data, store_folder, capsys) -> None:
+    assert run(data, store_folder, *flags) == 2
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith(f"error: {message}")
+
+
+def test_data_that_cannot_be_used_is_one_line_each_before_ray_starts(
+    tmp_path, store_folder, write_tar, jpegs, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(flow, "fill", lambda *_: pytest.fail("Ray was started"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "00000.tar").write_bytes(b"this is no tar" * 1000)
+    for name, label in (("beyond", b"1000"), ("negative", b"-1")):
+        write_tar(tmp_path / name / "00000.tar", [("a.jpg", jpegs[0]), ("a.cls", label)])
+    expected = {
+        "empty": "no shard",
+        "nowhere": "no such folder",
+        "text": "no shard can be read",
+        "beyond": "labels from 1000 to 1000, expected 0 to 999; do they count from 1?",
+        "negative": "labels from -1 to -1, expected 0 to 999",
+    }
+    for name, message in expected.items():
+        assert run(tmp_path / name, store_folder) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("error: ") and message in line
+    assert not (store_folder / "cells").exists()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_wrong_label_deep_in_the_data_is_named_and_no_number_comes_out(
+    tmp_path, store_folder, write_tar, jpegs, capsys
+) -> None:
+    members = []
+    for i in range(40):
+        members += [(f"{i}.jpg", jpegs[i]), (f"{i}.cls", b"5" if i < 35 else b"5000")]
+    write_tar(tmp_path / "late" / "00000.tar", members)
+    assert run(tmp_path / "late", store_folder) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "5000" in line and "35" in line
+    assert not (store_folder / "reports").exists()

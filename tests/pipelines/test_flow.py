@@ -1,0 +1,94 @@
+"""The walk on a real Ray: every row in exactly one cell, the same bytes however it runs, failures told apart."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zoo
+from pipelines import cells, flow, shards
+from pipelines.cells import Column, Plan
+from pipelines.flow import Progress, WalkConfig
+
+CARD = zoo.card("efficientnet_lite0")
+COLUMN = Column(card=CARD, weights=zoo.weights_digest(CARD.name), precision="fp32", decoder="exact")
+CONFIG = WalkConfig(batch_size=4, precision="fp32", device="cpu")
+SIZES = (7, 1, 4)
+
+ALONE = """
+import sys
+import ray
+import zoo
+from pipelines import cells, flow, shards
+cpus, data, store = sys.argv[1:]
+ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False)
+name = "efficientnet_lite0"
+column = cells.Column(card=zoo.card(name), weights=zoo.weights_digest(name), precision="fp32", decoder="exact")
+config = flow.WalkConfig(batch_size=4, precision="fp32", device="cpu")
+outcome = flow.fill(store, cells.plan(store, shards.find([data]), [column]), config, watch=print)
+sys.exit(outcome.plan.pending)
+"""
+
+
+@pytest.fixture
+def data(tmp_path, write_tar, jpegs) -> Path:
+    """Shards of 7, 1 and 4 pictures."""
+    pictures = iter(enumerate(jpegs))
+    for shard, size in enumerate(SIZES):
+        members = []
+        for i, jpeg in (next(pictures) for _ in range(size)):
+            members += [(f"{i:03d}.jpg", jpeg), (f"{i:03d}.cls", str(i).encode())]
+        write_tar(tmp_path / "data" / f"{shard:05d}.tar", members)
+    return tmp_path / "data"
+
+
+def plan(data: Path, store: str) -> Plan:
+    return cells.plan(store, shards.find([str(data)]), [COLUMN])
+
+
+def contents(store: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(store).rglob("*.parquet")}
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_every_sample_is_a_row_of_exactly_one_cell(data, tmp_path) -> None:
+    store = str(tmp_path / "store")
+    seen: list[Progress] = []
+    outcome = flow.fill(store, plan(data, store), CONFIG, seen.append)
+    assert (outcome.plan.pending, outcome.images, outcome.failures) == (0, 12, {})
+    keys = [rows["key"].to_pylist() for _, rows in cells.load(store, outcome.plan.dataset, COLUMN)]
+    assert list(map(len, keys)) == list(SIZES)
+    assert sum(keys, []) == [f"{i:03d}" for i in range(12)]
+    assert (seen[-1].images, seen[-1].cells) == (12, 3)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_only_what_is_missing_is_filled_and_the_bytes_are_those_of_an_undisturbed_run(data, tmp_path) -> None:
+    calm, torn = str(tmp_path / "calm"), str(tmp_path / "torn")
+    flow.fill(calm, plan(data, calm), CONFIG, print)
+    flow.fill(torn, plan(data, torn), CONFIG, print)
+    lost = cells.uri(torn, plan(data, torn).dataset, COLUMN, plan(data, torn).dataset.shards[0])
+    Path(lost).unlink()
+    outcome = flow.fill(torn, plan(data, torn), CONFIG, print)
+    assert outcome.images == SIZES[0]
+    assert contents(torn) == contents(calm)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_shard_that_cannot_be_read_is_reported_and_the_rest_goes_on(data, tmp_path) -> None:
+    broken = data / "00001.tar"
+    broken.write_bytes(broken.read_bytes()[:2048])
+    store = str(tmp_path / "store")
+    outcome = flow.fill(store, plan(data, store), CONFIG, print)
+    assert outcome.plan.missing == ((1,),)
+    assert list(outcome.failures) == [1]
+    assert "ReadError" in outcome.failures[1]
+    assert len(contents(store)) == 2
+
+
+@pytest.mark.parametrize("cpus", [1, 4])
+def test_the_walk_ends_on_any_number_of_cores(cpus, data, tmp_path) -> None:
+    command = [sys.executable, "-c", ALONE, str(cpus), str(data), str(tmp_path / "store")]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2], timeout=200).returncode == 0
+    assert len(contents(str(tmp_path / "store"))) == 3

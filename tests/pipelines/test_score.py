@@ -1,0 +1,146 @@
+"""The scorer against plain PyTorch, and what must not matter to a row: its neighbours, the padding, its label."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+import zoo
+from pipelines.decode import decoded_schema
+from pipelines.records import FAILED_SHARD, SCORES
+from pipelines.score import Scorer, ScorerConfig, normalise
+from zoo.preprocessing import Preprocessing
+
+NAME = "efficientnet_lite0"
+CARD = zoo.card(NAME)
+CONFIG = ScorerConfig(
+    models=(NAME,),
+    geometries=(CARD.preprocessing.geometry,),
+    batch_size=4,
+    top=10,
+    precision="fp32",
+    device="cpu",
+)
+PIXELS = np.random.default_rng(3).integers(0, 256, (4, 224, 224, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer(CONFIG)
+
+
+def chunk(pixels: np.ndarray, labels=None, errors=None, *, start=0, last=True) -> pa.Table:
+    rows = len(pixels)
+    row = {
+        "shard": 5,
+        "start": start,
+        "last": last,
+        "failure": None,
+        "keys": [f"k{start + i}" for i in range(rows)],
+        "labels": labels or list(range(rows)),
+        "errors": errors or [None] * rows,
+        "pixels_0": pixels.tobytes(),
+    }
+    return pa.Table.from_pylist([row], schema=decoded_schema(1))
+
+
+def score(scorer: Scorer, *args, **options) -> list[dict]:
+    return pa.concat_tables(scorer(chunk(*args, **options))).to_pylist()
+
+
+def reference(pixels: np.ndarray) -> np.ndarray:
+    """Probabilities (B, N) by the card's numbers, in plain PyTorch."""
+    mean, std = np.array(CARD.preprocessing.mean), np.array(CARD.preprocessing.std)
+    x = torch.from_numpy(((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32))
+    with torch.inference_mode():
+        return zoo.create(NAME, weights="card")(x).softmax(1).numpy()
+
+
+def test_scores_are_those_of_plain_pytorch(scorer) -> None:
+    expected = reference(PIXELS)
+    for row, probs in zip(score(scorer, PIXELS, labels=[7, 8, 9, 10]), expected, strict=True):
+        assert row["classes"] == np.argsort(-probs, kind="stable")[:10].tolist()
+        assert row["probs"] == pytest.approx(np.sort(probs)[::-1][:10], abs=1e-6)
+        assert row["label_prob"] == pytest.approx(probs[row["label"]], abs=1e-6)
+        assert row["sq_prob"] == pytest.approx((probs**2).sum(), abs=1e-6)
+
+
+def test_rows_carry_where_they_belong(scorer) -> None:
+    rows = score(scorer, PIXELS, start=8, last=True)
+    assert [row["index"] for row in rows] == [8, 9, 10, 11]
+    assert [row["last"] for row in rows] == [False, False, False, True]
+    assert {(row["model"], row["shard"]) for row in rows} == {(0, 5)}
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_ragged_batch_scores_bit_for_bit_as_in_a_full_one(scorer, rows) -> None:
+    whole = score(scorer, PIXELS)
+    for got, expected in zip(score(scorer, PIXELS[:rows]), whole, strict=False):
+        assert (got["probs"], got["classes"], got["sq_prob"]) == (
+            expected["probs"],
+            expected["classes"],
+            expected["sq_prob"],
+        )
+
+
+def test_an_error_row_has_no_scores_and_leaves_its_neighbours_alone(scorer) -> None:
+    blank = PIXELS.copy()
+    blank[1] = 0
+    rows = score(scorer, blank, errors=[None, "empty file", None, None])
+    assert (rows[1]["classes"], rows[1]["probs"], rows[1]["label_prob"], rows[1]["sq_prob"]) == (None,) * 4
+    assert rows[1]["label"] == 1
+    whole = score(scorer, PIXELS)
+    assert [rows[i]["probs"] for i in (0, 2, 3)] == [whole[i]["probs"] for i in (0, 2, 3)]
+
+
+def test_a_label_that_is_missing_or_out_of_range_has_no_probability(scorer) -> None:
+    rows = score(scorer, PIXELS, labels=[None, 1000, -1, 999])
+    assert [row["label"] for row in rows] == [None, 1000, -1, 999]
+    assert [row["label_prob"] is None for row in rows] == [True, True, True, False]
+
+
+def test_equal_probabilities_are_ranked_by_class_index(scorer, monkeypatch) -> None:
+    monkeypatch.setattr(scorer, "_models", [lambda x: torch.zeros(len(x), 1000)])
+    assert all(row["classes"] == list(range(10)) for row in score(scorer, PIXELS))
+
+
+def test_scores_that_are_no_numbers_are_an_error_of_their_row(scorer, monkeypatch) -> None:
+    def overflowing(x: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(len(x), 1000)
+        logits[2, 5] = float("nan")
+        return logits
+
+    monkeypatch.setattr(scorer, "_models", [overflowing])
+    errors = [row["error"] for row in score(scorer, PIXELS)]
+    assert errors == [None, None, "non-finite scores: the model's output is not a number", None]
+
+
+def test_a_failed_shard_passes_through_with_its_reason(scorer) -> None:
+    row = {"shard": 3, "start": 0, "last": False, "failure": "cut", "keys": [], "labels": [], "errors": []}
+    failed = pa.Table.from_pylist([row], schema=decoded_schema(1))
+    (scores,) = pa.concat_tables(scorer(failed)).to_pylist()
+    assert (scores["shard"], scores["index"], scores["error"]) == (3, FAILED_SHARD, "cut")
+
+
+def test_a_scorer_gives_the_declared_columns(scorer) -> None:
+    assert next(scorer(chunk(PIXELS))).schema.equals(SCORES)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.05), ("fp16", 0.01)])
+def test_lower_precision_is_near_fp32(scorer, precision, tolerance) -> None:
+    lower = score(Scorer(replace(CONFIG, precision=precision)), PIXELS)
+    for got, expected in zip(lower, score(scorer, PIXELS), strict=True):
+        assert got["probs"][0] == pytest.approx(expected["probs"][0], abs=tolerance)
+        assert got["probs"] != expected["probs"]
+
+
+def test_normalisation_follows_the_cards_channel_order() -> None:
+    pixels = torch.from_numpy(PIXELS)
+    rgb = Preprocessing(size=224, crop_pct=0.875, interpolation="bicubic", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    expected = (PIXELS / 255 - np.array(rgb.mean)) / np.array(rgb.std)
+    assert np.allclose(normalise(pixels, rgb).numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6)
+    bgr = replace(rgb, channels="BGR")
+    expected = (PIXELS[..., ::-1] / 255 - np.array(rgb.mean)) / np.array(rgb.std)
+    assert np.allclose(normalise(pixels, bgr).numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6)
