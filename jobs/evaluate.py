@@ -11,15 +11,19 @@ under STORE/cells, the report under STORE/reports/DATASET-DIGEST and a run per m
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import zoo
 from jobs import cli, provenance
-from jobs.progress import Meter, say
+from jobs.progress import Meter, count, say
 from pipelines import cells, read, shards, storage
 from pipelines.cells import Column, Plan
 from pipelines.records import Dataset
+from pipelines.report import error_lines, result_table, results_json
 from zoo import weights
+
+if TYPE_CHECKING:
+    from pipelines.evaluation import Evaluation
 
 FAILED_SHARDS = 3
 _PROBED = 8
@@ -99,11 +103,11 @@ def _column(name: str, config: EvaluateConfig) -> Column:
 def _print_plan(plan: Plan, config: EvaluateConfig) -> None:
     dataset = plan.dataset
     rows = [shard.limit or shard.rows for shard in dataset.shards]
-    images = f"{sum(filter(None, rows)):,} images" if all(rows) else "images not counted yet"
+    images = count(sum(filter(None, rows)), "image") if all(rows) else "images not counted yet"
     size = sum(shard.size for shard in dataset.shards) / 1e6
-    say(f"dataset  {dataset.name}-{dataset.digest}: {len(rows)} shards, {images}, {size:,.1f} MB")
+    say(f"dataset  {dataset.name}-{dataset.digest}: {count(len(rows), 'shard')}, {images}, {size:,.1f} MB")
     for column, missing in zip(plan.columns, plan.missing, strict=True):
-        say(f"model    {column.name}: {len(rows) - len(missing)} cells committed, {len(missing)} to do")
+        say(f"model    {column.name}: {count(len(rows) - len(missing), 'cell')} committed, {len(missing)} to do")
     say(f"store    {config.store} ({config.precision}, {config.decoder} decoder, batch {config.batch_size})")
 
 
@@ -160,23 +164,30 @@ def _images_to_do(plan: Plan) -> int | None:
 
 
 def _report(plan: Plan, config: EvaluateConfig) -> None:
-    from pipelines import evaluation, report  # matplotlib and mlflow take a second
+    from pipelines import evaluation  # matplotlib and mlflow take a second
 
     found = [evaluation.evaluate(config.store, plan, column) for column in plan.columns]
     done = [entry for entry in found if entry]
     folder = evaluation.write(config.store, plan, done)
     results = [entry.result for entry in done]
     if config.results_file:
-        storage.replace(config.results_file, report.results_json(results))
-    cli.stdout.print(report.result_table(results))
+        storage.replace(config.results_file, results_json(results))
+    cli.stdout.print(result_table(results))
     for entry in done:
-        for line in report.error_lines(entry.result):
-            cli.stdout.print(line, markup=False)
-        if entry.repeated_keys:
-            say(f"warning: {entry.repeated_keys} keys stand in more than one shard; each is counted")
+        _say_what_is_not_scored(entry)
     say(f"report   {folder}")
     if config.tracking_uri != "none":
         provenance.track(config.tracking_uri, config.store, plan, done)
+
+
+def _say_what_is_not_scored(entry: "Evaluation") -> None:
+    if not entry.result.summary.labelled:
+        say("note     no sample has a label, so there is nothing to score; the predictions are in the cells")
+        return
+    for line in error_lines(entry.result):
+        cli.stdout.print(line, markup=False)
+    if entry.repeated_keys:
+        say(f"warning: {count(entry.repeated_keys, 'key')} stand in more than one shard; each is counted")
 
 
 def _say_failures(plan: Plan, failures: dict[int, str]) -> int:

@@ -3,7 +3,7 @@
     python -m jobs.pack_shards --images photos --labels labels.csv --output s3://bucket/photos --samples-per-shard 1000
     python -m jobs.pack_shards --images ILSVRC2012_img_val.tar --devkit ILSVRC2012_devkit_t12.tar.gz --output val
 
-Owns the options and what is said. Refuses bad input with one line and exit code 2. The images' bytes are packed as they
+Owns the options and what is said. Refuses bad input with one line and exit code 2. The images' bytes packed as they
 are, and the same images give the same shards: after an interruption the same command completes them.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jobs import cli
-from jobs.progress import Meter
+from jobs.progress import Meter, count
 from pipelines import archives, sources, storage
 from pipelines.manifest import Manifest, PackedShard
 from pipelines.pack import Target, earlier_packing, label_range, pack
@@ -59,14 +59,14 @@ def run(config: PackShardsConfig) -> int:
     target = Target(output=config.output, format=config.format, samples_per_shard=config.samples_per_shard)
     images = _find(config)[: config.limit]
     shards = len(target.names(len(images)))
-    counts = f"{len(images)} samples, {label_range(images).count} of them labelled, in {shards} shards"
+    counts = f"{count(len(images), 'sample')}, {label_range(images).count:,} labelled, in {count(shards, 'shard')}"
     if config.dry_run:
         earlier_packing(target, len(images))
-        sys.stdout.write(f"{counts} would be packed as {config.format} in {config.output}; nothing was written\n")
+        sys.stdout.write(f"{counts} to be packed as {config.format} in {config.output}; nothing was written\n")
         return 0
     with Meter("shards", shards, expected=len(images)) as meter:
         manifest = _pack(images, target, meter)
-    sys.stdout.write(f"{counts} are packed as {config.format} in {config.output}\n")
+    sys.stdout.write(f"{counts} packed as {config.format} in {config.output}\n")
     if config.results_file:
         storage.replace(config.results_file, _results(manifest, config.output))
     return 0

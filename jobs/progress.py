@@ -53,7 +53,7 @@ class Meter:
         now = time.monotonic()
         self._last = (now, images)
         self._first = self._first or self._last
-        note = f"{images:,} images · {self._rate():.1f} img/s · ETA {self._eta(done, images)}"
+        note = " · ".join([count(images, "image"), *self._pace(done, images)])
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=done, description=note)
         elif now - self._logged > _LOG_SECONDS:
@@ -62,18 +62,25 @@ class Meter:
 
     def summary(self) -> str:
         """For example `250 images in 0:19, 61.3 img/s once running`."""
-        seconds = time.monotonic() - self._started
-        return f"{self._last[1]:,} images in {_clock(seconds)}, {self._rate():.1f} img/s once running"
+        said = f"{count(self._last[1], 'image')} in {_clock(time.monotonic() - self._started)}"
+        return f"{said}, {self._rate():.1f} img/s once running" if self._rate() else said
 
     def _rate(self) -> float:
         """Images a second since the first were done; 0 before there are two moments to compare."""
         first, last = self._first or self._last, self._last
         return (last[1] - first[1]) / (last[0] - first[0]) if last[0] > first[0] else 0.0
 
-    def _eta(self, done: int, images: int) -> str:
-        expected = self.expected or (images * self.total / done if done else None)
-        rate = self._rate()
-        return _clock(max(0.0, expected - images) / rate) if expected and rate else "–"
+    def _pace(self, done: int, images: int) -> list[str]:
+        rate, expected = self._rate(), self.expected or (images * self.total / done if done else None)
+        if not rate:
+            return []
+        remaining = [f"ETA {_clock(max(0.0, expected - images) / rate)}"] if expected else []
+        return [f"{rate:.1f} img/s", *remaining]
+
+
+def count(number: int, noun: str) -> str:
+    """`1 shard`, `2,000 shards`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _clock(seconds: float) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs import cli
-from jobs.progress import say
+from jobs.progress import count, say
 
 if TYPE_CHECKING:
     from pipelines.cells import Plan
@@ -39,7 +39,7 @@ def track(tracking_uri: str | None, store: str, plan: "Plan", evaluations: Seque
         say("         the results are complete; the same command with --retrack logs them")
         return
     hint = f"; see it with: mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else ""
-    say(f"mlflow   {len(records)} runs in experiment {track.EXPERIMENT!r}{hint}")
+    say(f"mlflow   {count(len(records), 'run')} in experiment {track.EXPERIMENT!r}{hint}")
 
 
 def environment() -> dict[str, str]:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -202,6 +203,6 @@ def _split(scores: pa.Table) -> Iterator[tuple[int, int, pa.Table]]:
     model, shard, index = (scores[name].to_numpy() for name in ("model", "shard", "index"))
     breaks = (np.diff(model) != 0) | (np.diff(shard) != 0) | (np.diff(index) != 1)
     edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(index)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         if stop > start:
             yield int(model[start]), int(shard[start]), scores.slice(start, stop - start)

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from functools import reduce
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines import cells, metrics, storage
 from pipelines.cells import Column, Plan
@@ -119,10 +118,5 @@ def _class_names(column: Column) -> Sequence[str] | None:
 
 def _repeated(parts: Iterable[tuple[Shard, pa.Table]]) -> int:
     """Rows whose key an earlier shard has; within a shard, the reader has made the second an error already."""
-    keys = [rows.filter(_first_of_its_key(rows))["key"] for _, rows in parts]
-    together = pa.chunked_array([chunk for column in keys for chunk in column.chunks], pa.string())
-    return len(together) - pc.count_distinct(together).as_py()
-
-
-def _first_of_its_key(rows: pa.Table) -> pa.ChunkedArray:
-    return pc.invert(pc.coalesce(pc.starts_with(rows["error"], "duplicate key"), pa.scalar(False)))
+    in_shards = [set(rows["key"].to_pylist()) for _, rows in parts]
+    return sum(map(len, in_shards)) - len(set().union(*in_shards))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.exceptions import RayError
 
 from pipelines import cells, read
 from pipelines.cells import Gather, Plan
@@ -62,16 +63,17 @@ def fill(store: str, plan: Plan, config: WalkConfig, watch: Callable[[Progress],
     A lost node or a killed worker costs the cells in flight, and the next round fills them: nothing else is needed.
 
     Raises:
-        ray.exceptions.RayError: if a round broke off and had committed nothing.
+        RayError: if a round broke off and had committed nothing.
     """
     done = Progress(0, 0)
     failures: dict[int, str] = {}
     while plan.pending:
         failures, broken = {}, None
         try:
-            for done in _round(store, plan, config, done, failures):
+            for progress in _round(store, plan, config, done, failures):
+                done = progress
                 watch(done)
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             broken = error
         before, plan = plan.pending, cells.plan(store, plan.dataset, plan.columns)
         if plan.pending == before:

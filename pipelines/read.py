@@ -24,7 +24,7 @@ IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 MAX_IMAGE_BYTES = 256 << 20
 """A member may claim any size in its header; one that claims more than this is a row with a reason, never read."""
 _BUFFER = 1 << 20
-_MOST_MEMBER_BYTES = 1 << 40
+_MOST_MEMBER_BYTES = 1 << 36
 """A header can claim 2**88 bytes, and tarfile would count through all of them in search of the next."""
 _UNREADABLE = (OSError, EOFError, ValueError, OverflowError, tarfile.TarError, pa.ArrowException)
 """ValueError and OverflowError: tarfile and pyarrow check neither the numbers nor the text in what they read."""
@@ -122,7 +122,7 @@ def limited(dataset: Dataset, most: int) -> Dataset:
 
 def _count(shard: Shard, most: int) -> int:
     try:
-        return sum(1 for _ in islice(samples(shard), most + 1))
+        return sum(1 for _ in islice(samples(shard), most))
     except ShardError:
         return 0
 

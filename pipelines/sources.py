@@ -62,7 +62,8 @@ def folder(root: Path, labels: str | None = None) -> list[Image]:
     Raises:
         ValueError: if there is no image, two have the same key, or the labels cannot be trusted.
     """
-    names = sort_images(_walk(root), root)
+    labels_file = storage.local_path(labels).resolve() if labels and not storage.is_remote(labels) else None
+    names = sort_images((name for name in _walk(root) if (root / name).resolve() != labels_file), root)
     keys = [_key(name) for name in names]
     label_of = _csv_labels(keys, labels) if labels else _folder_labels(root, keys)
     return [Image(name=name, label=label_of(key), path=f"{root}/{name}") for name, key in zip(names, keys, strict=True)]

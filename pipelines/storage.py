@@ -192,8 +192,8 @@ def _list_local(uri: str) -> Iterator[StoredObject]:
 
 def _list_s3(uri: str) -> Iterator[StoredObject]:
     bucket, key = _split(uri)
-    pages = _client().get_paginator("list_objects_v2").paginate(
-        Bucket=bucket, Prefix=key.rstrip("/") + "/" if key else ""
+    pages = (
+        _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key.rstrip("/") + "/" if key else "")
     )
     try:
         for entry in (entry for page in pages for entry in page.get("Contents", ())):

@@ -11,8 +11,8 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
-from PIL import Image
 from moto.server import ThreadedMotoServer
+from PIL import Image
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "imagenet-sample"
 

@@ -87,7 +87,11 @@ def test_of_bad_samples_every_one_is_a_row_and_those_that_decode_are_scored(stor
     frames[0].save(animated, "WEBP", save_all=True, append_images=frames[1:])
     huge = picture("1", "PNG", (30000, 30000))
     good = {"cmyk.jpg": cmyk, "gray.jpg": picture("L", "JPEG"), "deep.png": deep.getvalue()}
-    good |= {"palette.png": picture("P", "PNG"), "alpha.png": picture("RGBA", "PNG"), "dot.png": picture("RGB", "PNG", (1, 1))}
+    good |= {
+        "palette.png": picture("P", "PNG"),
+        "alpha.png": picture("RGBA", "PNG"),
+        "dot.png": picture("RGB", "PNG", (1, 1)),
+    }
     good |= {"moving.webp": animated.getvalue(), "twice.jpg": jpeg}
     bad = {"zero.jpg": b"", "cut.jpg": jpeg[: len(jpeg) // 2], "text.jpg": b"hello", "huge.png": huge}
     members = []

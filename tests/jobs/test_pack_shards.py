@@ -44,13 +44,13 @@ def test_a_dry_run_says_what_would_be_packed_and_writes_nothing(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pack_shards.main([*command, "--dry-run"]) == 0
-    assert "5 samples, 5 of them labelled, in 3 shards would be packed as tar in out" in capsys.readouterr().out
+    assert "5 samples, 5 labelled, in 3 shards to be packed as tar in out" in capsys.readouterr().out
     assert not Path("out").exists()
 
 
 def test_limit_packs_the_first_images(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert pack_shards.main([*command, "--limit", "3"]) == 0
-    assert "3 samples, 3 of them labelled, in 2 shards are packed" in capsys.readouterr().out
+    assert "3 samples, 3 labelled, in 2 shards packed" in capsys.readouterr().out
     assert json.loads(Path("out/manifest.json").read_bytes())["labels"] == {"min": 0, "max": 20, "count": 3}
 
 

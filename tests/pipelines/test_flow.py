@@ -59,7 +59,7 @@ def test_every_sample_is_a_row_of_exactly_one_cell(data, tmp_path) -> None:
     assert (outcome.plan.pending, outcome.images, outcome.failures) == (0, 12, {})
     keys = [rows["key"].to_pylist() for _, rows in cells.load(store, outcome.plan.dataset, COLUMN)]
     assert list(map(len, keys)) == list(SIZES)
-    assert sum(keys, []) == [f"{i:03d}" for i in range(12)]
+    assert [key for cell in keys for key in cell] == [f"{i:03d}" for i in range(12)]
     assert (seen[-1].images, seen[-1].cells) == (12, 3)
 
 

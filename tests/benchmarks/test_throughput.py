@@ -1,0 +1,94 @@
+"""Images a second of the walk beside a plain loop, in one run: `make benchmark` prints where the time goes.
+
+Asserts no times: what it says depends on the machine, and only the ratios of one run mean anything.
+"""
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from pipelines import cells, cluster, flow, shards
+from pipelines.flow import Progress, WalkConfig
+from pipelines.pack import Target, pack
+from pipelines.sources import folder
+
+MODEL, BATCH = "efficientnet_lite0", 32
+CARD = zoo.card(MODEL)
+
+
+@pytest.mark.benchmark_run
+@pytest.mark.timeout(900)
+def test_the_walk_beside_a_plain_loop(sample_images: Path, tmp_path, capsys) -> None:
+    images = folder(sample_images / "images", str(sample_images / "labels.csv"))
+    encoded = [image.read() for image in images]
+    target = Target(output=str(tmp_path / "val"), format="tar", samples_per_shard=50)
+    pack(images, target, lambda _: None)
+    lines = ["", f"{len(images)} images, {MODEL}, fp32, batch {BATCH}, {torch.get_num_threads()} cores"]
+    lines += plain_loop(encoded)
+    lines += walk(str(tmp_path / "val"), str(tmp_path / "out"), len(images))
+    with capsys.disabled():
+        print("\n".join(lines))
+
+
+def plain_loop(encoded: list[bytes]) -> Iterator[str]:
+    """One process that decodes a batch, scores it, decodes the next; with one thread and with all."""
+    model = zoo.create(MODEL, weights="card")
+    cores = torch.get_num_threads()
+    for threads in sorted({1, cores}):
+        torch.set_num_threads(threads)
+        started, decoding = time.perf_counter(), 0.0
+        for start in range(0, len(encoded), BATCH):
+            before = time.perf_counter()
+            pixels = np.stack([decode(image) for image in encoded[start : start + BATCH]])
+            decoding += time.perf_counter() - before
+            with torch.inference_mode():
+                model(pixels_to_input(pixels)).softmax(1)
+        seconds = time.perf_counter() - started
+        yield (
+            f"plain loop, {threads} thread(s): {len(encoded) / seconds:6.1f} img/s"
+            f"   (decode {decoding:.1f} s of {seconds:.1f} s)"
+        )
+    torch.set_num_threads(cores)
+
+
+def walk(data: str, store: str, images: int) -> Iterator[str]:
+    """The same through Ray: start-up, time to the first scores, the rate from then on."""
+    column = cells.Column(card=CARD, weights=zoo.weights_digest(MODEL), precision="fp32", decoder="exact")
+    plan = cells.plan(store, shards.find([data]), [column])
+    seen: list[tuple[float, Progress]] = []
+    config = WalkConfig(batch_size=BATCH, precision="fp32", device="cpu")
+    started = time.perf_counter()
+    cluster.connect()
+    connected = time.perf_counter()
+    flow.fill(store, plan, config, lambda progress: seen.append((time.perf_counter(), progress)))
+    ended = time.perf_counter()
+    (first, begun), (last, finished) = seen[0], seen[-1]
+    rate = (finished.images - begun.images) / (last - first)
+    yield f"the walk, steady state:  {rate:6.1f} img/s"
+    yield f"the walk, whole:         {images / (ended - started):6.1f} img/s, of {ended - started:.1f} s:"
+    yield f"    starting Ray         {connected - started:6.1f} s"
+    yield f"    starting workers     {first - connected:6.1f} s to the first scores (torch, weights, first batch)"
+    yield f"    scoring              {last - first:6.1f} s"
+    yield f"    closing              {ended - last:6.1f} s"
+
+
+def decode(encoded: bytes) -> np.ndarray:
+    picture = Image.open(io.BytesIO(encoded)).convert("RGB")
+    geometry = CARD.preprocessing.geometry
+    scale = geometry.resize / min(picture.size)
+    picture = picture.resize((int(picture.width * scale), int(picture.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (picture.width - geometry.size) // 2, (picture.height - geometry.size) // 2
+    return np.asarray(picture.crop((left, top, left + geometry.size, top + geometry.size)))
+
+
+def pixels_to_input(pixels: np.ndarray) -> torch.Tensor:
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CARD.preprocessing.mean, CARD.preprocessing.std))
+    return (x - mean) / std
