@@ -78,7 +78,7 @@ def open_rgb(encoded: bytes) -> Image.Image:
         return _to_rgb(picture)
     except UnidentifiedImageError:
         raise DecodeError(f"not an image: the bytes are not {', '.join(_FORMATS)}") from None
-    except DecodeError:
+    except (DecodeError, MemoryError):  # memory is the worker's trouble, not the picture's: the task is tried again
         raise
     except Exception as error:  # the bytes are hostile, and codecs raise whatever they like on them
         raise DecodeError(f"broken image: {type(error).__name__}: {_ADDRESS.sub('', str(error))}") from error

@@ -77,7 +77,7 @@ CHUNK = pa.schema(
         ("keys", pa.list_(pa.string())),
         ("labels", pa.list_(pa.int32())),
         ("errors", pa.list_(pa.string())),
-        ("images", pa.list_(pa.binary())),  # encoded; null where there is an error
+        ("images", pa.list_(pa.large_binary())),  # encoded; null where there is an error
     ]
 )
 """One row a chunk: consecutive samples of one shard, as many as a batch holds.
