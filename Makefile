@@ -33,6 +33,7 @@ clean:  ## remove .venv, caches and the quickstart's output
 
 # The stamp's name is the extras that were installed: quickstart, or what developing needs.
 $(VENV)/%.stamp: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
-	touch $@
+	@echo 'installing [$*] into $(VENV): a few minutes on a new machine'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
+	@touch $@
