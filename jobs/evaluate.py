@@ -11,6 +11,7 @@ under STORE/cells, the report under STORE/reports/DATASET-DIGEST and a run per m
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import zoo
@@ -36,7 +37,7 @@ class EvaluateConfig(cli.Job):
     """Evaluate models on labelled images: top-1 and top-5, calibration and per-class accuracy, from committed cells."""
 
     models: str
-    """Names or patterns, comma-separated: `efficientnet_lite0`, `'resnest*,sknet50'`, `all` (see `python -m zoo`)."""
+    """Names or patterns, comma-separated: `efficientnet_lite0`, `'efficientnet*'`, `all` (see `python -m zoo`)."""
     data: tuple[str, ...]
     """Shards (.tar, .parquet): folders, globs, brace patterns `{00000..00049}.tar`, or .txt files listing such."""
     store: str = "output"
@@ -81,6 +82,8 @@ def run(config: EvaluateConfig) -> int:
     if config.dry_run:
         return cli.DONE
     failures: dict[int, str] = {}
+    if config.retrack and plan.pending == plan.needed:
+        raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
     if plan.pending and not config.retrack:
         _check(plan)
         plan, failures = _fill(plan, config)
@@ -116,28 +119,28 @@ def _check(plan: Plan) -> None:
     for column in plan.columns:
         weights.locate(column.card)
     classes = min(column.card.num_classes for column in plan.columns)
-    if plan.dataset.labels:
-        _check_labels(plan.dataset.labels, classes, plan.dataset.source)
+    _check_labels(plan.dataset.labels, classes, plan.dataset.source)
     if plan.pending == plan.needed:  # otherwise some shard has been read before
-        _check_labels(*_probe(plan.dataset, classes))
+        labels, where = _probe(plan.dataset)
+        _check_labels(labels, classes, where)
 
 
-def _probe(dataset: Dataset, classes: int) -> tuple[tuple[int, int], int, str]:
-    """The range of the first labels of the first shard that can be read, `classes`, and the shard's URI."""
+def _probe(dataset: Dataset) -> tuple[tuple[int, int] | None, str]:
+    """The range of the first labels of the first shard that can be read, and that shard's URI."""
     reasons = []
     for shard in dataset.shards[:_PROBED]:
         try:
-            labels = [sample.label for sample, _ in zip(read.samples(shard), range(_PROBED_SAMPLES), strict=False)]
+            samples = list(islice(read.samples(shard), _PROBED_SAMPLES))
         except read.ShardError as error:
             reasons.append(f"{shard.uri}: {error}")
             continue
-        known = [label for label in labels if label is not None] or [0]
-        return (min(known), max(known)), classes, shard.uri
+        labels = [sample.label for sample in samples if sample.label is not None]
+        return (min(labels), max(labels)) if labels else None, shard.uri
     raise ValueError(f"no shard can be read ({len(reasons)} tried); {reasons[0]}")
 
 
-def _check_labels(found: tuple[int, int], classes: int, where: str) -> None:
-    if found[0] < 0 or found[1] >= classes:
+def _check_labels(found: tuple[int, int] | None, classes: int, where: str) -> None:
+    if found and (found[0] < 0 or found[1] >= classes):
         hint = "; do they count from 1?" if found[1] == classes else ""
         raise ValueError(f"{where}: labels from {found[0]} to {found[1]}, expected 0 to {classes - 1}{hint}")
 

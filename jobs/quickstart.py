@@ -31,7 +31,7 @@ import zoo
 from jobs import cli
 from pipelines import cells, shards, storage
 from pipelines.cells import Column
-from pipelines.read import IMAGE_SUFFIXES
+from pipelines.formats import IMAGE_SUFFIXES
 from pipelines.records import short_digest
 from zoo import imagenet
 

@@ -1,34 +1,17 @@
-r"""Shard -> chunks of samples: our own streaming readers for WebDataset tars and Parquet.
+"""Shard -> chunks of samples, the unit in which they travel and are scored.
 
-Owns what a sample is: in a tar, consecutive members that share a path up to the *last* dot (so that dots in a key lose
-nothing), `jpg|jpeg|png|webp` the image and `cls` the label; other members, `json` among them, and names that begin
-with a dot are passed over, and bytes of a name that are no UTF-8 are spelled `\xNN`. In Parquet, a row of `key, image,
-label`. Refuses to end early in silence: an archive cut between two members, a header that cannot be read, a hole of
-zeros, or bytes other than the manifest's fail the whole shard.
+Owns the cut into chunks, equal keys, limits, and that a shard which cannot be read to its end is one failure with its
+reason and never a shorter shard. Refuses to know how samples lie in a shard: that is `formats`.
 """
 
-import hashlib
-import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
-from typing import BinaryIO, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipelines import storage
+from pipelines.formats import UNREADABLE, ShardError, read_samples
 from pipelines.records import CHUNK, Dataset, Sample, Shard
-
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
-MAX_IMAGE_BYTES = 256 << 20
-"""A member may claim any size in its header; one that claims more than this is a row with a reason, never read."""
-_BUFFER = 1 << 20
-_MOST_MEMBER_BYTES = 1 << 36
-"""A header can claim 2**88 bytes, and tarfile would count through all of them in search of the next."""
-_UNREADABLE = (OSError, EOFError, ValueError, OverflowError, tarfile.TarError, pa.ArrowException)
-"""ValueError and OverflowError: tarfile and pyarrow check neither the numbers nor the text in what they read."""
-
 
 _SHARD_ROW = pa.schema(
     [
@@ -42,10 +25,6 @@ _SHARD_ROW = pa.schema(
         ("limit", pa.int64()),
     ]
 )
-
-
-class ShardError(Exception):
-    """A shard that cannot be trusted to its end; the message is the reason that the user sees."""
 
 
 def shard_rows(shards: Sequence[Shard], positions: Sequence[int]) -> pa.Table:
@@ -86,15 +65,14 @@ def samples(shard: Shard) -> Iterator[Sample]:
     Raises:
         ShardError: if the shard cannot be read to its end, or differs from its manifest.
     """
-    read = _parquet_samples if shard.uri.endswith(".parquet") else _tar_samples
     rows = 0
     first: dict[str, int] = {}
     try:
-        for sample in islice(read(shard), shard.limit):
+        for sample in islice(read_samples(shard), shard.limit):
             seen = first.setdefault(sample.key, rows)
             yield sample if seen == rows else _bad(sample, f"duplicate key: {sample.key!r} is row {seen} already")
             rows += 1
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ShardError(f"{type(error).__name__}: {error}") from error
     if shard.limit is None and shard.rows not in {None, rows}:
         raise ShardError(f"holds {rows} samples, its manifest says {shard.rows}")
@@ -153,145 +131,3 @@ def _failure(position: int, reason: str) -> pa.Table:
 
 def _bad(sample: Sample, reason: str) -> Sample:
     return replace(sample, image=None, error=reason)
-
-
-class _StrictMember(tarfile.TarInfo):
-    """tarfile takes an unreadable or missing header in mid-archive for the end; here only the end marker is the end."""
-
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> "_StrictMember":
-        try:
-            member = cast("_StrictMember", super().fromtarfile(tar))
-        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"not a tar, or cut or damaged at byte {tar.offset}: {error}") from error
-        if not 0 <= member.size <= _MOST_MEMBER_BYTES:
-            raise tarfile.ReadError(f"damaged at byte {member.offset}: a member claims {member.size} bytes")
-        return member
-
-
-class _Checked:
-    """Passes reads through and digests them."""
-
-    def __init__(self, stream: pa.NativeFile) -> None:
-        self._stream = stream
-        self._digest = hashlib.sha256()
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self._digest.update(data)
-        return data
-
-    def verify(self, shard: Shard) -> None:
-        while self.read(_BUFFER):
-            pass
-        _verify(self._digest.hexdigest(), shard)
-
-
-def _verify(digest: str, shard: Shard) -> None:
-    if shard.sha256 not in {None, digest}:
-        raise ShardError(f"SHA-256 {digest[:12]}… differs from its manifest's {(shard.sha256 or '')[:12]}…")
-
-
-def _tar_samples(shard: Shard) -> Iterator[Sample]:
-    with storage.open_input(shard.uri) as stream:
-        checked = _Checked(stream)
-        with tarfile.open(
-            fileobj=cast(BinaryIO, checked),
-            mode="r|",
-            bufsize=_BUFFER,
-            tarinfo=_StrictMember,
-            encoding="utf-8",
-            errors="backslashreplace",  # tarfile's own surrogates cannot be written to Arrow
-        ) as tar:
-            yield from _group(_members(tar))
-            _refuse_hole(tar)
-        checked.verify(shard)
-
-
-def _refuse_hole(tar: tarfile.TarFile) -> None:
-    """Zeros end an archive; where more follows them, they are a hole in it, with members behind."""
-    while rest := cast(BinaryIO, tar.fileobj).read(_BUFFER):
-        if rest.strip(b"\0"):
-            raise ShardError(f"damaged at byte {tar.offset}: an end of archive, and more after it")
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes | str]]:
-    """Key, field (`image` or `cls`) and content of each member that counts; a str content is the reason for none."""
-    for member in tar:
-        # tarfile keeps every header it has seen: memory that grows with the shard
-        tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
-        path, _, suffix = member.name.removeprefix("./").rpartition(".")
-        suffix = suffix.lower()
-        field = "image" if suffix in IMAGE_SUFFIXES else suffix
-        hidden = member.name.rpartition("/")[2].startswith(".")
-        if not member.isfile() or field not in {"image", "cls"} or hidden:
-            continue
-        if member.size > MAX_IMAGE_BYTES:
-            yield path, field, f"too large: {member.size} bytes is over {MAX_IMAGE_BYTES}"
-            continue
-        content = tar.extractfile(member)
-        assert content is not None, member.name  # only None for what is no file
-        yield path, field, content.read()
-
-
-def _group(members: Iterable[tuple[str, str, bytes | str]]) -> Iterator[Sample]:
-    key, fields = "", {}
-    for path, field, content in members:
-        if fields and (path != key or field in fields):
-            yield _sample(key, fields)
-            fields = {}
-        key = path
-        fields[field] = content
-    if fields:
-        yield _sample(key, fields)
-
-
-def _sample(key: str, fields: dict[str, bytes | str]) -> Sample:
-    image, text = fields.get("image"), fields.get("cls")
-    label, error = _label(text) if isinstance(text, bytes) else (None, text)
-    if isinstance(image, str):
-        error = image
-    elif image is None:
-        error = f"no image: {key!r} has a label and no member {'|'.join(IMAGE_SUFFIXES)}"
-    return Sample(key=key, image=None if error else cast(bytes, image), label=label, error=error)
-
-
-def _label(text: bytes) -> tuple[int | None, str | None]:
-    try:
-        return _ranged(int(text))
-    except ValueError:
-        return None, f"bad label: {text[:40].decode(errors='replace')!r} is not an integer"
-
-
-def _ranged(label: int) -> tuple[int | None, str | None]:
-    if abs(label) >= 1 << 31:
-        return None, f"bad label: {label} is no 32-bit integer"
-    return label, None
-
-
-def _parquet_samples(shard: Shard) -> Iterator[Sample]:
-    data = storage.read(shard.uri)
-    if shard.sha256:
-        _verify(hashlib.sha256(data).hexdigest(), shard)
-    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-    missing = {"key", "image"} - set(file.schema_arrow.names)
-    if missing:
-        raise ShardError(f"lacks column {' and '.join(sorted(missing))}; it has {', '.join(file.schema_arrow.names)}")
-    columns = [name for name in ("key", "image", "label") if name in file.schema_arrow.names]
-    for batch in file.iter_batches(batch_size=64, columns=columns):
-        for row in batch.to_pylist():
-            yield _row(row)
-
-
-def _row(row: dict[str, object]) -> Sample:
-    key, image, value = row["key"], row["image"], row.get("label")
-    label, error = (None, None) if value is None else (None, f"bad label: {value!r} is not an integer")
-    if isinstance(value, int) and not isinstance(value, bool):
-        label, error = _ranged(value)
-    if not isinstance(image, bytes):
-        error = f"no image: the image column holds {'null' if image is None else type(image).__name__}"
-    if key is None:
-        key, error = "", "no key: the key column holds null"
-    return Sample(key=str(key), image=None if error else cast(bytes, image), label=label, error=error)

@@ -163,6 +163,22 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(data, store_folder, capsys
     assert not store_folder.exists()
 
 
+def test_there_is_nothing_to_retrack_before_anything_is_committed(data, store_folder, capsys) -> None:
+    assert run(data, store_folder, "--retrack") == 2
+    assert "nothing is committed" in capsys.readouterr().err.splitlines()[-1]
+    assert not store_folder.exists()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_images_without_labels_are_predicted_and_not_scored(store_folder, tmp_path, write_tar, jpegs, capsys) -> None:
+    write_tar(tmp_path / "pool" / "00000.tar", [(f"{i}.jpg", jpegs[i]) for i in range(3)])
+    results = tmp_path / "results.json"
+    assert run(tmp_path / "pool", store_folder, "--results-file", str(results), "--tracking-uri", "none") == 0
+    (row,) = json.loads(results.read_bytes())["results"]
+    assert (row["n"], row["labelled"], row["top1"]) == (3, 0, None)
+    assert "no sample has a label" in capsys.readouterr().err
+
+
 def test_an_unknown_model_is_one_line_with_near_matches(data, store_folder, capsys) -> None:
     arguments = ["--models", "efficientnet_lite", "--data", str(data), "--store", str(store_folder)]
     assert evaluate.main(arguments) == 2

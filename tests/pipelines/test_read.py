@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import read, storage
+from pipelines import formats, read, storage
 from pipelines.records import CHUNK, Dataset, Sample, Shard
 
 Members = list[tuple[str, bytes]]
@@ -364,7 +364,7 @@ def test_a_header_that_claims_any_size_fails_soon_and_takes_no_memory(tmp_path, 
 
 
 def test_a_member_over_the_limit_is_a_row_with_a_reason(tmp_path, write_tar: WriteTar, monkeypatch) -> None:
-    monkeypatch.setattr(read, "MAX_IMAGE_BYTES", 9)
+    monkeypatch.setattr(formats, "MAX_IMAGE_BYTES", 9)
     write_tar(tmp_path / "a.tar", [("a.jpg", b"1" * 10), ("a.cls", b"4"), ("b.jpg", b"1" * 9), ("c.json", b"1" * 99)])
     first, second = read_all(tmp_path / "a.tar")
     assert first == Sample(key="a", image=None, label=4, error="too large: 10 bytes is over 9")
