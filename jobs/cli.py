@@ -45,11 +45,22 @@ def run_job(config_type: type[ConfigT], run: Callable[[ConfigT], int], argv: Seq
     try:
         return run(parse(config_type, argv))
     except (ValueError, OSError) as error:
+        if isinstance(error, ValueError) and not _is_ours(error):
+            raise
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return BAD_ARGUMENTS
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command continues where it was\n")
         return INTERRUPTED
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether our own code raised it, on purpose: a library's ValueError is a bug of ours and keeps its traceback."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    return module.partition(".")[0] in {"__main__", "jobs", "pipelines", "zoo"}
 
 
 def parse(config_type: type[ConfigT], argv: Sequence[str] | None = None) -> ConfigT:
@@ -75,7 +86,10 @@ def _main_module() -> str:
 
 def _flags(config_type: Any, path: str) -> list[str]:
     """The YAML file's options in command-line form, so that one parser checks both."""
-    options = yaml.safe_load(storage.read(path))
+    try:
+        options = yaml.safe_load(storage.read(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path}: expected `option: value` lines, found {type(options).__name__}")
     known = [field.name for field in dataclasses.fields(config_type)]
@@ -91,6 +105,8 @@ def _flags(config_type: Any, path: str) -> list[str]:
 
 
 def _flag(name: str, value: object) -> list[str]:
+    if value is None:
+        return []
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
     values = value if isinstance(value, list) else [value]

@@ -5,30 +5,32 @@
 
 The same command again continues where the last one stopped, and when nothing is missing only reports. Leaves cells
 under STORE/cells, the report under STORE/reports/DATASET-DIGEST and a run per model in MLflow. Exit codes: 0 done,
-2 bad arguments, 3 finished with shards that could not be read.
+2 bad arguments, 3 finished with cells missing, each with its reason.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import zoo
 from jobs import cli, provenance
 from jobs.progress import Meter, count, say
 from pipelines import cells, read, shards, storage
 from pipelines.cells import Column, Plan
-from pipelines.records import Dataset
+from pipelines.metrics import LABEL_RANGE
+from pipelines.records import Dataset, Decoder, Precision
 from pipelines.report import error_lines, result_table, results_json
 from zoo import weights
 
 if TYPE_CHECKING:
     from pipelines.evaluation import Evaluation
+    from pipelines.flow import Outcome
 
-FAILED_SHARDS = 3
+UNFINISHED = 3
 _PROBED = 8
-"""Shards tried, one after the other, until one opens, before Ray is started for nothing."""
+"""Shards tried, one after the other, until one can be read, before Ray is started for nothing."""
 _PROBED_SAMPLES = 32
 
 
@@ -42,12 +44,12 @@ class EvaluateConfig(cli.Job):
     """Shards (.tar, .parquet): folders, globs, brace patterns `{00000..00049}.tar`, or .txt files listing such."""
     store: str = "output"
     """Folder or s3:// URI for cells and reports."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     """Arithmetic of the models; part of a cell's identity."""
-    decoder: Literal["exact"] = "exact"
+    decoder: Decoder = "exact"
     """How images are decoded; `exact` is Pillow, as published numbers were measured. Part of a cell's identity."""
     batch_size: int = 32
-    """Images that a model sees at once."""
+    """Images that a model sees at once. Part of a cell's identity, since it moves probabilities in the 7th digit."""
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
     limit: int | None = None
@@ -59,14 +61,14 @@ class EvaluateConfig(cli.Job):
     tracking_uri: str | None = None
     """MLflow server; an SQLite file in the store where not given, `none` for no tracking."""
     results_file: str | None = None
-    """Where to write the results as JSON, beside the report's own."""
+    """Where to write the results as JSON too."""
 
 
 def run(config: EvaluateConfig) -> int:
     """Plan, fill, report.
 
     Returns:
-        The exit code: 0 done, 3 finished with failed shards.
+        The exit code: 0 done, 3 finished with cells missing.
 
     Raises:
         ValueError: if the models, the data or its labels cannot be used.
@@ -81,14 +83,17 @@ def run(config: EvaluateConfig) -> int:
     _print_plan(plan, config)
     if config.dry_run:
         return cli.DONE
-    failures: dict[int, str] = {}
+    outcome = None
     if config.retrack and plan.pending == plan.needed:
         raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
     if plan.pending and not config.retrack:
         _check(plan)
-        plan, failures = _fill(plan, config)
-    _report(plan, config)
-    return _say_failures(plan, failures)
+        outcome = _fill(plan, config)
+        plan = outcome.plan
+    evaluations = _report(plan, config)
+    code = _say_failures(plan, outcome)
+    _refuse_labels(evaluations)
+    return code
 
 
 def _check_options(config: EvaluateConfig) -> None:
@@ -96,11 +101,16 @@ def _check_options(config: EvaluateConfig) -> None:
         raise ValueError(f"--batch-size {config.batch_size}: expected a positive number")
     if config.device not in {"auto", "cpu", "cuda"}:
         raise ValueError(f"--device {config.device}: choose from auto, cpu, cuda")
+    for target in (config.results_file, storage.join(config.store, "cells", "any")):
+        if target:
+            storage.require_writable(target)
 
 
 def _column(name: str, config: EvaluateConfig) -> Column:
     card, weights = zoo.card(name), zoo.weights_digest(name)
-    return Column(card=card, weights=weights, precision=config.precision, decoder=config.decoder)
+    return Column(
+        card=card, weights=weights, precision=config.precision, decoder=config.decoder, batch_size=config.batch_size
+    )
 
 
 def _print_plan(plan: Plan, config: EvaluateConfig) -> None:
@@ -111,13 +121,15 @@ def _print_plan(plan: Plan, config: EvaluateConfig) -> None:
     say(f"dataset  {dataset.name}-{dataset.digest}: {count(len(rows), 'shard')}, {images}, {size:,.1f} MB")
     for column, missing in zip(plan.columns, plan.missing, strict=True):
         say(f"model    {column.name}: {count(len(rows) - len(missing), 'cell')} committed, {len(missing)} to do")
-    say(f"store    {config.store} ({config.precision}, {config.decoder} decoder, batch {config.batch_size})")
+    settings = f"{config.precision}, {config.decoder} decoder, batch {config.batch_size}"
+    say(f"store    {storage.absolute(config.store)} ({settings})")
 
 
 def _check(plan: Plan) -> None:
     """What would fail for certain, said before Ray starts."""
-    for column in plan.columns:
-        weights.locate(column.card)
+    for column, missing in zip(plan.columns, plan.missing, strict=True):
+        if missing:
+            weights.locate(column.card)
     classes = min(column.card.num_classes for column in plan.columns)
     _check_labels(plan.dataset.labels, classes, plan.dataset.source)
     if plan.pending == plan.needed:  # otherwise some shard has been read before
@@ -126,9 +138,9 @@ def _check(plan: Plan) -> None:
 
 
 def _probe(dataset: Dataset) -> tuple[tuple[int, int] | None, str]:
-    """The range of the first labels of the first shard that can be read, and that shard's URI."""
+    """The range of the first labels of a shard that can be read, and that shard's URI; a few are tried, far apart."""
     reasons = []
-    for shard in dataset.shards[:_PROBED]:
+    for shard in dataset.shards[:: -(-len(dataset.shards) // _PROBED)]:
         try:
             samples = list(islice(read.samples(shard), _PROBED_SAMPLES))
         except read.ShardError as error:
@@ -136,7 +148,9 @@ def _probe(dataset: Dataset) -> tuple[tuple[int, int] | None, str]:
             continue
         labels = [sample.label for sample in samples if sample.label is not None]
         return (min(labels), max(labels)) if labels else None, shard.uri
-    raise ValueError(f"no shard can be read ({len(reasons)} tried); {reasons[0]}")
+    if len(reasons) == len(dataset.shards):
+        raise ValueError(f"no shard can be read ({len(reasons)} tried); {reasons[0]}")
+    return None, dataset.source
 
 
 def _check_labels(found: tuple[int, int] | None, classes: int, where: str) -> None:
@@ -145,18 +159,17 @@ def _check_labels(found: tuple[int, int] | None, classes: int, where: str) -> No
         raise ValueError(f"{where}: labels from {found[0]} to {found[1]}, expected 0 to {classes - 1}{hint}")
 
 
-def _fill(plan: Plan, config: EvaluateConfig) -> tuple[Plan, dict[int, str]]:
+def _fill(plan: Plan, config: EvaluateConfig) -> "Outcome":
     # Ray and torch take seconds to load; --help, --dry-run and a finished evaluation need neither.
     from pipelines import cluster, flow
 
-    walk = flow.WalkConfig(batch_size=config.batch_size, precision=config.precision, device=config.device)
     with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
         cluster.connect()
         outcome = flow.fill(
-            config.store, plan, walk, watch=lambda progress: meter.update(progress.cells, progress.images)
+            config.store, plan, config.device, lambda progress: meter.update(progress.cells, progress.images)
         )
     say(meter.summary())
-    return outcome.plan, outcome.failures
+    return outcome
 
 
 def _images_to_do(plan: Plan) -> int | None:
@@ -166,21 +179,33 @@ def _images_to_do(plan: Plan) -> int | None:
     return None if None in rows else sum(filter(None, rows))
 
 
-def _report(plan: Plan, config: EvaluateConfig) -> None:
+def _report(plan: Plan, config: EvaluateConfig) -> "list[Evaluation]":
     from pipelines import evaluation  # matplotlib and mlflow take a second
 
     found = [evaluation.evaluate(config.store, plan, column) for column in plan.columns]
     done = [entry for entry in found if entry]
-    folder = evaluation.write(config.store, plan, done)
     results = [entry.result for entry in done]
     if config.results_file:
         storage.replace(config.results_file, results_json(results))
+    if not done:
+        say("report   nothing is committed, so there is nothing to report")
+        return done
+    folder = evaluation.write(config.store, plan, done)
     cli.stdout.print(result_table(results))
     for entry in done:
         _say_what_is_not_scored(entry)
     say(f"report   {folder}")
     if config.tracking_uri != "none":
         provenance.track(config.tracking_uri, config.store, plan, done)
+    return done
+
+
+def _refuse_labels(evaluations: "Sequence[Evaluation]") -> None:
+    """Labels that are no class are the data's fault and not a picture's: reported as errors, and then loudly."""
+    for entry in evaluations:
+        if wrong := entry.result.summary.error_reasons.get(LABEL_RANGE):
+            last = entry.column.card.num_classes - 1
+            raise ValueError(f"{count(wrong, 'label')} outside 0 to {last}, counted as errors; see errors.parquet")
 
 
 def _say_what_is_not_scored(entry: "Evaluation") -> None:
@@ -193,12 +218,15 @@ def _say_what_is_not_scored(entry: "Evaluation") -> None:
         say(f"warning: {count(entry.repeated_keys, 'key')} stand in more than one shard; each is counted")
 
 
-def _say_failures(plan: Plan, failures: dict[int, str]) -> int:
+def _say_failures(plan: Plan, outcome: "Outcome | None") -> int:
+    failures = outcome.failures if outcome else {}
     for position, reason in sorted(failures.items()):
         say(f"failed   {plan.dataset.shards[position].uri}: {reason}")
+    if outcome and outcome.broken:
+        say(f"stopped  the walk broke off: {outcome.broken}")
     if plan.pending:
         say(f"{plan.pending} of {plan.needed} cells are missing; the same command tries them again")
-    return FAILED_SHARDS if plan.pending else cli.DONE
+    return UNFINISHED if plan.pending or failures else cli.DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -50,8 +50,15 @@ def environment() -> dict[str, str]:
 
 def _git_commit() -> str:
     """The commit of this code, `unknown` where it was installed or shipped without its repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    root = Path(__file__).parents[1]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        if _git(root, "rev-parse", "--show-toplevel") != str(root.resolve()):
+            return "unknown"  # installed below a repository of somebody else's
+        return _git(root, "describe", "--always", "--dirty", "--abbrev=40")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(root: Path, *command: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -180,7 +180,7 @@ def _python() -> str:
 def _show(packed: str, store: str) -> None:
     """The predictions from their committed cells, then where everything is."""
     dataset = shards.find([packed])
-    column = Column(card=zoo.card(_MODEL), weights=zoo.weights_digest(_MODEL), precision="fp32", decoder="exact")
+    column = Column(card=zoo.card(_MODEL), weights=zoo.weights_digest(_MODEL))
     rows = (row for _, cell in cells.load(store, dataset, column) for row in cell.to_pylist())
     cli.stdout.print()
     cli.stdout.print(_predictions(islice(rows, _SHOWN)))

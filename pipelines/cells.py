@@ -6,7 +6,6 @@ are all there. Refuses to publish a cell with a row missing, and to hand out one
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -16,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.records import FAILED_SHARD, Dataset, Shard, cell_schema, short_digest
+from pipelines.records import FAILED_SHARD, Dataset, Decoder, Precision, Shard, cell_schema, short_digest
 from zoo.cards import Card
 
 SCHEMA_VERSION = 1
-_SEAL = re.compile(rb"sha256:[0-9a-f]{64}")
-_UNSEALED = "sha256:" + "0" * 64
+_SEAL = "menagerie.seal"
+_SEAL_DIGITS = 64
+_BLANK = "@" + "0" * _SEAL_DIGITS
 TOP = 10
 """Classes kept of each row: P of Yalniz et al. 2019, and enough for top-5."""
 
@@ -33,8 +33,11 @@ class Column:
     card: Card
     weights: str
     """SHA-256 of the weights, hexadecimal."""
-    precision: str
-    decoder: str
+    precision: Precision = "fp32"
+    decoder: Decoder = "exact"
+    batch_size: int = 32
+    """Images that the model sees at once. It is part of the plan because kernels are chosen by shape: with another
+    batch the same image's probabilities differ in the seventh digit, and cells would depend on who filled them."""
 
     @property
     def top(self) -> int:
@@ -49,6 +52,7 @@ class Column:
             "preprocessing": asdict(self.card.preprocessing),
             "precision": self.precision,
             "decoder": self.decoder,
+            "batch_size": self.batch_size,
             "top": self.top,
         }
 
@@ -86,7 +90,7 @@ def plan(store: str, dataset: Dataset, columns: Iterable[Column]) -> Plan:
 
 def uri(store: str, dataset: Dataset, column: Column, shard: Shard) -> str:
     """Where the cell of `column` on `shard` lies."""
-    return storage.join(_folder(store, dataset, column), f"{shard.name}-{shard.digest}.parquet")
+    return _in_folder(_folder(store, dataset, column), shard)
 
 
 def publish(store: str, dataset: Dataset, column: Column, shard: Shard, rows: pa.Table) -> None:
@@ -99,10 +103,10 @@ def publish(store: str, dataset: Dataset, column: Column, shard: Shard, rows: pa
 
 
 def encode(column: Column, shard: Shard, rows: pa.Table) -> bytes:
-    """A cell's bytes, the same for the same rows: no time, host or version of ours enters."""
+    """A cell's bytes: of its rows and its identity alone. No time, host or place of the data enters."""
     about = {
         "schema": SCHEMA_VERSION,
-        "shard": {"uri": shard.uri, "size": shard.size, "etag": shard.etag, "limit": shard.limit},
+        "shard": {"name": shard.name, "size": shard.size, "etag": shard.etag, "limit": shard.limit},
         "rows": rows.num_rows,
         "model": column.card.name,
         "weights": column.weights,
@@ -110,17 +114,32 @@ def encode(column: Column, shard: Shard, rows: pa.Table) -> bytes:
     }
     table = rows.cast(cell_schema(column.top)).replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
-    # Without the stored Arrow schema: with it, pyarrow cannot read back a fixed-size list that is null.
-    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True, store_schema=False) as out:
+    # Without the stored Arrow schema: with it, pyarrow cannot read back a fixed-size list that is null. Without
+    # statistics: they would hold keys as they are, and a key can look like anything, a seal included.
+    with pq.ParquetWriter(
+        sink,
+        table.schema,
+        compression="zstd",
+        write_page_checksum=True,
+        write_statistics=False,
+        store_schema=False,
+    ) as out:
         out.write_table(table)
-        out.add_key_value_metadata({"menagerie.cell": json.dumps(about, sort_keys=True), "menagerie.seal": _UNSEALED})
+        out.add_key_value_metadata({"menagerie.cell": json.dumps(about, sort_keys=True), _SEAL: _BLANK})
     content = sink.getvalue().to_pybytes()
-    return content.replace(_UNSEALED.encode(), _seal(content).encode())
+    start, seal = _seal(content)
+    return content[:start] + seal + content[start + _SEAL_DIGITS :]
 
 
-def _seal(content: bytes) -> str:
-    """SHA-256 of a cell's bytes with the seal itself blank: page checksums leave the footer open to a flipped bit."""
-    return "sha256:" + hashlib.sha256(_SEAL.sub(_UNSEALED.encode(), content)).hexdigest()
+def _seal(content: bytes) -> tuple[int, bytes]:
+    """Where a cell's seal stands, and what it should be: SHA-256, in hexadecimal, of the cell with a blank one.
+
+    It covers the whole file; Parquet's page checksums leave the footer open to a flipped bit. The last place that is
+    named like the seal is the footer's, since data comes before it.
+    """
+    start = content.find(b"@", content.rfind(_SEAL.encode())) + 1
+    blank = content[:start] + b"0" * _SEAL_DIGITS + content[start + _SEAL_DIGITS :]
+    return start, hashlib.sha256(blank).hexdigest().encode()
 
 
 def load(store: str, dataset: Dataset, column: Column) -> Iterator[tuple[Shard, pa.Table]]:
@@ -129,10 +148,10 @@ def load(store: str, dataset: Dataset, column: Column) -> Iterator[tuple[Shard, 
     Raises:
         ValueError: naming the cell, if its bytes are damaged or its row count is not the one it was written with.
     """
-    absent = set(_missing(store, dataset, column))
+    absent, folder = set(_missing(store, dataset, column)), _folder(store, dataset, column)
     for position, shard in enumerate(dataset.shards):
         if position not in absent:
-            yield shard, read(uri(store, dataset, column, shard), column.top)
+            yield shard, read(_in_folder(folder, shard), column.top)
 
 
 def read(location: str, top: int) -> pa.Table:
@@ -142,8 +161,8 @@ def read(location: str, top: int) -> pa.Table:
         ValueError: naming the cell, if a bit of it is not as it was written.
     """
     content = storage.read(location)
-    seals = _SEAL.findall(content)
-    if seals != [_seal(content).encode()]:
+    start, seal = _seal(content)
+    if content[start : start + _SEAL_DIGITS] != seal:
         raise ValueError(f"{location} is damaged: its SHA-256 is not its seal; remove it and run the command again")
     return pq.read_table(pa.BufferReader(content)).cast(cell_schema(top))
 
@@ -152,17 +171,22 @@ def _folder(store: str, dataset: Dataset, column: Column) -> str:
     return storage.join(store, "cells", dataset.name, column.name)
 
 
+def _in_folder(folder: str, shard: Shard) -> str:
+    return f"{folder}/{shard.name}-{shard.digest}.parquet"
+
+
 def _missing(store: str, dataset: Dataset, column: Column) -> tuple[int, ...]:
-    there = {entry.uri for entry in storage.list_objects(_folder(store, dataset, column))}
-    return tuple(i for i, shard in enumerate(dataset.shards) if uri(store, dataset, column, shard) not in there)
+    folder = _folder(store, dataset, column)  # once: a column's name takes longer to make than a cell's to look up
+    there = {entry.uri for entry in storage.list_objects(folder)}
+    return tuple(i for i, shard in enumerate(dataset.shards) if _in_folder(folder, shard) not in there)
 
 
 @dataclass(slots=True)
 class Gather:
     """Rows of cells in the making, which may arrive in any order.
 
-    Each arriving SCORES table is split by (model, shard); a cell leaves when rows 0 to its last are all there. Rows
-    that came twice would make the count wrong, and the cell would stay pending rather than be published wrong.
+    Each arriving SCORES table is split by (model, shard); a cell leaves when rows 0 to its last are all there. Ray
+    Data delivers each row once; were one to come twice, the cell would not be published.
     """
 
     failures: dict[int, str] = field(default_factory=dict)
@@ -175,6 +199,8 @@ class Gather:
         for model, shard, part in _split(scores):
             if part["index"][0].as_py() == FAILED_SHARD:
                 self._fail(model, shard, part["error"][0].as_py())
+                continue
+            if shard in self.failures:  # what was read before the failure may arrive after it
                 continue
             cell = (model, shard)
             self._parts.setdefault(cell, {})[part["index"][0].as_py()] = part

@@ -49,7 +49,7 @@ def share(cpus: float, gpus: float, device: str) -> Shares:
 
 
 def connect() -> None:
-    """Join the cluster that RAY_ADDRESS names (as under `ray job submit`), or start one on this machine."""
+    """Join the cluster that RAY_ADDRESS names (as under `ray job submit`) or that runs here, or start one."""
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -36,7 +36,7 @@ def evaluate(store: str, plan: Plan, column: Column) -> Evaluation | None:
     """Fold the committed cells of `column`; None where none is committed.
 
     Raises:
-        ValueError: naming the key, if a label is outside the model's classes; naming the cell, if one is damaged.
+        ValueError: naming the cell, if one is damaged.
     """
     parts = list(cells.load(store, plan.dataset, column))
     if not parts:
@@ -46,7 +46,7 @@ def evaluate(store: str, plan: Plan, column: Column) -> Evaluation | None:
     files = {
         "summary.json": results_json([result]),
         "per_class.parquet": per_class_parquet(result, _class_names(column)),
-        "errors.parquet": errors_parquet(parts),
+        "errors.parquet": errors_parquet(parts, column.card.num_classes),
         "reliability.png": reliability_png(result),
     }
     return Evaluation(column, result, files, _repeated(parts))
@@ -72,6 +72,7 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str]) -
     """The MLflow run of `evaluation`; `environment` holds library versions and the like."""
     column, summary = evaluation.column, evaluation.result.summary
     scores = {name: value for name, value in asdict(summary).items() if isinstance(value, int | float)}
+    scores |= {"shards": evaluation.result.shards, "shards_committed": evaluation.result.committed}
     params = {
         "model": column.card.name,
         "weights_sha256": column.weights,
@@ -79,10 +80,10 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str]) -
         "preprocessing": asdict(column.card.preprocessing),
         "precision": column.precision,
         "decoder": column.decoder,
+        "batch_size": column.batch_size,
         "dataset": plan.dataset.name,
         "dataset_source": plan.dataset.source,
         "dataset_digest": plan.dataset.digest,
-        "shards": len(plan.dataset.shards),
     }
     return Record(
         name=f"{column.card.name} on {plan.dataset.name}",

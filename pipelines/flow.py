@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
 from pipelines import cells, read
@@ -21,23 +22,13 @@ from pipelines.cells import Gather, Plan
 from pipelines.cluster import Shares, resources, share
 from pipelines.decode import decode_chunks
 from pipelines.records import Shard
-from pipelines.score import Precision, Scorer, ScorerConfig
+from pipelines.score import Scorer, ScorerConfig
 
 _MOST_SOURCES = 1024
 _BLOCK_BYTES = 1 << 20
 """Less than a chunk of pictures, so that each is a block of its own and is decoded as soon as it is read."""
 _RETRIES = 3
 """Ray Data's default is to retry for ever, and a picture that kills its worker would do so for ever."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WalkConfig:
-    """How a walk runs; nothing of it changes what a cell says beyond float rounding."""
-
-    batch_size: int
-    precision: Precision
-    device: str
-    """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,54 +41,80 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a walk left: the plan as it is now, pictures scored, and why shards failed, by position in the dataset."""
+    """What a walk left: the plan as it is now and pictures scored.
+
+    `failures` says why shards failed, by position in the dataset; `broken` what broke the last round off, if anything.
+    """
 
     plan: Plan
     images: int
     failures: dict[int, str]
+    broken: str | None
 
 
-def fill(store: str, plan: Plan, config: WalkConfig, watch: Callable[[Progress], None]) -> Outcome:
+def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None]) -> Outcome:
     """Commit the cells that `plan` lacks; rounds go on until none is pending or a round commits nothing.
 
-    A lost node or a killed worker costs the cells in flight, and the next round fills them: nothing else is needed.
+    A lost node, a killed worker or a store that refuses for a while costs the cells in flight, and the next round fills
+    them: nothing else is needed.
+
+    Args:
+        store: where the cells go.
+        plan: what is missing; all of its columns have one precision and batch size.
+        device: `cpu`, `cuda`, or `auto`: GPUs where the cluster has any.
+        watch: told of the progress after each block.
 
     Raises:
-        RayError: if a round broke off and had committed nothing.
+        ValueError: if `device` is not there.
     """
     done = Progress(0, 0)
     failures: dict[int, str] = {}
+    conflicts: dict[int, str] = {}
+    broken = None
+    walker = _device(device)
     while plan.pending:
         failures, broken = {}, None
         try:
-            for progress in _round(store, plan, config, done, failures):
+            for progress in _round(store, plan, walker, done, failures, conflicts):
                 done = progress
                 watch(done)
-        except RayError as error:
-            broken = error
+        except (RayError, ExecutionTimeoutError, OSError) as error:
+            broken = f"{type(error).__name__}: {error}"
         before, plan = plan.pending, cells.plan(store, plan.dataset, plan.columns)
         if plan.pending == before:
-            if broken:
-                raise broken
             break
-    return Outcome(plan, done.images, failures)
+    return Outcome(plan, done.images, failures | conflicts, broken)
+
+
+def _device(device: str) -> str:
+    gpus = resources()[1]
+    chosen = device if device != "auto" else "cuda" if gpus >= 1 else "cpu"
+    share(*resources(), chosen)  # raises here, before a walk begins
+    return chosen
 
 
 def _round(
-    store: str, plan: Plan, config: WalkConfig, before: Progress, failures: dict[int, str]
+    store: str, plan: Plan, device: str, before: Progress, failures: dict[int, str], conflicts: dict[int, str]
 ) -> Iterator[Progress]:
-    """One attempt at every pending cell; adds to `failures` and yields the progress since `before`."""
+    """One attempt at every pending cell; adds to `failures` and `conflicts`, yields the progress since `before`."""
     images, committed = before.images, before.cells
     for models, positions in _passes(plan):
-        gather = Gather()
-        for scores in _walk(plan, models, positions, config):
+        gather = Gather(failures)
+        for scores in _walk(plan, models, positions, device):
             for model, shard, rows in gather.add(scores):
-                column = plan.columns[models[model]]
-                cells.publish(store, plan.dataset, column, plan.dataset.shards[shard], rows)
+                conflicts.update(_commit(store, plan, models[model], shard, rows))
                 committed += 1
             images += _pictures(scores)
             yield Progress(images, committed)
-        failures |= gather.failures
+
+
+def _commit(store: str, plan: Plan, model: int, shard: int, rows: pa.Table) -> dict[int, str]:
+    """Publish a cell; where another job's stands with other bytes (another kind of device), that one and the reason."""
+    try:
+        cells.publish(store, plan.dataset, plan.columns[model], plan.dataset.shards[shard], rows)
+    except FileExistsError as error:
+        return {shard: str(error)}
+    return {}
 
 
 def _pictures(scores: pa.Table) -> int:
@@ -117,23 +134,23 @@ def _passes(plan: Plan) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     return [(models, tuple(positions)) for models, positions in passes.items()]
 
 
-def _walk(plan: Plan, models: tuple[int, ...], positions: tuple[int, ...], config: WalkConfig) -> Iterator[pa.Table]:
+def _walk(plan: Plan, models: tuple[int, ...], positions: tuple[int, ...], device: str) -> Iterator[pa.Table]:
     """SCORES tables of `models` on the shards at `positions`, in the order in which they are done."""
     columns = [plan.columns[model] for model in models]
     shards = [plan.dataset.shards[position] for position in positions]
-    cpus, gpus = resources()
-    device = config.device if config.device != "auto" else "cuda" if gpus >= 1 else "cpu"
-    shares = share(cpus, gpus, device)
+    precision, batch_size = columns[0].precision, columns[0].batch_size
+    assert all((c.precision, c.batch_size) == (precision, batch_size) for c in columns), "one plan, one setting"
     scorer = ScorerConfig(
         models=tuple(column.card.name for column in columns),
         geometries=tuple(sorted({column.card.preprocessing.geometry for column in columns})),
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         top=max(column.top for column in columns),
-        precision=config.precision,
+        precision=precision,
         device=device,
     )
     _set_context()
-    scored = _score(_pixels(shards, positions, scorer, shares), scorer, shares, _batches(shards, config.batch_size))
+    shares = share(*resources(), device)
+    scored = _score(_pixels(shards, positions, scorer, shares), scorer, shares, _batches(shards, batch_size))
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 

@@ -8,6 +8,7 @@ zeros, or bytes other than the manifest's fail the whole shard.
 """
 
 import hashlib
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, cast
@@ -24,6 +25,9 @@ MAX_IMAGE_BYTES = 256 << 20
 _BUFFER = 1 << 20
 _MOST_MEMBER_BYTES = 1 << 36
 """A header can claim 2**88 bytes, and tarfile would count through all of them in search of the next."""
+LABEL_ALONE = f"no image: a label without a member {'|'.join(IMAGE_SUFFIXES)}"
+_LONGEST_LABEL = 100
+_LABEL = re.compile(rb"\s*-?[0-9]+\s*")
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, tarfile.TarError, pa.ArrowException)
 """What these readers raise on a damaged shard. ValueError and OverflowError: tarfile and pyarrow check neither the
 numbers nor the text in what they read."""
@@ -75,6 +79,17 @@ class _Checked:
         while self.read(_BUFFER):
             pass
         _verify(self._digest.hexdigest(), shard)
+
+
+def verify(shard: Shard) -> None:
+    """Read all of `shard` and hold it against the SHA-256 of its manifest, where there is one.
+
+    Raises:
+        ShardError: if it is another one.
+    """
+    if shard.sha256:
+        with storage.open_input(shard.uri) as stream:
+            _Checked(stream).verify(shard)
 
 
 def _verify(digest: str, shard: Shard) -> None:
@@ -142,15 +157,14 @@ def _sample(key: str, fields: dict[str, bytes | str]) -> Sample:
     if isinstance(image, str):
         error = image
     elif image is None:
-        error = f"no image: {key!r} has a label and no member {'|'.join(IMAGE_SUFFIXES)}"
+        error = LABEL_ALONE
     return Sample(key=key, image=None if error else cast(bytes, image), label=label, error=error)
 
 
 def _label(text: bytes) -> tuple[int | None, str | None]:
-    try:
-        return _ranged(int(text))
-    except ValueError:
+    if not _LABEL.fullmatch(text) or len(text) > _LONGEST_LABEL:  # int() alone would take 1_0 for 10
         return None, f"bad label: {text[:40].decode(errors='replace')!r} is not an integer"
+    return _ranged(int(text))
 
 
 def _ranged(label: int) -> tuple[int | None, str | None]:

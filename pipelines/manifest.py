@@ -11,6 +11,8 @@ from typing import Any
 from pipelines import storage
 
 NAME = "manifest.json"
+BEGUN = ".packing.json"
+"""Written before the first shard: where it lies without a manifest, packing was interrupted."""
 FORMAT = "menagerie-shards/1"
 
 
@@ -75,6 +77,23 @@ def read_manifest(folder_uri: str) -> Manifest | None:
         return _parse(json.loads(data))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{uri} is damaged or not ours: {error}") from error
+
+
+def begin(folder_uri: str) -> None:
+    """Mark the folder `folder_uri` as one that will have a manifest."""
+    storage.put(storage.join(folder_uri, BEGUN), (json.dumps({"format": FORMAT}) + "\n").encode())
+
+
+def require_complete(folder_uri: str) -> Manifest | None:
+    """The manifest in the folder `folder_uri`; None where shards lie there that somebody else packed.
+
+    Raises:
+        ValueError: if a packing of ours was interrupted there, or the manifest is damaged.
+    """
+    manifest = read_manifest(folder_uri)
+    if manifest is None and storage.exists(storage.join(folder_uri, BEGUN)):
+        raise ValueError(f"{folder_uri}: packing was interrupted there; the same jobs.pack_shards command completes it")
+    return manifest
 
 
 def write_manifest(folder_uri: str, manifest: Manifest) -> None:

@@ -26,6 +26,8 @@ NUM_BINS = 15
 """Bins of the calibration error, as in Guo et al. 2017."""
 MISSING_LABEL = "missing label"
 """Reason of a row that has neither label nor error: an evaluation cannot call it right."""
+LABEL_RANGE = "label out of range"
+"""Reason of a row whose label is no class of the model."""
 
 _UNIT = 2**32
 """Terms are rounded to multiples of 1 / _UNIT before they are added, since a sum of floats depends on its order.
@@ -115,23 +117,25 @@ class Summary:
     error_reasons: dict[str, int]
 
 
-def reasons(cell: pa.Table) -> pa.ChunkedArray:
-    """Why each row is an error: its `error` up to the first ": ", or MISSING_LABEL; null where the row is valid."""
+def reasons(cell: pa.Table, num_classes: int) -> pa.ChunkedArray:
+    """Why each row is an error, null where it is valid.
+
+    That is its `error` up to the first ": ", else LABEL_RANGE where its label is outside [0, num_classes), else
+    MISSING_LABEL where it has none.
+    """
     failed = pc.list_element(pc.split_pattern(cell["error"], ": ", max_splits=1), 0)
+    outside = pc.or_(pc.less(cell["label"], 0), pc.greater_equal(cell["label"], num_classes))
+    beyond = pc.if_else(outside, LABEL_RANGE, pa.scalar(None, pa.string()))
     unlabelled = pc.if_else(pc.is_null(cell["label"]), MISSING_LABEL, pa.scalar(None, pa.string()))
-    return pc.coalesce(failed, unlabelled)
+    return pc.coalesce(failed, beyond, unlabelled)
 
 
 def tally(cell: pa.Table, num_classes: int) -> Tally:
-    """Count the rows of `cell` (see `records.cell_schema`), whose labels are in [0, num_classes).
+    """Count the rows of `cell` (see `records.cell_schema`), whose labels should be in [0, num_classes).
 
     A model that stores fewer than five classes a row is judged on those for top-5.
-
-    Raises:
-        ValueError: naming the key, if a label is out of range.
     """
-    _check_labels(cell, num_classes)
-    why = reasons(cell)
+    why = reasons(cell, num_classes)
     valid, failed = cell.filter(pc.is_null(why)), cell.filter(pc.is_valid(why))
     label = valid["label"].to_numpy()
     label_prob, sq_prob = (valid[name].to_numpy().astype(np.float64) for name in ("label_prob", "sq_prob"))
@@ -139,7 +143,8 @@ def tally(cell: pa.Table, num_classes: int) -> Tally:
     top1, top5 = hits[:, 0], hits.any(axis=1)
 
     def by_class(labels: npt.NDArray[Any]) -> Ints:
-        return np.bincount(labels, minlength=num_classes).astype(np.int64)
+        known = labels[(labels >= 0) & (labels < num_classes)]
+        return np.bincount(known, minlength=num_classes).astype(np.int64)
 
     return Tally(
         n=cell.num_rows,
@@ -210,13 +215,6 @@ def wilson(successes: int, trials: int) -> tuple[float, float] | tuple[None, Non
     centre = (share + z2 / 2) / (1 + z2)
     half = math.sqrt(share * (1 - share) * z2 + z2**2 / 4) / (1 + z2)
     return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
-
-
-def _check_labels(cell: pa.Table, num_classes: int) -> None:
-    wrong = cell.filter(pc.or_(pc.less(cell["label"], 0), pc.greater_equal(cell["label"], num_classes)))
-    if wrong.num_rows:
-        key, label = wrong["key"][0].as_py(), wrong["label"][0].as_py()
-        raise ValueError(f"label {label} of {key!r} is outside the model's range [0, {num_classes})")
 
 
 def _matrix(column: pa.ChunkedArray) -> npt.NDArray[Any]:

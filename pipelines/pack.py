@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.manifest import NAME, Labels, Manifest, PackedShard, read_manifest, write_manifest
+from pipelines.manifest import NAME, Labels, Manifest, PackedShard, begin, read_manifest, write_manifest
 from pipelines.shards import SUFFIXES
 from pipelines.sources import Image
 
@@ -51,6 +51,7 @@ def pack(images: Sequence[Image], target: Target, written: Callable[[PackedShard
         FileExistsError: if a shard of another packing is there and no manifest says so.
     """
     before = earlier_packing(target, len(images))
+    begin(target.output)
     shards: list[PackedShard] = []
     for position, name in enumerate(target.names(len(images))):
         start = position * target.samples_per_shard

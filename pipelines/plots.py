@@ -57,7 +57,8 @@ def _draw_counts(axes: Axes, bins: tuple[Bin, ...]) -> None:
 def _title(result: ModelResult) -> str:
     scored = result.summary
     calibration = "" if scored.ece is None else f"   ECE = {scored.ece:.4f}"
-    return f"{result.model} on {result.dataset}\nn = {scored.n}   errors = {scored.errors}{calibration}"
+    partial = "" if result.complete else f"   incomplete: {result.committed} of {result.shards} shards"
+    return f"{result.model} on {result.dataset}{partial}\nn = {scored.n}   errors = {scored.errors}{calibration}"
 
 
 def _tidy(axes: Axes) -> None:

@@ -36,7 +36,7 @@ ERRORS = pa.schema(
         ("key", pa.string()),
         ("label", pa.int32()),
         ("reason", pa.string()),
-        ("error", pa.string()),  # null where the only fault is the missing label
+        ("error", pa.string()),  # null where the only fault is the label
     ]
 )
 
@@ -112,14 +112,14 @@ def per_class_parquet(result: ModelResult, names: Sequence[str] | None = None) -
     return _parquet(pa.table(columns))
 
 
-def errors_table(cells: Iterable[tuple[Shard, pa.Table]]) -> pa.Table:
+def errors_table(cells: Iterable[tuple[Shard, pa.Table]], num_classes: int) -> pa.Table:
     """The rows of `cells` that cannot be judged, with shard and reason (see ERRORS), in the order given."""
-    return pa.concat_tables([ERRORS.empty_table(), *(_errors(shard, cell) for shard, cell in cells)])
+    return pa.concat_tables([ERRORS.empty_table(), *(_errors(shard, cell, num_classes) for shard, cell in cells)])
 
 
-def errors_parquet(cells: Iterable[tuple[Shard, pa.Table]]) -> bytes:
+def errors_parquet(cells: Iterable[tuple[Shard, pa.Table]], num_classes: int) -> bytes:
     """`errors_table` as a Parquet file."""
-    return _parquet(errors_table(cells))
+    return _parquet(errors_table(cells, num_classes))
 
 
 def result_table(results: Iterable[ModelResult]) -> Table:
@@ -133,6 +133,8 @@ def result_table(results: Iterable[ModelResult]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for result in ranked(results):
         table.add_row(*_table_row(result))
+        if not result.complete:
+            table.caption = f"* incomplete: {result.committed} of {result.shards} shards"
     return table
 
 
@@ -185,7 +187,7 @@ def _table_row(result: ModelResult) -> list[str]:
         _decimal(scored.top1, 2),
         interval,
         _decimal(scored.top5, 2),
-        str(scored.n) if result.complete else f"{scored.n} ({result.committed}/{result.shards} shards)",
+        str(scored.n) if result.complete else f"{scored.n}*",
         str(scored.errors),
         *(_decimal(getattr(scored, name), 3) for name in _SCORES),
         str(result.img_size),
@@ -202,8 +204,8 @@ def _complement(percent: str) -> str:
     return percent and f"{100 - float(percent):.3f}"
 
 
-def _errors(shard: Shard, cell: pa.Table) -> pa.Table:
-    named = cell.append_column("reason", reasons(cell))
+def _errors(shard: Shard, cell: pa.Table, num_classes: int) -> pa.Table:
+    named = cell.append_column("reason", reasons(cell, num_classes))
     named = named.append_column("shard", pa.array([shard.name] * len(cell), pa.string()))
     return named.filter(named["reason"].is_valid()).select(ERRORS.names)
 

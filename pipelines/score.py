@@ -8,17 +8,16 @@ the padding cut off, because kernels are chosen by shape: a ragged batch would g
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 import zoo
-from pipelines.records import FAILED_SHARD, SCORES
+from pipelines.records import FAILED_SHARD, SCORES, Precision
 from zoo.preprocessing import Geometry, Preprocessing
 
-Precision = Literal["fp32", "bf16", "fp16"]
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -86,13 +85,6 @@ def normalise(pixels_BHWC: torch.Tensor, preprocessing: Preprocessing) -> torch.
     if preprocessing.channels == "BGR":
         x_BCHW = x_BCHW.flip(1)
     return x_BCHW.sub(mean).div(std)
-
-
-def resolve_device(device: str) -> str:
-    """The device that `auto` names in this process; any other name as it is."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _exact_kernels(device: torch.device) -> None:

@@ -106,6 +106,8 @@ def read_labels(uri: str) -> dict[str, int]:
     try:
         if missing := {"key", "label"} - set(rows.fieldnames or ()):
             raise ValueError(f"lacks column {' and '.join(sorted(missing))}; expected the header key,label")
+        if len(set(rows.fieldnames or ())) < len(rows.fieldnames or ()):
+            raise ValueError("names a column twice")
         for row in rows:
             if None in row or not row["key"]:
                 raise ValueError(f"expected one field for each of {', '.join(rows.fieldnames or ())}")

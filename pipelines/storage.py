@@ -7,8 +7,9 @@ endpoint from AWS_ENDPOINT_URL.
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,13 +18,14 @@ from typing import Any
 import boto3
 import pyarrow as pa
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from pyarrow import fs
 
 S3 = "s3://"
 _ATTEMPTS = 8
 """boto3's default of 3 gives up after about a second, less than a store takes to recover from a burst of 503s."""
 _CONNECT_SECONDS, _READ_SECONDS = 5, 30
+_CONFLICT_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,11 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/") or "/", *(part.strip("/") for part in parts)])
 
 
+def absolute(uri: str) -> str:
+    """`uri` such that it names the same object in every process, whatever its working folder."""
+    return uri if is_remote(uri) else os.path.abspath(local_path(uri))
+
+
 def local_path(uri: str) -> Path:
     """The path that a local URI names."""
     return Path(uri.removeprefix("file://")).expanduser()
@@ -69,10 +76,8 @@ def stat(uri: str) -> StoredObject:
         status = local_path(uri).stat()
         return StoredObject(uri, status.st_size, f"{status.st_mtime_ns:x}")
     bucket, key = _split(uri)
-    try:
+    with _translating(uri):
         head = _client().head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        raise _translated(error, uri) from error
     return StoredObject(uri, head["ContentLength"], head["ETag"].strip('"'))
 
 
@@ -138,12 +143,32 @@ def replace(uri: str, data: bytes) -> None:
     """Write the object at `uri`, whole or not at all, over whatever is there."""
     if is_remote(uri):
         bucket, key = _split(uri)
-        _client().put_object(Bucket=bucket, Key=key, Body=data)
+        with _translating(uri):
+            _client().put_object(Bucket=bucket, Key=key, Body=data)
         return
     path = local_path(uri)
     temporary = _temporary(path, data)
-    temporary.replace(path)
+    try:
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def require_writable(uri: str) -> None:
+    """Say now, rather than after hours of work, that an object at the local path `uri` could not be written.
+
+    Raises:
+        OSError: naming the path and what stands in the way. Object stores are not asked.
+    """
+    if is_remote(uri):
+        return
+    path = local_path(uri).absolute()
+    if path.is_dir():
+        raise IsADirectoryError(f"{uri}: is a folder")
+    above = next(folder for folder in path.parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise NotADirectoryError(f"{uri}: cannot be written, {above} is no folder that we may write in")
 
 
 def _create_local(path: Path, data: bytes) -> bool:
@@ -184,10 +209,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _list_local(uri: str) -> Iterator[StoredObject]:
-    root = local_path(uri)
-    for path in sorted(entry for entry in root.rglob("*") if entry.is_file()):
-        status = path.stat()
-        yield StoredObject(join(uri, str(path.relative_to(root))), status.st_size, f"{status.st_mtime_ns:x}")
+    root = str(local_path(uri))
+    folders = os.walk(root, followlinks=True)
+    paths = [os.path.join(folder, name) for folder, _, names in folders for name in names if name[0] != "."]
+    for path in sorted(paths):
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            if os.path.islink(path):  # an unmounted disk must not make a dataset smaller
+                raise FileNotFoundError(f"{path}: a link to nothing") from None
+            continue  # another job has just removed it
+        name = path.removeprefix(root).lstrip("/")
+        yield StoredObject(join(uri, name), status.st_size, f"{status.st_mtime_ns:x}")
 
 
 def _list_s3(uri: str) -> Iterator[StoredObject]:
@@ -195,28 +228,40 @@ def _list_s3(uri: str) -> Iterator[StoredObject]:
     pages = (
         _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key.rstrip("/") + "/" if key else "")
     )
-    try:
+    with _translating(uri):
         for entry in (entry for page in pages for entry in page.get("Contents", ())):
             if not entry["Key"].endswith("/"):  # consoles leave an empty object to mark a folder
                 yield StoredObject(f"{S3}{bucket}/{entry['Key']}", entry["Size"], entry["ETag"].strip('"'))
-    except ClientError as error:
-        raise _translated(error, uri) from error
 
 
 def _create_s3(uri: str, data: bytes) -> bool:
     bucket, key = _split(uri)
+    for pause in (*_CONFLICT_PAUSES, None):
+        try:
+            _client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+            return True
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status == 412:  # it is there already, perhaps by our own first attempt whose answer was lost
+                return False
+            if status != 409 or pause is None:
+                raise _translated(error, uri) from error
+            time.sleep(pause)  # 409: another's write is under way, and nothing can be read back before it ends
+    raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def _translating(uri: str) -> Iterator[None]:
     try:
-        _client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
-    except ClientError as error:
-        # 412: it is there already, perhaps by our own first attempt whose answer was lost; 409: another's is under way
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in {409, 412}:
-            return False
+        yield
+    except (ClientError, BotoCoreError) as error:
         raise _translated(error, uri) from error
-    return True
 
 
-def _translated(error: ClientError, uri: str) -> OSError:
+def _translated(error: ClientError | BotoCoreError, uri: str) -> OSError:
     """The built-in exception that a local file would have raised, naming the object and the store's own word."""
+    if isinstance(error, BotoCoreError):  # no answer at all: no credentials, no such host, an impossible name
+        return OSError(f"{uri}: {error}")
     code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
     kind = {404: FileNotFoundError, 403: PermissionError}.get(status, OSError)
     return kind(f"{uri}: {code} ({status})")

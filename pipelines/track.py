@@ -6,7 +6,9 @@ metrics a run make MLflow slow.
 """
 
 import logging
+import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +16,13 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
-from mlflow.exceptions import MlflowException
 
 from pipelines import storage
 
 EXPERIMENT = "menagerie"
 _IDENTITY = "menagerie.identity"
+_PASSWORD = re.compile(r"//[^/@\s]*@")
+_LONGEST_REASON = 300
 _LONGEST_PARAM = 6000  # MLflow's own limit
 
 
@@ -62,8 +65,9 @@ def log(tracking_uri: str, store: str, records: Sequence[Record]) -> list[str]:
         client = MlflowClient(tracking_uri)
         experiment = _experiment(client, tracking_uri, store)
         return [_log_one(client, experiment, record) for record in records]
-    except (MlflowException, OSError) as error:  # requests' errors are OSErrors
-        raise TrackingError(f"{tracking_uri}: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:_LONGEST_REASON]
+        raise TrackingError(_PASSWORD.sub("//", f"{tracking_uri}: {reason}")) from error
 
 
 def _experiment(client: MlflowClient, tracking_uri: str, store: str) -> str:
@@ -81,7 +85,8 @@ def _experiment(client: MlflowClient, tracking_uri: str, store: str) -> str:
 def _log_one(client: MlflowClient, experiment: str, record: Record) -> str:
     run = _run(client, experiment, record)
     known = run.data.metrics
-    metrics = [Metric(name, value, 0, 0) for name, value in record.metrics.items() if known.get(name) != value]
+    now = int(time.time() * 1000)  # the latest value is the one that MLflow shows; at one time it shows the greatest
+    metrics = [Metric(name, value, now, 0) for name, value in record.metrics.items() if known.get(name) != value]
     # MLflow refuses to change a parameter, and rightly: those of the run that made the cells stand.
     params = [Param(k, str(v)[:_LONGEST_PARAM]) for k, v in record.params.items() if k not in run.data.params]
     client.log_batch(run.info.run_id, metrics=metrics, params=params)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import zoo
 from pipelines import cells, cluster, flow, shards
-from pipelines.flow import Progress, WalkConfig
+from pipelines.flow import Progress
 from pipelines.pack import Target, pack
 from pipelines.sources import folder
 
@@ -60,14 +60,13 @@ def plain_loop(encoded: list[bytes]) -> Iterator[tuple[float, str]]:
 
 def walk(data: str, store: str, images: int) -> tuple[float, list[str]]:
     """The same through Ray: the rate once running, and where the whole time goes."""
-    column = cells.Column(card=CARD, weights=zoo.weights_digest(MODEL), precision="fp32", decoder="exact")
+    column = cells.Column(card=CARD, weights=zoo.weights_digest(MODEL), batch_size=BATCH)
     plan = cells.plan(store, shards.find([data]), [column])
     seen: list[tuple[float, Progress]] = []
-    config = WalkConfig(batch_size=BATCH, precision="fp32", device="cpu")
     started = time.perf_counter()
     cluster.connect()
     connected = time.perf_counter()
-    flow.fill(store, plan, config, lambda progress: seen.append((time.perf_counter(), progress)))
+    flow.fill(store, plan, "cpu", lambda progress: seen.append((time.perf_counter(), progress)))
     ended = time.perf_counter()
     (first, begun), (last, finished) = seen[0], seen[-1]
     rate = (finished.images - begun.images) / (last - first)

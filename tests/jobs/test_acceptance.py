@@ -29,7 +29,7 @@ def test_the_published_model_reproduces_its_reference_on_real_images(sample_imag
 
     with (sample_images / f"{MODEL}.csv").open() as file:
         expected = {line["key"]: line for line in csv.DictReader(file)}
-    column = Column(card=zoo.card(MODEL), weights=zoo.weights_digest(MODEL), precision="fp32", decoder="exact")
+    column = Column(card=zoo.card(MODEL), weights=zoo.weights_digest(MODEL))
     measured = [r for _, rows in cells.load(str(store), shards.find([str(data)]), column) for r in rows.to_pylist()]
     assert {r["key"] for r in measured} == set(expected)
     for r in measured:

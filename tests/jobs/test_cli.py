@@ -1,11 +1,14 @@
 """One rule for every job: file, then command line; unknown keys are errors; one clear line and exit code 2."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+import zoo
 from jobs import cli
+from pipelines import storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,11 @@ def test_an_unknown_key_names_itself_and_the_nearest(tmp_path) -> None:
         cli.parse(Config, write(tmp_path, "batchsize: 3\n"))
 
 
+def test_a_file_that_is_no_yaml_is_refused_by_name(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"job\.yaml is no YAML"):
+        cli.parse(Config, write(tmp_path, "data: [a\n"))
+
+
 def test_a_file_without_options_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="expected `option: value` lines, found str"):
         cli.parse(Config, write(tmp_path, "just text\n"))
@@ -55,13 +63,12 @@ def test_a_wrong_option_exits_with_2(arguments, capsys) -> None:
     assert "batch-size" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [ValueError("no such model 'x'"), FileNotFoundError("s3://b/k: NoSuchKey (404)")])
-def test_what_the_user_gave_wrong_is_one_line_and_2(error, capsys) -> None:
-    def run(_: Config) -> int:
-        raise error
-
+@pytest.mark.parametrize("run", [lambda _: zoo.card("x"), lambda _: storage.read("nowhere.bin")])
+def test_what_the_user_gave_wrong_is_one_line_and_2(run, capsys) -> None:
     assert cli.run_job(Config, run, []) == cli.BAD_ARGUMENTS
-    assert capsys.readouterr().err == f"error: {error}\n"
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
 
 
 def test_a_missing_config_file_is_one_line_and_2(capsys) -> None:
@@ -69,12 +76,10 @@ def test_a_missing_config_file_is_one_line_and_2(capsys) -> None:
     assert "nowhere.yaml" in capsys.readouterr().err
 
 
-def test_our_own_bugs_are_not_dressed_up_as_the_users() -> None:
-    def run(_: Config) -> int:
-        raise AssertionError("rows overlap")
-
-    with pytest.raises(AssertionError):
-        cli.run_job(Config, run, [])
+@pytest.mark.parametrize("bug", [lambda _: json.loads("{"), lambda _: cli.parse(None)])
+def test_our_own_bugs_are_not_dressed_up_as_the_users(bug) -> None:
+    with pytest.raises((ValueError, TypeError, AttributeError)):
+        cli.run_job(Config, bug, [])
 
 
 def test_every_option_is_explained_in_help(capsys) -> None:

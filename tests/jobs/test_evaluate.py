@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from jobs import evaluate
-from jobs.evaluate import FAILED_SHARDS
-from pipelines import flow
+from jobs.evaluate import UNFINISHED
+from pipelines import cells, flow
 
 MODEL = "efficientnet_lite0"
 
@@ -124,7 +124,7 @@ def test_a_broken_shard_is_named_the_rest_is_reported_as_incomplete_and_the_exit
     whole = (data / "00001.tar").read_bytes()
     (data / "00001.tar").write_bytes(whole[: len(whole) // 2])
     results = tmp_path / "results.json"
-    assert run(data, store_folder, "--results-file", str(results), "--tracking-uri", "none") == FAILED_SHARDS
+    assert run(data, store_folder, "--results-file", str(results), "--tracking-uri", "none") == UNFINISHED
     said = capsys.readouterr().err
     assert "00001.tar: ReadError" in said.replace("\n", "")
     (row,) = json.loads(results.read_bytes())["results"]
@@ -225,14 +225,45 @@ def test_data_that_cannot_be_used_is_one_line_each_before_ray_starts(
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_wrong_label_deep_in_the_data_is_named_and_no_number_comes_out(
+def test_wrong_labels_deep_in_the_data_are_errors_in_the_report_and_then_one_line(
     tmp_path, store_folder, write_tar, jpegs, capsys
 ) -> None:
     members = []
     for i in range(40):
         members += [(f"{i}.jpg", jpegs[i]), (f"{i}.cls", b"5" if i < 35 else b"5000")]
     write_tar(tmp_path / "late" / "00000.tar", members)
-    assert run(tmp_path / "late", store_folder) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert "5000" in line and "35" in line
-    assert not (store_folder / "reports").exists()
+    results = tmp_path / "results.json"
+    assert run(tmp_path / "late", store_folder, "--results-file", str(results), "--tracking-uri", "none") == 2
+    assert "5 labels outside 0 to 999" in capsys.readouterr().err.splitlines()[-1]
+    (row,) = json.loads(results.read_bytes())["results"]
+    assert (row["n"], row["errors"], row["error_reasons"]) == (40, 5, {"label out of range": 5})
+
+
+def test_a_target_that_cannot_be_written_is_found_before_the_work(data, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(flow, "fill", lambda *_: pytest.fail("Ray was started"))
+    (tmp_path / "file").write_text("in the way")
+    assert run(data, tmp_path / "file") == 2
+    assert run(data, tmp_path / "out", "--results-file", str(tmp_path)) == 2
+    assert [line[:6] for line in capsys.readouterr().err.splitlines()] == ["error:", "error:"]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_mlflow_shows_the_whole_after_a_part_though_the_part_scored_higher(
+    data, store_folder, tmp_path, jpegs, write_tar
+) -> None:
+    """What was right in the first shard only: the score falls when the second comes, and MLflow must follow."""
+    predicted = tmp_path / "predicted.json"
+    run(data, tmp_path / "peek", "--results-file", str(predicted), "--tracking-uri", "none")
+    (cell,) = (tmp_path / "peek" / "cells").rglob("00000-*.parquet")
+    best = [row["classes"][0] for row in cells.read(str(cell), 10).to_pylist()]
+    members = []
+    for i, label in enumerate(best):
+        members += [(f"{i}.jpg", jpegs[i]), (f"{i}.cls", str(label).encode())]
+    write_tar(data / "00000.tar", members)
+    whole = (data / "00001.tar").read_bytes()
+    (data / "00001.tar").write_bytes(whole[:2048])
+    assert run(data, store_folder) == UNFINISHED
+    (data / "00001.tar").write_bytes(whole)
+    assert run(data, store_folder) == 0
+    shown = [run.data.metrics for run in MlflowClient(f"sqlite:///{store_folder}/mlflow.db").search_runs(["1"])]
+    assert {"top1": 50.0, "n": 8.0, "shards_committed": 2.0}.items() <= shown[0].items()

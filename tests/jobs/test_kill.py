@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-SHARDS = 8
+SHARDS = 12
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def data(tmp_path, write_tar, jpegs) -> Path:
-    """Eight shards of five labelled pictures each."""
+    """Twelve shards of five labelled pictures each."""
     for shard in range(SHARDS):
         members = []
         for i in range(5 * shard, 5 * shard + 5):
-            members += [(f"{i}.jpg", jpegs[i]), (f"{i}.cls", b"%d" % i)]
+            members += [(f"{i}.jpg", jpegs[i % len(jpegs)]), (f"{i}.cls", b"%d" % i)]
         write_tar(tmp_path / "val" / f"{shard:05d}.tar", members)
     return tmp_path / "val"
 

@@ -28,7 +28,7 @@ def command(photos: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("form", ["tar", "parquet"])
 def test_a_folder_is_packed_and_the_results_say_how(command: list[str], form: str) -> None:
     assert pack_shards.main([*command, "--format", form, "--results-file", "results.json"]) == 0
-    names = sorted(path.name for path in Path("out").iterdir())
+    names = sorted(path.name for path in Path("out").glob("[!.]*"))
     assert names == [f"0000{number}.{form}" for number in range(3)] + ["manifest.json"]
     size = sum(path.stat().st_size for path in Path("out").glob(f"*.{form}"))
     assert json.loads(Path("results.json").read_bytes()) == {

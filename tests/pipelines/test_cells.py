@@ -14,7 +14,7 @@ from pipelines.cells import Column, Gather
 from pipelines.records import FAILED_SHARD, SCORES, Dataset, Shard
 
 CARD = zoo.card("efficientnet_lite0")
-COLUMN = Column(card=CARD, weights=zoo.weights_digest(CARD.name), precision="fp32", decoder="exact")
+COLUMN = Column(card=CARD, weights=zoo.weights_digest(CARD.name))
 SHARDS = tuple(Shard(name=f"{i:05d}", uri=f"/d/{i:05d}.tar", size=100 + i, etag=f"e{i}") for i in range(3))
 DATASET = Dataset(name="d", source="/d", shards=SHARDS)
 
@@ -51,6 +51,19 @@ def test_a_cell_is_read_back_as_it_was_published_null_lists_included(store: str)
     assert rows["classes"].type == pa.list_(pa.int16(), 10)
 
 
+def test_a_cell_says_nothing_of_where_its_shard_lies() -> None:
+    """The same shard under two spellings of its path has one cell, and two jobs that fill it must agree."""
+    moved = replace(SHARDS[0], uri="s3://elsewhere/00000.tar")
+    assert cells.encode(COLUMN, SHARDS[0], cell_rows(3)) == cells.encode(COLUMN, moved, cell_rows(3))
+
+
+@pytest.mark.parametrize("key", ["sha256:" + "0" * 64, "menagerie.seal", "menagerie.seal@" + "0" * 64, "@"])
+def test_a_key_may_look_like_a_seal(key, tmp_path) -> None:
+    rows = cell_rows(2).set_column(1, "key", pa.array([key, key[::-1]]))
+    (tmp_path / "cell.parquet").write_bytes(cells.encode(COLUMN, SHARDS[0], rows))
+    assert cells.read(str(tmp_path / "cell.parquet"), COLUMN.top)["key"].to_pylist() == [key, key[::-1]]
+
+
 def test_the_same_rows_are_the_same_bytes_however_they_are_chunked() -> None:
     whole = cell_rows(9, errors=(4,))
     pieces = pa.concat_tables([whole.slice(0, 2), whole.slice(2, 3), whole.slice(5)])
@@ -61,7 +74,7 @@ def test_the_same_rows_are_the_same_bytes_however_they_are_chunked() -> None:
     "changed",
     [
         {"precision": "bf16"},
-        {"decoder": "fast"},
+        {"batch_size": 16},
         {"weights": "0" * 64},
         {"card": replace(CARD, preprocessing=replace(CARD.preprocessing, crop_pct=0.9))},
         {"card": replace(CARD, preprocessing=replace(CARD.preprocessing, mean=(0.5, 0.5, 0.5)))},
@@ -149,6 +162,12 @@ def test_a_failed_shard_leaves_no_cell_and_its_reason() -> None:
     assert list(gather.add(score_rows(0, 2, 5).slice(0, 3))) == []
     assert list(gather.add(failed)) == []
     assert gather.failures == {2: "cut"}
+
+
+def test_rows_that_arrive_after_their_shard_failed_are_let_go() -> None:
+    gather = Gather({0: "cut"})
+    assert list(gather.add(score_rows(0, 0, 5))) == []
+    assert gather == Gather({0: "cut"})
 
 
 def test_one_block_may_hold_rows_of_many_cells() -> None:

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 import zoo
-from pipelines import cells, flow, shards
+from pipelines import cells, flow, shards, storage
 from pipelines.cells import Column, Plan
-from pipelines.flow import Progress, WalkConfig
+from pipelines.flow import Progress
 
 CARD = zoo.card("efficientnet_lite0")
-COLUMN = Column(card=CARD, weights=zoo.weights_digest(CARD.name), precision="fp32", decoder="exact")
-CONFIG = WalkConfig(batch_size=4, precision="fp32", device="cpu")
+COLUMN = Column(card=CARD, weights=zoo.weights_digest(CARD.name), batch_size=4)
 SIZES = (7, 1, 4)
 
 ALONE = """
@@ -24,9 +23,8 @@ from pipelines import cells, flow, shards
 cpus, data, store = sys.argv[1:]
 ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False)
 name = "efficientnet_lite0"
-column = cells.Column(card=zoo.card(name), weights=zoo.weights_digest(name), precision="fp32", decoder="exact")
-config = flow.WalkConfig(batch_size=4, precision="fp32", device="cpu")
-outcome = flow.fill(store, cells.plan(store, shards.find([data]), [column]), config, watch=print)
+column = cells.Column(card=zoo.card(name), weights=zoo.weights_digest(name), batch_size=4)
+outcome = flow.fill(store, cells.plan(store, shards.find([data]), [column]), "cpu", watch=print)
 sys.exit(outcome.plan.pending)
 """
 
@@ -55,7 +53,7 @@ def contents(store: str) -> dict[str, bytes]:
 def test_every_sample_is_a_row_of_exactly_one_cell(data, tmp_path) -> None:
     store = str(tmp_path / "store")
     seen: list[Progress] = []
-    outcome = flow.fill(store, plan(data, store), CONFIG, seen.append)
+    outcome = flow.fill(store, plan(data, store), "cpu", seen.append)
     assert (outcome.plan.pending, outcome.images, outcome.failures) == (0, 12, {})
     keys = [rows["key"].to_pylist() for _, rows in cells.load(store, outcome.plan.dataset, COLUMN)]
     assert list(map(len, keys)) == list(SIZES)
@@ -66,11 +64,11 @@ def test_every_sample_is_a_row_of_exactly_one_cell(data, tmp_path) -> None:
 @pytest.mark.usefixtures("local_ray")
 def test_only_what_is_missing_is_filled_and_the_bytes_are_those_of_an_undisturbed_run(data, tmp_path) -> None:
     calm, torn = str(tmp_path / "calm"), str(tmp_path / "torn")
-    flow.fill(calm, plan(data, calm), CONFIG, print)
-    flow.fill(torn, plan(data, torn), CONFIG, print)
+    flow.fill(calm, plan(data, calm), "cpu", print)
+    flow.fill(torn, plan(data, torn), "cpu", print)
     lost = cells.uri(torn, plan(data, torn).dataset, COLUMN, plan(data, torn).dataset.shards[0])
     Path(lost).unlink()
-    outcome = flow.fill(torn, plan(data, torn), CONFIG, print)
+    outcome = flow.fill(torn, plan(data, torn), "cpu", print)
     assert outcome.images == SIZES[0]
     assert contents(torn) == contents(calm)
 
@@ -80,11 +78,50 @@ def test_a_shard_that_cannot_be_read_is_reported_and_the_rest_goes_on(data, tmp_
     broken = data / "00001.tar"
     broken.write_bytes(broken.read_bytes()[:2048])
     store = str(tmp_path / "store")
-    outcome = flow.fill(store, plan(data, store), CONFIG, print)
+    outcome = flow.fill(store, plan(data, store), "cpu", print)
     assert outcome.plan.missing == ((1,),)
     assert list(outcome.failures) == [1]
     assert "ReadError" in outcome.failures[1]
     assert len(contents(store)) == 2
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_store_that_refuses_for_a_while_costs_another_round_and_nothing_else(data, tmp_path, monkeypatch) -> None:
+    store, put = str(tmp_path / "store"), storage.put
+    attempts = iter(range(100))
+
+    def flaky(uri: str, content: bytes) -> bool:
+        if next(attempts) == 1:
+            raise OSError(f"{uri}: SlowDown (503)")
+        return put(uri, content)
+
+    monkeypatch.setattr(storage, "put", flaky)
+    outcome = flow.fill(store, plan(data, store), "cpu", print)
+    assert (outcome.plan.pending, outcome.broken, len(contents(store))) == (0, None, 3)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_store_that_refuses_for_ever_ends_the_walk_with_its_reason(data, tmp_path, monkeypatch) -> None:
+    def full(uri: str, _: bytes) -> bool:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "put", full)
+    store = str(tmp_path / "store")
+    outcome = flow.fill(store, plan(data, store), "cpu", print)
+    assert outcome.plan.pending == 3
+    assert "No space left" in (outcome.broken or "")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_another_jobs_cell_of_other_bytes_stands_and_is_reported(data, tmp_path, monkeypatch) -> None:
+    store = str(tmp_path / "store")
+    planned = plan(data, store)
+    theirs = cells.uri(store, planned.dataset, COLUMN, planned.dataset.shards[2])
+    storage.put(theirs, b"theirs")
+    outcome = flow.fill(store, planned, "cpu", print)
+    assert outcome.plan.pending == 0
+    assert "is there with other content" in outcome.failures[2]
+    assert storage.read(theirs) == b"theirs"
 
 
 @pytest.mark.parametrize("cpus", [1, 4])

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.metrics import MISSING_LABEL, Tally, merge, summary, tally, wilson
+from pipelines.metrics import LABEL_RANGE, MISSING_LABEL, Tally, merge, summary, tally, wilson
 from pipelines.records import cell_schema
 
 CLASSES = 7
@@ -197,11 +197,13 @@ def test_a_missing_label_counts_as_an_error_and_as_wrong():
 
 
 @pytest.mark.parametrize("label", [-1, CLASSES])
-@pytest.mark.parametrize("error", [None, "empty file"])
-def test_a_label_out_of_range_is_refused_by_name(label, error):
-    fine, bad = predicted(0, None, [1] * CLASSES), {"key": "n01/cat.jpg", "label": label, "error": error}
-    with pytest.raises(ValueError, match=rf"label {label} of 'n01/cat.jpg' is outside .*\[0, {CLASSES}\)"):
-        tally(cell([fine, bad]), CLASSES)
+@pytest.mark.parametrize(("error", "reason"), [(None, LABEL_RANGE), ("empty file", "empty file")])
+def test_a_label_out_of_range_is_an_error_and_counts_for_no_class(label, error, reason):
+    fine = predicted(0, None, [9, 1, 1, 1, 1, 1, 1])
+    bad = predicted(None, error, [9, 1, 1, 1, 1, 1, 1]) | {"label": label}
+    reported = summary(tally(cell([fine, bad]), CLASSES))
+    assert (reported.n, reported.errors, reported.top1, reported.top1_valid) == (2, 1, 50.0, 100.0)
+    assert reported.error_reasons == {reason: 1}
 
 
 def test_a_million_rows_sum_without_rounding_beyond_one_unit_each():

@@ -23,7 +23,9 @@ BLOCK = 512
 
 
 def shard_at(path: Path | str, **fields) -> Shard:
-    return Shard(name=Path(path).stem, uri=str(path), size=0, etag="e", **fields)
+    there = storage.exists(str(path))
+    listed = storage.stat(str(path)) if there else storage.StoredObject(str(path), 0, "e")
+    return Shard(name=Path(path).stem, uri=listed.uri, size=listed.size, etag=listed.etag, **fields)
 
 
 def read_all(path: Path | str, **fields) -> list[Sample]:
@@ -210,7 +212,7 @@ def test_other_members_are_passed_over(tmp_path) -> None:
 def test_a_label_without_image_is_a_row_and_an_image_without_label_is_unlabelled(tmp_path, write_tar: WriteTar) -> None:
     write_tar(tmp_path / "a.tar", [("a.cls", b"1"), ("b.jpg", b"x"), ("c.cls", b"2"), ("c.jpg", b"y")])
     assert read_all(tmp_path / "a.tar") == [
-        Sample(key="a", image=None, label=1, error="no image: 'a' has a label and no member jpg|jpeg|png|webp"),
+        Sample(key="a", image=None, label=1, error="no image: a label without a member jpg|jpeg|png|webp"),
         Sample(key="b", image=b"x", label=None),
         Sample(key="c", image=b"y", label=2),
     ]
@@ -234,7 +236,7 @@ def test_labels_are_integers_and_what_is_none_is_a_row_with_a_reason(tmp_path, w
 
 
 def test_a_key_that_comes_again_is_an_error_row_wherever_it_comes(tmp_path, write_tar: WriteTar) -> None:
-    members = [("a.jpg", b"1"), ("a.png", b"2"), ("a.cls", b"5"), ("b.jpg", b"3"), ("a.cls", b"6"), ("b.jpg", b"4")]
+    members = [("a.jpg", b"1"), ("a.png", b"2"), ("a.cls", b"5"), ("b.jpg", b"3"), ("a.webp", b"6"), ("b.jpg", b"4")]
     write_tar(tmp_path / "a.tar", members)
     samples = read_all(tmp_path / "a.tar")
     assert [(sample.key, sample.image) for sample in samples] == [
@@ -554,11 +556,32 @@ def test_a_limit_does_not_hide_a_shard_that_cannot_be_read(tmp_path) -> None:
     assert read.limited(dataset, 5).shards == (*dataset.shards[:2], replace(dataset.shards[2], limit=1))
 
 
-def test_a_limited_shard_is_not_held_against_rows_and_digest_that_are_of_the_whole(tmp_path) -> None:
+def test_a_limited_shard_is_held_against_its_digest_though_not_its_rows(tmp_path) -> None:
     (shard,) = dataset_of(tmp_path, [9], True).shards
-    limited = replace(shard, limit=4, sha256="0" * 64)
-    rows = [chunk.to_pylist()[0] for chunk in read.chunks(0, limited, 3)]
+    shard = replace(shard, sha256=hashlib.sha256(Path(shard.uri).read_bytes()).hexdigest(), rows=9, limit=4)
+    rows = [chunk.to_pylist()[0] for chunk in read.chunks(0, shard, 3)]
     assert [(row["start"], row["last"], row["failure"]) for row in rows] == [(0, False, None), (3, True, None)]
+    *_, failed = read.chunks(0, replace(shard, sha256="0" * 64), 3)
+    assert "SHA-256" in failed.to_pylist()[0]["failure"]
+
+
+def test_a_shard_that_changes_while_it_is_read_fails(tmp_path, write_tar: WriteTar) -> None:
+    write_tar(tmp_path / "a.tar", [("a.jpg", b"x"), ("a.cls", b"1")])
+    listed = shard_at(tmp_path / "a.tar")
+    write_tar(tmp_path / "a.tar", [("a.jpg", b"x"), ("a.cls", b"2")])
+    with pytest.raises(read.ShardError, match="changed since it was listed"):
+        list(read.samples(listed))
+
+
+@pytest.mark.parametrize(
+    "names", [("a.jpg", "b.jpg", "a.cls", "b.cls"), ("a.jpg", "a.seg.png", "a.cls")], ids=["parted", "interleaved"]
+)
+def test_a_sample_whose_members_stand_apart_fails_the_shard_and_is_not_counted_twice(
+    tmp_path, write_tar, names
+) -> None:
+    write_tar(tmp_path / "a.tar", [(name, b"1") for name in names])
+    with pytest.raises(read.ShardError, match="members of sample 'a' do not stand together"):
+        list(read.samples(shard_at(tmp_path / "a.tar")))
 
 
 def test_memory_does_not_grow_with_the_members_of_a_tar(tmp_path) -> None:
