@@ -146,7 +146,7 @@ def load(store: str, dataset: Dataset, column: Column) -> Iterator[tuple[Shard, 
     """Every committed cell of `column`, in shard order, verified.
 
     Raises:
-        ValueError: naming the cell, if its bytes are damaged or its row count is not the one it was written with.
+        ValueError: naming the cell, if it is damaged.
     """
     absent, folder = set(_missing(store, dataset, column)), _folder(store, dataset, column)
     for position, shard in enumerate(dataset.shards):
