@@ -21,8 +21,8 @@ from pipelines import storage
 DONE = 0
 BAD_ARGUMENTS = 2
 INTERRUPTED = 130
-stdout = Console(highlight=False)
-"""For results; what is said on the way goes to standard error."""
+stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+"""For results; what is said on the way goes to standard error. A pipe has no width, and 80 would fold names."""
 
 ConfigT = TypeVar("ConfigT")
 

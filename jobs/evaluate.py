@@ -32,6 +32,8 @@ UNFINISHED = 3
 _PROBED = 8
 """Shards tried, one after the other, until one can be read, before Ray is started for nothing."""
 _PROBED_SAMPLES = 32
+_NOTHING = ".probe"
+"""A name in the store that nothing has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,7 @@ def _check_options(config: EvaluateConfig) -> None:
         raise ValueError(f"--batch-size {config.batch_size}: expected a positive number")
     if config.device not in {"auto", "cpu", "cuda"}:
         raise ValueError(f"--device {config.device}: choose from auto, cpu, cuda")
-    for target in (config.results_file, storage.join(config.store, "cells", "any")):
+    for target in (config.results_file, storage.join(config.store, _NOTHING)):
         if target:
             storage.require_writable(target)
 
@@ -191,7 +193,8 @@ def _report(plan: Plan, config: EvaluateConfig) -> "list[Evaluation]":
         say("report   nothing is committed, so there is nothing to report")
         return done
     folder = evaluation.write(config.store, plan, done)
-    cli.stdout.print(result_table(results))
+    if scored := [entry for entry in done if _has_labels(entry)]:
+        cli.stdout.print(result_table([entry.result for entry in scored]))
     for entry in done:
         _say_what_is_not_scored(entry)
     say(f"report   {folder}")
@@ -208,8 +211,13 @@ def _refuse_labels(evaluations: "Sequence[Evaluation]") -> None:
             raise ValueError(f"{count(wrong, 'label')} outside 0 to {last}, counted as errors; see errors.parquet")
 
 
+def _has_labels(entry: "Evaluation") -> bool:
+    summary = entry.result.summary
+    return summary.labelled > 0 or LABEL_RANGE in summary.error_reasons
+
+
 def _say_what_is_not_scored(entry: "Evaluation") -> None:
-    if not entry.result.summary.labelled:
+    if not _has_labels(entry):
         say("note     no sample has a label, so there is nothing to score; the predictions are in the cells")
         return
     for line in error_lines(entry.result):

@@ -41,7 +41,7 @@ def share(cpus: float, gpus: float, device: str) -> Shares:
     cores = max(1, int(cpus))
     decode_cpus = 0.25 if cores == 1 else 0.5
     readers = max(1, cores // 2)
-    if not device.startswith("cuda"):
+    if device == "cpu":
         return Shares(cores, 0.5, 0.0, readers, _READ_CPUS, decode_cpus)
     if gpus < 1:
         raise ValueError(f"--device {device}: the cluster has {gpus:g} GPUs; choose cpu, or auto to take what is there")

@@ -125,7 +125,7 @@ def errors_parquet(cells: Iterable[tuple[Shard, pa.Table]], num_classes: int) ->
 def result_table(results: Iterable[ModelResult]) -> Table:
     """The terminal's table, best first; accuracies strict and in percent, `95 %` is top-1's Wilson interval.
 
-    It fits 80 columns, which is also what a pipe gets: only a long model name is folded.
+    In a terminal of 80 columns only a long model name is folded.
     """
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.add_column("model", overflow="fold", min_width=12)

@@ -65,7 +65,7 @@ def log(tracking_uri: str, store: str, records: Sequence[Record]) -> list[str]:
         client = MlflowClient(tracking_uri)
         experiment = _experiment(client, tracking_uri, store)
         return [_log_one(client, experiment, record) for record in records]
-    except Exception as error:
+    except Exception as error:  # drivers and stores below MLflow raise their own kinds, and none may cost a result
         reason = (str(error) or type(error).__name__).splitlines()[0][:_LONGEST_REASON]
         raise TrackingError(_PASSWORD.sub("//", f"{tracking_uri}: {reason}")) from error
 

@@ -36,8 +36,8 @@ def test_the_file_gives_options_and_the_command_line_overrides_them(tmp_path) ->
 
 
 def test_null_and_false_in_the_file_mean_none_and_false(tmp_path) -> None:
-    parsed = cli.parse(Config, write(tmp_path, "batch_size: null\ndry_run: false\n"))
-    assert (parsed.batch_size, parsed.dry_run) == (None, False)
+    parsed = cli.parse(Config, write(tmp_path, "batch_size: null\ndata: null\ndry_run: false\n"))
+    assert (parsed.batch_size, parsed.data, parsed.dry_run) == (None, (), False)
 
 
 def test_an_unknown_key_names_itself_and_the_nearest(tmp_path) -> None:

@@ -155,6 +155,14 @@ def test_without_mlflow_results_stay_and_are_logged_later(data, store_folder, ca
     assert logged.data.metrics["n"] == 8
 
 
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("name", ["any", "cells"])
+def test_a_dataset_may_be_called_like_a_part_of_the_store(name, store_folder, tmp_path, write_tar, jpegs) -> None:
+    write_tar(tmp_path / name / "00000.tar", [("a.jpg", jpegs[0]), ("a.cls", b"1")])
+    for _ in range(2):
+        assert run(tmp_path / name, store_folder, "--tracking-uri", "none") == 0
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(data, store_folder, capsys) -> None:
     assert run(data, store_folder, "--dry-run") == 0
     said = capsys.readouterr().err
@@ -176,7 +184,9 @@ def test_images_without_labels_are_predicted_and_not_scored(store_folder, tmp_pa
     assert run(tmp_path / "pool", store_folder, "--results-file", str(results), "--tracking-uri", "none") == 0
     (row,) = json.loads(results.read_bytes())["results"]
     assert (row["n"], row["labelled"], row["top1"]) == (3, 0, None)
-    assert "no sample has a label" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "no sample has a label" in said.err
+    assert "errors" not in said.out
 
 
 def test_an_unknown_model_is_one_line_with_near_matches(data, store_folder, capsys) -> None:

@@ -219,7 +219,20 @@ def test_a_label_without_image_is_a_row_and_an_image_without_label_is_unlabelled
 
 
 GOOD_LABELS = {b"0": 0, b"7\n": 7, b" 12\r\n": 12, b"-1": -1, b"007": 7, b"2147483647": 2**31 - 1}
-BAD_LABELS = [b"", b"cat", b"3.0", b"1e3", b"0x1f", b"\xff\xfe", b"1 2", b"2147483648", b"-9999999999", b"9" * 5000]
+BAD_LABELS = [
+    b"",
+    b"cat",
+    b"3.0",
+    b"1e3",
+    b"0x1f",
+    b"\xff\xfe",
+    b"1 2",
+    b"2147483648",
+    b"-9999999999",
+    b"9" * 5000,
+    b"1_0",
+    b"+1",
+]
 
 
 def test_labels_are_integers_and_what_is_none_is_a_row_with_a_reason(tmp_path, write_tar: WriteTar) -> None:

@@ -114,6 +114,7 @@ def test_an_incomplete_set_is_marked_in_every_form():
     text = console.export_text()
     assert "3*" in text
     assert "incomplete: 2 of 3 shards" in text
+    assert reliability_png(partial) != reliability_png(MIDDLING)
 
 
 def test_csv_begins_with_timms_columns_in_timms_formats():

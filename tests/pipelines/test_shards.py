@@ -283,3 +283,34 @@ def test_finding_reads_no_shard(tmp_path: Path) -> None:
     storage.put(f"{tmp_path}/a.tar", b"not a tar at all")
     os.chmod(tmp_path / "a.tar", 0)
     assert names(str(tmp_path)) == ["a"]
+
+
+def test_brackets_and_braces_of_a_path_that_exists_are_letters(tmp_path) -> None:
+    for name in ("we[i]rd", "br{a,b}ce"):
+        storage.put(f"{tmp_path}/{name}/1.tar", b"")
+        assert find([f"{tmp_path}/{name}"]).name == name
+        assert names(f"{tmp_path}/{name}") == ["1"]
+
+
+def test_a_list_that_lists_itself_is_refused(tmp_path) -> None:
+    storage.put(f"{tmp_path}/a.txt", f"{tmp_path}/b.txt".encode())
+    storage.put(f"{tmp_path}/b.txt", f"{tmp_path}/a.txt".encode())
+    with pytest.raises(ValueError, match=r"a\.txt: lists itself"):
+        find([f"{tmp_path}/a.txt"])
+
+
+def test_a_list_may_begin_with_a_byte_order_mark_and_must_be_text(tmp_path) -> None:
+    storage.put(f"{tmp_path}/1.tar", b"")
+    storage.put(f"{tmp_path}/good.txt", b"\xef\xbb\xbf" + f"{tmp_path}/1.tar".encode())
+    storage.put(f"{tmp_path}/bad.txt", b"\xff\xfe\x00")
+    assert names(f"{tmp_path}/good.txt") == ["1"]
+    with pytest.raises(ValueError, match=r"bad\.txt: not a list of shards"):
+        find([f"{tmp_path}/bad.txt"])
+
+
+@pytest.mark.parametrize("name", ["2.TAR", "2.tar.gz", "2.tgz", "2.Parquet"])
+def test_files_that_look_like_shards_are_left_out_aloud(tmp_path, caplog, name: str) -> None:
+    storage.put(f"{tmp_path}/val/1.tar", b"")
+    storage.put(f"{tmp_path}/val/{name}", b"")
+    assert names(f"{tmp_path}/val") == ["1"]
+    assert f"val/{name}" in caplog.text

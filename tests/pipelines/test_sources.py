@@ -82,6 +82,7 @@ def test_labels_that_fit_say_nothing(root: Path, caplog: pytest.LogCaptureFixtur
         ("", "line 1: lacks column key and label"),
         ("1,5\n", "line 1: lacks column key and label"),
         ("key;label\n1;5\n", "line 1: lacks column key and label"),
+        ("key,label,label\n1,5,7\n", "names a column twice"),
         ("key,label\n1,cat\n", "line 2: label 'cat' is not an integer"),
         ("key,label\n2,1\n1,-1\n", "line 3: label '-1' is not an integer"),
         ("key,label\n1,\n", "line 2: label '' is not an integer"),

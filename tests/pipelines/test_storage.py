@@ -1,8 +1,10 @@
 """Each test runs on local disk and on an S3 server: a URI behaves the same wherever it points."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from pipelines import storage
 
@@ -86,3 +88,87 @@ def test_a_failed_local_write_leaves_nothing(tmp_path, monkeypatch) -> None:
 def test_an_unknown_scheme_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown scheme 'gs'; known: s3://"):
         storage.read("gs://bucket/key")
+
+
+def test_a_link_to_nothing_is_an_error_and_a_linked_folder_is_entered(tmp_path) -> None:
+    storage.put(f"{tmp_path}/disk/1.tar", b"x")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "more").symlink_to(tmp_path / "disk")
+    assert [entry.uri for entry in storage.list_objects(f"{tmp_path}/data")] == [f"{tmp_path}/data/more/1.tar"]
+    (tmp_path / "data" / "2.tar").symlink_to(tmp_path / "unmounted" / "2.tar")
+    with pytest.raises(FileNotFoundError, match=r"2\.tar: a link to nothing"):
+        list(storage.list_objects(f"{tmp_path}/data"))
+
+
+def test_a_file_that_goes_away_while_a_folder_is_listed_is_passed_over(tmp_path, monkeypatch) -> None:
+    for name in ("a", "b"):
+        storage.put(f"{tmp_path}/{name}", b"x")
+    stat = os.stat
+
+    def vanishing(path, **options):
+        if str(path).endswith("/a"):
+            raise FileNotFoundError(path)
+        return stat(path, **options)
+
+    monkeypatch.setattr("pipelines.storage.os.stat", vanishing)
+    assert [entry.uri for entry in storage.list_objects(str(tmp_path))] == [f"{tmp_path}/b"]
+
+
+def test_replacing_a_folder_fails_and_leaves_nothing(tmp_path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        storage.replace(f"{tmp_path}/folder", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+class Refusing:
+    """A client whose put is refused with `status` so many times."""
+
+    def __init__(self, status: int, times: int) -> None:
+        self.status, self.times, self.puts = status, times, 0
+
+    def put_object(self, **_: object) -> None:
+        self.puts += 1
+        if self.puts <= self.times:
+            answer = {"Error": {"Code": "Refused"}, "ResponseMetadata": {"HTTPStatusCode": self.status}}
+            raise ClientError(answer, "PutObject")
+
+
+def test_a_put_that_conflicts_with_one_under_way_is_tried_again(monkeypatch) -> None:
+    client = Refusing(409, 2)
+    monkeypatch.setattr(storage, "_client", lambda: client)
+    monkeypatch.setattr(storage, "_CONFLICT_PAUSES", (0.0,) * 3)
+    assert storage.put("s3://bucket/key", b"x")
+    assert client.puts == 3
+
+
+def test_a_put_that_conflicts_for_ever_is_an_error(monkeypatch) -> None:
+    monkeypatch.setattr(storage, "_client", lambda: Refusing(409, 99))
+    monkeypatch.setattr(storage, "_CONFLICT_PAUSES", (0.0,) * 3)
+    with pytest.raises(OSError, match=r"s3://bucket/key: Refused \(409\)"):
+        storage.put("s3://bucket/key", b"x")
+
+
+def test_a_bucket_that_is_not_there_is_named(s3_server) -> None:
+    for call in (lambda uri: list(storage.list_objects(uri)), lambda uri: storage.replace(uri, b"x")):
+        with pytest.raises(FileNotFoundError, match=r"s3://no-such-bucket/a: NoSuchBucket"):
+            call("s3://no-such-bucket/a")
+
+
+def test_a_store_that_does_not_answer_is_one_error_of_the_object(monkeypatch) -> None:
+    class Away:
+        def head_object(self, **_: object) -> None:
+            raise EndpointConnectionError(endpoint_url="http://127.0.0.1:9")
+
+    monkeypatch.setattr(storage, "_client", Away)
+    with pytest.raises(OSError, match=r"s3://bucket/key: Could not connect"):
+        storage.stat("s3://bucket/key")
+
+
+def test_what_could_not_be_written_is_said_beforehand(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    storage.require_writable(f"{tmp_path}/new/deep/object")
+    with pytest.raises(NotADirectoryError, match="cannot be written"):
+        storage.require_writable(f"{tmp_path}/file/object")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        storage.require_writable(str(tmp_path))

@@ -1,0 +1,48 @@
+"""MLflow as it is logged to: later values show, parameters stand, what goes wrong is one error without secrets."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipelines import track
+from pipelines.track import Record, TrackingError
+
+RECORD = Record(
+    name="a model on a dataset",
+    identity="ab12cd34",
+    params={"git_commit": "first"},
+    metrics={"top1": 80.0, "n": 4},
+    artifacts={"summary.json": b"{}"},
+)
+
+
+def shown(store: Path):
+    (run,) = MlflowClient(track.default_uri(str(store))).search_runs(["1"])
+    return run.data
+
+
+def test_a_value_that_falls_shows_and_the_first_parameters_stand(tmp_path) -> None:
+    uri = track.default_uri(str(tmp_path))
+    first = track.log(uri, str(tmp_path), [RECORD])
+    later = replace(RECORD, metrics={"top1": 70.0, "n": 8}, params={"git_commit": "second"})
+    assert track.log(uri, str(tmp_path), [later]) == first
+    assert shown(tmp_path).metrics == {"top1": 70.0, "n": 8}
+    assert shown(tmp_path).params == {"git_commit": "first"}
+
+
+@pytest.mark.timeout(60)
+def test_a_database_that_is_damaged_or_has_no_driver_is_a_tracking_error(tmp_path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
+    for uri in (track.default_uri(str(tmp_path)), "postgresql://127.0.0.1/nothing"):
+        with pytest.raises(TrackingError, match=uri.partition(":")[0]):
+            track.log(uri, str(tmp_path), [RECORD])
+
+
+def test_a_password_never_reaches_the_message(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingError) as failed:
+        track.log("http://user:SECRET@127.0.0.1:9", str(tmp_path), [RECORD])
+    assert "SECRET" not in str(failed.value)
+    assert "127.0.0.1:9" in str(failed.value)
