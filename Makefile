@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint benchmark clean
+.PHONY: help quickstart test slow lint benchmark clean
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -17,6 +17,9 @@ quickstart: $(VENV)/quickstart.stamp  ## evaluate a small model on a few photogr
 
 test: $(VENV)/test,lint.stamp  ## run the tests
 	$(BIN)/pytest
+
+slow: $(VENV)/test,lint.stamp  ## run the slow tests, which `make test` leaves out
+	$(BIN)/pytest -m slow
 
 lint: $(VENV)/test,lint.stamp  ## check format, style, types and the direction of imports
 	$(BIN)/ruff format --check

@@ -1,7 +1,8 @@
 """The 1000 classes of ILSVRC-2012, in the order of their sorted synset ids: class 0 is n01440764, the tench.
 
-Owns the table `imagenet1k.tsv` (synset id, tab, name). Refuses other orders: the ILSVRC devkit numbers the same
-classes differently, and whoever reads its files maps them by synset id.
+Owns the table `imagenet1k.tsv` (synset id, tab, ILSVRC2012_ID, tab, name). Labels are in this order everywhere. The
+ILSVRC devkit numbers the same classes differently, from 1; its numbers are here only so that what was made with them
+(ground truth, weights trained in Caffe) can be put into our order.
 
 A synset id is `n` and an offset into the nouns of WordNet 3.0 (Copyright 2006 by Princeton University). The name is
 that synset's first lemma. Where two of the thousand share it (crane, cardigan, maillot), the first two lemmas are
@@ -14,15 +15,20 @@ from importlib import resources
 
 def synsets() -> tuple[str, ...]:
     """The synset id of each class, such as `n01440764`; 1000 of them, ascending."""
-    return tuple(synset for synset, _ in _rows())
+    return tuple(synset for synset, _, _ in _rows())
 
 
 def class_names() -> tuple[str, ...]:
     """The English name of each class, such as `great white shark`; 1000 of them, no two alike."""
-    return tuple(name for _, name in _rows())
+    return tuple(name for _, _, name in _rows())
+
+
+def devkit_positions() -> tuple[int, ...]:
+    """Where each class stands in the devkit's order: its ILSVRC2012_ID less one, 448 for class 0."""
+    return tuple(int(devkit_id) - 1 for _, devkit_id, _ in _rows())
 
 
 @functools.cache
-def _rows() -> tuple[tuple[str, str], ...]:
+def _rows() -> tuple[tuple[str, str, str], ...]:
     table = resources.files("zoo").joinpath("imagenet1k.tsv").read_text(encoding="ascii")
-    return tuple((synset, name) for synset, name in (line.split("\t") for line in table.splitlines()))
+    return tuple((synset, number, name) for synset, number, name in (line.split("\t") for line in table.splitlines()))

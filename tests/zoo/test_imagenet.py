@@ -49,3 +49,14 @@ def test_classes_agree_with_the_sample_images_own_names(sample_images: Path):
         assert imagenet.synsets()[label] == synset
         # The sample's names are first lemmas; ours begin with the lemma where it had to be told from another.
         assert imagenet.class_names()[label].lower().startswith(name.replace("_", " ").lower())
+
+
+def test_devkit_positions_are_each_class_once_and_those_of_the_first_validation_images():
+    positions = imagenet.devkit_positions()
+    assert sorted(positions) == list(range(1000))
+    assert (imagenet.synsets()[positions.index(0)], imagenet.synsets()[positions.index(999)]) == (
+        "n02119789",
+        "n03255030",
+    )
+    # ILSVRC2012_val_00000002 to 5: the devkit's ground truth, less one, and the classes in sorted order.
+    assert [positions.index(number) for number in (360, 170, 821, 296)] == [970, 230, 809, 516]

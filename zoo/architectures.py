@@ -1,0 +1,94 @@
+"""Which code builds which model: the table of architectures.
+
+Owns a builder, the exact number of parameters, and the names that other files than timm's give to the same tensors.
+Refuses to know of weights and claims: those are a card's, and one architecture may have many cards. Imports no torch:
+a builder is a name here, resolved when a model is made.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A network without weights.
+
+    `builder` names a function `module:function`, called as `function(num_classes=...)`; `key_map` one of the form
+    `dict -> dict`, which renames a published checkpoint's keys to ours and keeps ours. `params` counts trainable values
+    with 1000 classes, `features` the inputs of the classifier.
+    """
+
+    builder: str
+    params: int
+    features: int
+    key_map: str | None = None
+
+    def params_with(self, num_classes: int) -> int:
+        """Trainable values where the classifier has `num_classes` outputs, each with a bias."""
+        return self.params + (num_classes - 1000) * (self.features + 1)
+
+    def build(self, num_classes: int) -> Any:
+        """The randomly initialised network, an `nn.Module` in training mode."""
+        return _resolve(self.builder)(num_classes=num_classes)
+
+    def rename(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A checkpoint's tensors under our keys."""
+        return _resolve(self.key_map)(state) if self.key_map else state
+
+
+def find(name: str) -> Architecture:
+    """The architecture called `name`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in ARCHITECTURES:
+        near = difflib.get_close_matches(name, ARCHITECTURES, n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"no architecture is called {name!r}{hint} (known: {', '.join(sorted(ARCHITECTURES))})")
+    return ARCHITECTURES[name]
+
+
+def _resolve(reference: str) -> Callable[..., Any]:
+    module, _, function = reference.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _selecsls(name: str, params: int, features: int) -> Architecture:
+    key_map = "zoo.selecsls:from_authors"
+    return Architecture(builder=f"zoo.selecsls:{name}", params=params, features=features, key_map=key_map)
+
+
+def _resnet(family: str, name: str, params: int, key_map: str | None = None) -> Architecture:
+    return Architecture(builder=f"zoo.{family}:{name}", params=params, features=2048, key_map=key_map)
+
+
+ARCHITECTURES = {
+    "efficientnet_lite0": Architecture(
+        builder="zoo.efficientnet_lite:efficientnet_lite0",
+        params=4_652_008,
+        features=1280,
+        key_map="zoo.efficientnet_lite:from_published",
+    ),
+    "selecsls42b": _selecsls("selecsls42b", 32_458_248, 1024),
+    "selecsls60": _selecsls("selecsls60", 30_670_768, 1280),
+    "selecsls60b": _selecsls("selecsls60b", 32_774_064, 1024),
+    "res2next50": _resnet("res2next", "res2next50", 24_671_464),
+    "sknet50": _resnet("sknet", "sknet50", 27_479_784, "zoo.sknet:from_caffe"),
+    "sknet101": _resnet("sknet", "sknet101", 48_686_760, "zoo.sknet:from_caffe"),
+    "ssl_resnext50_32x4d": _resnet("ssl_resnext", "ssl_resnext50_32x4d", 25_028_904),
+    "ssl_resnext101_32x4d": _resnet("ssl_resnext", "ssl_resnext101_32x4d", 44_177_704),
+    "ssl_resnext101_32x8d": _resnet("ssl_resnext", "ssl_resnext101_32x8d", 88_791_336),
+    "ssl_resnext101_32x16d": _resnet("ssl_resnext", "ssl_resnext101_32x16d", 194_026_792),
+    "resnest14d": _resnet("resnest", "resnest14d", 10_611_688),
+    "resnest26d": _resnet("resnest", "resnest26d", 17_069_448),
+    "resnest50d": _resnet("resnest", "resnest50d", 27_483_240),
+    "resnest101e": _resnet("resnest", "resnest101e", 48_275_016),
+    "resnest200e": _resnet("resnest", "resnest200e", 70_201_544),
+    "resnest269e": _resnet("resnest", "resnest269e", 110_929_480),
+    "resnest50d_4s2x40d": _resnet("resnest", "resnest50d_4s2x40d", 30_417_592),
+    "resnest50d_1s4x24d": _resnet("resnest", "resnest50d_1s4x24d", 25_677_000),
+}

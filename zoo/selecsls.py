@@ -1,0 +1,138 @@
+"""SelecSLS (Mehta et al. 2020, XNect, arXiv:1907.00837): selective long and short range skips.
+
+Owns the block, the three models and the names of the authors' own files. Refuses other plans than the three whose
+weights are published; what differs between them is a table.
+
+Tensors are named by shape: B batch, C channels, H height, W width, K classes.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from torch import Tensor, cat, nn
+
+from zoo.resnet import initialise
+
+_STEM_CHANNELS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Blocks at one resolution, `width` channels inside each and `outs` leaving them.
+
+    The first block has a stride of 2; what leaves it is the skip that every later block of the stage receives.
+    """
+
+    width: int
+    outs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A model: its stages and the `head` channels of four convolutions behind them."""
+
+    stages: tuple[Stage, ...]
+    head: tuple[int, int, int, int]
+
+
+_60_STAGES = (Stage(64, (64, 128)), Stage(128, (128, 128, 288)), Stage(288, (288, 288, 288, 416)))
+_42B = Plan((Stage(64, (64, 128)), Stage(144, (144, 288)), Stage(304, (304, 480))), (960, 1024, 1280, 1024))
+_60 = Plan(_60_STAGES, (756, 1024, 1024, 1280))
+_60B = Plan(_60_STAGES, (756, 1024, 1280, 1024))
+
+
+def selecsls42b(num_classes: int = 1000) -> "SelecSLS":
+    """SelecSLS-42B: 32,458,248 parameters with 1000 classes."""
+    return SelecSLS(_42B, num_classes)
+
+
+def selecsls60(num_classes: int = 1000) -> "SelecSLS":
+    """SelecSLS-60: 30,670,768 parameters with 1000 classes."""
+    return SelecSLS(_60, num_classes)
+
+
+def selecsls60b(num_classes: int = 1000) -> "SelecSLS":
+    """SelecSLS-60B: 32,774,064 parameters with 1000 classes."""
+    return SelecSLS(_60B, num_classes)
+
+
+def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the classifier of the authors' own files (`classifier.0.weight`) to `fc.weight`; other keys stay."""
+    return {re.sub(r"^classifier\.0\.", "fc.", key): tensor for key, tensor in state.items()}
+
+
+class Block(nn.Module):
+    """Three pairs of convolutions, one after the other, whose outputs are joined.
+
+    The first block of a stage has no skip to receive; the later ones join it too (`skip_channels` of it).
+    """
+
+    def __init__(self, channels_in: int, width: int, channels: int, skip_channels: int) -> None:
+        super().__init__()
+        half, stride = width // 2, 1 if skip_channels else 2
+        self.conv1 = _conv(channels_in, width, 3, stride)
+        self.conv2 = _conv(width, width, 1)
+        self.conv3 = _conv(width, half, 3)
+        self.conv4 = _conv(half, width, 1)
+        self.conv5 = _conv(width, half, 3)
+        self.conv6 = _conv(2 * width + skip_channels, channels, 1)
+
+    def forward(self, x_BCHW: Tensor, skip_BCHW: Tensor | None) -> Tensor:
+        """(B, C, H, W) and the stage's skip, None for its first block, to (B, C', H, W), there at half the size."""
+        first = self.conv1(x_BCHW)
+        second = self.conv3(self.conv2(first))
+        third = self.conv5(self.conv4(second))
+        skips = [] if skip_BCHW is None else [skip_BCHW]
+        return self.conv6(cat([first, second, third, *skips], dim=1))
+
+
+class SelecSLS(nn.Module):
+    """Stem, blocks, four convolutions, average pool, classifier."""
+
+    def __init__(self, plan: Plan, num_classes: int) -> None:
+        super().__init__()
+        self.stem = _conv(3, _STEM_CHANNELS, 3, stride=2)
+        self.features = nn.ModuleList(_blocks(plan.stages))
+        self.head = _head(plan.stages[-1].outs[-1], plan.head)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(plan.head[-1], num_classes)
+        self._starts = frozenset(accumulate((len(stage.outs) for stage in plan.stages), initial=0))
+        self.apply(initialise)
+
+    def forward_features(self, x_BCHW: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to the last feature map (B, C, H / 64, W / 64)."""
+        x_BCHW, skip_BCHW = self.stem(x_BCHW), None
+        for index, block in enumerate(self.features):
+            x_BCHW = block(x_BCHW, None if index in self._starts else skip_BCHW)
+            skip_BCHW = x_BCHW if index in self._starts else skip_BCHW
+        return self.head(x_BCHW)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to logits (B, K)."""
+        return self.fc(self.avgpool(self.forward_features(x_BCHW)).flatten(1))
+
+
+def _blocks(stages: Sequence[Stage]) -> list[Block]:
+    blocks, channels_in = [], _STEM_CHANNELS
+    for stage in stages:
+        for index, channels in enumerate(stage.outs):
+            blocks.append(Block(channels_in, stage.width, channels, stage.outs[0] if index else 0))
+            channels_in = channels
+    return blocks
+
+
+def _head(channels_in: int, channels: Sequence[int]) -> nn.Sequential:
+    first, second, third, fourth = channels
+    return nn.Sequential(
+        _conv(channels_in, first, 3, stride=2),
+        _conv(first, second, 3),
+        _conv(second, third, 3, stride=2),
+        _conv(third, fourth, 1),
+    )
+
+
+def _conv(channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(channels_in, channels, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
