@@ -10,13 +10,15 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import tyro
 import yaml
 from rich.console import Console
 
+import zoo
 from pipelines import storage
+from zoo.card_reader import read_cards
 
 DONE = 0
 BAD_ARGUMENTS = 2
@@ -74,7 +76,8 @@ def parse(config_type: type[ConfigT], argv: Sequence[str] | None = None) -> Conf
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config")
     path = finder.parse_known_args(arguments)[0].config
-    from_file = _flags(config_type, path) if path else []
+    has_action = bool(arguments) and not arguments[0].startswith("-")
+    from_file = _flags(config_type, path, has_action) if path else []
     module = config_type.__module__ if config_type.__module__ != "__main__" else _main_module()
     return tyro.cli(config_type, args=[*from_file, *arguments], prog=f"python -m {module}")
 
@@ -84,8 +87,11 @@ def _main_module() -> str:
     return spec.name if spec else "__main__"
 
 
-def _flags(config_type: Any, path: str) -> list[str]:
-    """The YAML file's options in command-line form, so that one parser checks both."""
+def _flags(config_type: Any, path: str, has_action: bool) -> list[str]:
+    """The YAML file's options in command-line form, so that one parser checks both.
+
+    A job's positional option, of which there is at most one, is left out where the command line begins with its own.
+    """
     try:
         options = yaml.safe_load(storage.read(path))
     except yaml.YAMLError as error:
@@ -100,8 +106,19 @@ def _flags(config_type: Any, path: str) -> list[str]:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{path}: unknown option {key!r}{hint} (known: {', '.join(known)})")
-        flags += _flag(name.replace("_", "-"), value)
+        if name != _positional(config_type):
+            flags += _flag(name.replace("_", "-"), value)
+        elif not has_action:
+            flags.insert(0, str(value))
     return flags
+
+
+def _positional(config_type: Any) -> str | None:
+    """The option that has no name on the command line."""
+    hints = get_type_hints(config_type, include_extras=True)
+    return next(
+        (name for name, hint in hints.items() if tyro.conf.Positional in getattr(hint, "__metadata__", ())), None
+    )
 
 
 def _flag(name: str, value: object) -> list[str]:
@@ -111,6 +128,23 @@ def _flag(name: str, value: object) -> list[str]:
         return [f"--{name}" if value else f"--no-{name}"]
     values = value if isinstance(value, list) else [value]
     return [f"--{name}", *(str(item) for item in values)]
+
+
+def cards(paths: Sequence[str]) -> list[zoo.Card]:
+    """The cards in a user's model-index files.
+
+    Raises:
+        ValueError: if one is no text, or has no model-index.
+        FileNotFoundError: if one is not there.
+    """
+    found = []
+    for path in paths:
+        try:
+            text = storage.read(path).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not a text file") from error
+        found += read_cards(text, path)
+    return found
 
 
 def set_environment_defaults(**defaults: str) -> None:

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 
 import zoo
 from jobs import cli, provenance
-from jobs.progress import Meter, count, say
-from pipelines import cells, read, shards, storage
+from jobs.progress import Meter, Transfer, count, say
+from pipelines import cells, mirror, read, shards, storage
 from pipelines.cells import Column, Plan
 from pipelines.metrics import LABEL_RANGE
 from pipelines.records import Dataset, Decoder, Precision
 from pipelines.report import error_lines, result_table, results_json
-from zoo import weights
 
 if TYPE_CHECKING:
     from pipelines.evaluation import Evaluation
@@ -45,7 +44,11 @@ class EvaluateConfig(cli.Job):
     data: tuple[str, ...]
     """Shards (.tar, .parquet): folders, globs, brace patterns `{00000..00049}.tar`, or .txt files listing such."""
     store: str = "output"
-    """Folder or s3:// URI for cells and reports."""
+    """Folder or s3:// URI for cells, reports and mirrored weights."""
+    checkpoint: str | None = None
+    """Weights of the one model of --models, a path or URI, in place of those that its card names."""
+    cards: tuple[str, ...] = ()
+    """Model-index files (path or URI) with cards of your own models; `python -m zoo` explains them."""
     precision: Precision = "fp32"
     """Arithmetic of the models; part of a cell's identity."""
     decoder: Decoder = "exact"
@@ -77,7 +80,11 @@ def run(config: EvaluateConfig) -> int:
         FileNotFoundError: if data or weights are not there.
     """
     _check_options(config)
-    columns = [_column(name, config) for name in zoo.names(config.models)]
+    chosen = zoo.select(config.models, cli.cards(config.cards))
+    if config.checkpoint and len(chosen) > 1:
+        names = ", ".join(card.name for card in chosen)
+        raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(chosen)} ({names})")
+    columns = [_column(card, config) for card in chosen]
     dataset = shards.find(config.data)
     if config.limit is not None:
         dataset = read.limited(dataset, config.limit)
@@ -108,10 +115,10 @@ def _check_options(config: EvaluateConfig) -> None:
             storage.require_writable(target)
 
 
-def _column(name: str, config: EvaluateConfig) -> Column:
-    card, weights = zoo.card(name), zoo.weights_digest(name)
+def _column(card: zoo.Card, config: EvaluateConfig) -> Column:
+    file = mirror.find(config.store, card, config.checkpoint)
     return Column(
-        card=card, weights=weights, precision=config.precision, decoder=config.decoder, batch_size=config.batch_size
+        card=card, file=file, precision=config.precision, decoder=config.decoder, batch_size=config.batch_size
     )
 
 
@@ -129,14 +136,25 @@ def _print_plan(plan: Plan, config: EvaluateConfig) -> None:
 
 def _check(plan: Plan) -> None:
     """What would fail for certain, said before Ray starts."""
-    for column, missing in zip(plan.columns, plan.missing, strict=True):
-        if missing:
-            weights.locate(column.card)
+    _check_weights([column for column, missing in zip(plan.columns, plan.missing, strict=True) if missing])
     classes = min(column.card.num_classes for column in plan.columns)
     _check_labels(plan.dataset.labels, classes, plan.dataset.source)
     if plan.pending == plan.needed:  # otherwise some shard has been read before
         labels, where = _probe(plan.dataset)
         _check_labels(labels, classes, where)
+
+
+def _check_weights(columns: Sequence[Column]) -> None:
+    """Fetch what is neither here nor in the store, so that a model without weights is known before Ray starts."""
+    far = [column for column in columns if not mirror.is_near(column.file)]
+    for column in far:
+        try:
+            with Transfer(column.file.file) as transfer:
+                mirror.obtain(column.file, transfer.update)
+        except FileNotFoundError as error:
+            others = [other.card.name for other in far if other is not column]
+            more = f"; not on this machine or in the store either: {', '.join(others)}" if others else ""
+            raise FileNotFoundError(f"{column.card.name}: {error}{more}") from error
 
 
 def _probe(dataset: Dataset) -> tuple[tuple[int, int] | None, str]:

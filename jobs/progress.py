@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 
 _LOG_SECONDS = 10.0
 console = Console(stderr=True, highlight=False)
@@ -76,6 +85,41 @@ class Meter:
             return []
         remaining = [f"ETA {_clock(max(0.0, expected - images) / rate)}"] if expected else []
         return [f"{rate:.1f} img/s", *remaining]
+
+
+@dataclass(slots=True)
+class Transfer:
+    """Shows how far a file has come: `with Transfer("resnest50.pth") as transfer: transfer.update(done, total)`."""
+
+    name: str
+    _bar: Progress | None = None
+    _logged: float = field(default_factory=time.monotonic)
+
+    def __enter__(self) -> "Transfer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, done: int, total: int | None) -> None:
+        """Say that `done` bytes of `total` are here; nothing is shown before the first, since most files are here."""
+        now = time.monotonic()
+        if console.is_terminal:
+            self._bar = self._bar or self._started()
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+        elif now - self._logged > _LOG_SECONDS:
+            self._logged = now
+            of = f" of {total / 1e6:,.0f}" if total else ""
+            say(f"{self.name}: {done / 1e6:,.0f}{of} MB")
+
+    def _started(self) -> Progress:
+        bar = Progress(TextColumn(self.name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console)
+        bar.add_task(self.name, total=None)
+        bar.start()
+        return bar
 
 
 def count(number: int, noun: str) -> str:

@@ -33,7 +33,7 @@ from pipelines import cells, shards, storage
 from pipelines.cells import Column
 from pipelines.formats import IMAGE_SUFFIXES
 from pipelines.records import short_digest
-from zoo import imagenet
+from zoo import imagenet, wanted
 
 _MODEL = "efficientnet_lite0"
 _SAMPLES_PER_SHARD = "100"
@@ -180,7 +180,7 @@ def _python() -> str:
 def _show(packed: str, store: str) -> None:
     """The predictions from their committed cells, then where everything is."""
     dataset = shards.find([packed])
-    column = Column(card=zoo.card(_MODEL), weights=zoo.weights_digest(_MODEL))
+    column = Column(card=zoo.card(_MODEL), file=wanted.published(zoo.card(_MODEL)))
     rows = (row for _, cell in cells.load(store, dataset, column) for row in cell.to_pylist())
     cli.stdout.print()
     cli.stdout.print(_predictions(islice(rows, _SHOWN)))

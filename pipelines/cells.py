@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.records import FAILED_SHARD, Dataset, Decoder, Precision, Shard, cell_schema, short_digest
 from zoo.cards import Card
+from zoo.wanted import Wanted
 
 SCHEMA_VERSION = 1
 _SEAL = "menagerie.seal"
@@ -31,13 +32,19 @@ class Column:
     """The cells of one model with one plan: everything that a cell's identity has beyond its shard."""
 
     card: Card
-    weights: str
-    """SHA-256 of the weights, hexadecimal."""
+    file: Wanted
+    """The weights; their digest is known."""
     precision: Precision = "fp32"
     decoder: Decoder = "exact"
     batch_size: int = 32
     """Images that the model sees at once. It is part of the plan because kernels are chosen by shape: with another
     batch the same image's probabilities differ in the seventh digit, and cells would depend on who filled them."""
+
+    @property
+    def weights(self) -> str:
+        """SHA-256 of the weights in hexadecimal, or as much of it as is known, but at least 8 digits."""
+        assert self.file.sha256, f"{self.file.file} has no digest"
+        return self.file.sha256
 
     @property
     def top(self) -> int:
@@ -50,6 +57,7 @@ class Column:
         return {
             "schema": SCHEMA_VERSION,
             "preprocessing": asdict(self.card.preprocessing),
+            "label_order": self.file.label_order,
             "precision": self.precision,
             "decoder": self.decoder,
             "batch_size": self.batch_size,

@@ -76,6 +76,7 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str]) -
     params = {
         "model": column.card.name,
         "weights_sha256": column.weights,
+        "weights_file": column.file.file,
         "card": asdict(column.card),
         "preprocessing": asdict(column.card.preprocessing),
         "precision": column.precision,

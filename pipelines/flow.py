@@ -141,7 +141,8 @@ def _walk(plan: Plan, models: tuple[int, ...], positions: tuple[int, ...], devic
     precision, batch_size = columns[0].precision, columns[0].batch_size
     assert all((c.precision, c.batch_size) == (precision, batch_size) for c in columns), "one plan, one setting"
     scorer = ScorerConfig(
-        models=tuple(column.card.name for column in columns),
+        cards=tuple(column.card for column in columns),
+        files=tuple(column.file for column in columns),
         geometries=tuple(sorted({column.card.preprocessing.geometry for column in columns})),
         batch_size=batch_size,
         top=max(column.top for column in columns),

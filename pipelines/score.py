@@ -14,18 +14,21 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-import zoo
+from pipelines import mirror
 from pipelines.records import FAILED_SHARD, SCORES, Precision
+from zoo.cards import Card
 from zoo.preprocessing import Geometry, Preprocessing
+from zoo.wanted import Wanted
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorerConfig:
-    """What a scorer runs: `models` by zoo name, and how. `top` classes are kept of each row."""
+    """What a scorer runs: models by card and file of weights, and how. `top` classes are kept of each row."""
 
-    models: tuple[str, ...]
+    cards: tuple[Card, ...]
+    files: tuple[Wanted, ...]
     geometries: tuple[Geometry, ...]
     batch_size: int
     top: int
@@ -40,8 +43,8 @@ class Scorer:
         self._config = config
         self._device = torch.device(config.device)
         _exact_kernels(self._device)
-        self._cards = [zoo.card(name) for name in config.models]
-        self._models = [zoo.create(name, weights="card").to(self._device).eval() for name in config.models]
+        loaded = (mirror.load(card, file) for card, file in zip(config.cards, config.files, strict=True))
+        self._models = [model.to(self._device) for model in loaded]
 
     def __call__(self, decoded: pa.Table) -> Iterator[pa.Table]:
         """Score each chunk of `decoded` (see `decode.decoded_schema`) with each model, as SCORES tables."""
@@ -52,7 +55,7 @@ class Scorer:
     def _rows(self, chunk: dict, position: int) -> pa.Table:
         if chunk["failure"] is not None:
             return _failed_shard(chunk, position)
-        card = self._cards[position]
+        card = self._config.cards[position]
         column = f"pixels_{self._config.geometries.index(card.preprocessing.geometry)}"
         size = card.preprocessing.size
         pixels_BHWC = np.frombuffer(chunk[column], np.uint8).reshape(-1, size, size, 3)

@@ -1,10 +1,14 @@
-"""Fixtures that start something: an S3 server, a local Ray; each once a session."""
+"""Fixtures that start something: servers, a local Ray; and what many tests make."""
 
+import itertools
 import logging
 import os
 import tarfile
+import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
@@ -49,6 +53,68 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path / "store")
     return f"{request.getfixturevalue('s3_server')}/{uuid.uuid4().hex}"
+
+
+class WebFiles:
+    """What a web server serves, by path.
+
+    `status` overrides a path's answer; the bodies of `cuts` end after so many bytes, a number an answer; `requests` are
+    counted.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.content: dict[str, bytes] = {}
+        self.status: dict[str, int] = {}
+        self.cuts: dict[str, list[int]] = {}
+        self.requests: Counter[str] = Counter()
+
+    def put(self, path: str, content: bytes) -> str:
+        """Serve `content` at `path`; returns its URL."""
+        self.content[path] = content
+        return f"{self.url}{path}"
+
+
+@pytest.fixture
+def web() -> Iterator[WebFiles]:
+    """A real web server on loopback, with the faults of real ones."""
+    files = WebFiles()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            files.requests[self.path] += 1
+            body = files.content.get(self.path, b"")
+            self.send_response(files.status.get(self.path, 200 if self.path in files.content else 404))
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            cuts = files.cuts.get(self.path)
+            self.wfile.write(body[: cuts.pop() if cuts else None])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    files.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield files
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def new_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], Path]:
+    """Makes this a machine without cached weights; called again, another one. Returns where its cache will be."""
+    numbers = itertools.count()
+
+    def home() -> Path:
+        folder = tmp_path / f"home{next(numbers)}"
+        folder.mkdir()
+        monkeypatch.setenv("HOME", str(folder))
+        return folder / ".cache" / "menagerie" / "weights"
+
+    return home
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from zoo.card_reader import read_cards
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("jobs", "pipelines", "zoo")
 
@@ -18,3 +20,9 @@ def test_every_module_is_in_the_tree_and_every_line_of_the_tree_is_a_module() ->
     for package in PACKAGES:
         files = {path.name for path in (ROOT / package).iterdir() if path.suffix in {".py", ".csv", ".tsv"}}
         assert named[package] == {name for name in files if not name.startswith("__")}
+
+
+def test_the_card_that_it_shows_is_one() -> None:
+    document = (ROOT / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    (card,) = read_cards(document, "README.md")
+    assert (card.name, card.architecture, card.claims[0].value) == ("mine", "resnest50d", 80.1)

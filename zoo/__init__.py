@@ -7,77 +7,76 @@ Example:
     model = zoo.create("efficientnet_lite0", weights="card")
 """
 
-import importlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zoo.cards import Card, Claim, WeightsFile
+from zoo import cache, wanted
+from zoo.cards import Card, Claim, Erratum, WeightsFile
 from zoo.preprocessing import Geometry, Preprocessing
-from zoo.registry import card, names
-from zoo.weights import load_state, load_strict, locate, read_named, read_verified
+from zoo.registry import card, names, select
+from zoo.wanted import Wanted
+from zoo.weights import in_our_order, load_strict, parse, read_verified
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Card", "Claim", "Geometry", "Preprocessing", "WeightsFile", "card", "create", "names", "weights_digest"]
+__all__ = [
+    "Card",
+    "Claim",
+    "Erratum",
+    "Geometry",
+    "Preprocessing",
+    "Wanted",
+    "WeightsFile",
+    "card",
+    "create",
+    "names",
+    "select",
+]
 
 
-def create(name: str, weights: str | Path | None = None, num_classes: int | None = None) -> "nn.Module":
+def create(
+    model: str | Card, weights: str | Path | Wanted | None = None, num_classes: int | None = None
+) -> "nn.Module":
     """Build a model.
 
     Args:
-        name: a model id, one of `names()`.
-        weights: None for the bare, randomly initialised architecture; `"card"` for the weights its card names;
-            otherwise a local checkpoint, in the published keys or in ours. A digest in a file's name is verified.
+        model: a model id, one of `names()`, or a card (a user's).
+        weights: None for the bare, randomly initialised architecture; `"card"` for the weights its card names, from an
+            installed package, this machine's cache or where they are published; otherwise a checkpoint, a local path
+            or a URL, in the published keys or in ours. A digest in a file's name is verified.
         num_classes: width of the classifier; the card's where None.
 
     Returns:
         The model, on the CPU in float32, from normalised images (batch, 3, height, width) to logits
-        (batch, num_classes): in training mode when bare, in evaluation mode when loaded.
+        (batch, num_classes), classes in the order of sorted synsets: in training mode when bare, in evaluation mode
+        when loaded.
 
     Raises:
         ValueError: if the model is unknown, `num_classes` is not positive, or the weights are not exactly what they
             should be.
-        FileNotFoundError: if the weights are not on this machine.
+        FileNotFoundError: if the weights are nowhere to be had.
     """
-    chosen = card(name)
+    chosen = card(model) if isinstance(model, str) else model
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes={num_classes} is not a positive number")
-    model = _resolve(chosen.architecture)(num_classes=chosen.num_classes if num_classes is None else num_classes)
-    if weights is None:
-        return model
-    data, source = _read(chosen, weights)
-    state = load_state(data, source)
-    load_strict(model, _resolve(chosen.key_map)(state) if chosen.key_map else state, source)
-    return model.eval()
+    network = chosen.network.build(chosen.num_classes if num_classes is None else num_classes)
+    if weights is not None:
+        _load(network, chosen, _wanted(chosen, weights))
+    return network
 
 
-def weights_digest(name: str) -> str:
-    """The SHA-256 of the weights that `create(name, "card")` loads, as far as it is published: 8 to 64 hex digits.
-
-    Its first eight digits tell cells of different weights apart, without the file at hand.
-
-    Raises:
-        ValueError: if the model is unknown or has no published weights.
-    """
-    published = card(name).weights
-    if published is None:
-        raise ValueError(f"{name}: no weights are published")
-    return published.sha256
+def _wanted(chosen: Card, weights: str | Path | Wanted) -> Wanted:
+    if isinstance(weights, Wanted):
+        return weights
+    return wanted.published(chosen) if weights == "card" else wanted.explicit(chosen, str(weights))
 
 
-def _read(chosen: Card, weights: str | Path) -> tuple[bytes, str]:
-    """The checkpoint's verified bytes and its path."""
-    if weights == "card":
-        path = locate(chosen)
-        return read_verified(path, weights_digest(chosen.name)), str(path)
-    if "://" in str(weights):
-        raise FileNotFoundError(f"{weights}: the weights are not on this machine; give a local file")
-    return read_named(Path(weights)), str(weights)
-
-
-def _resolve(reference: str) -> Callable[..., Any]:
-    """The function named by a card as `module:function`."""
-    module, _, function = reference.partition(":")
-    return getattr(importlib.import_module(module), function)
+def _load(network: "nn.Module", chosen: Card, file: Wanted) -> None:
+    """Fill `network` from `file`, verified and whole, and set it to evaluation."""
+    path = cache.obtain(file)
+    state = chosen.network.rename(parse(read_verified(path, file.sha256), str(path)))
+    if file.label_order == "devkit":
+        state = in_our_order(state, chosen.network.classifier)
+    load_strict(network, state, str(path))
+    network.eval()

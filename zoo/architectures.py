@@ -16,15 +16,17 @@ from typing import Any
 class Architecture:
     """A network without weights.
 
-    `builder` names a function `module:function`, called as `function(num_classes=...)`; `key_map` one of the form
-    `dict -> dict`, which renames a published checkpoint's keys to ours and keeps ours. `params` counts trainable values
-    with 1000 classes, `features` the inputs of the classifier.
+    `builder` names a function `module:function`, called as `function(*arguments, num_classes=...)`; `key_map` one of
+    the form `dict -> dict`, which renames a published checkpoint's keys to ours and keeps ours. `params` counts
+    trainable values with 1000 classes; `classifier` names the last layer, which has `features` inputs.
     """
 
     builder: str
     params: int
     features: int
     key_map: str | None = None
+    classifier: str = "fc"
+    arguments: tuple[str, ...] = ()
 
     def params_with(self, num_classes: int) -> int:
         """Trainable values where the classifier has `num_classes` outputs, each with a bias."""
@@ -32,7 +34,7 @@ class Architecture:
 
     def build(self, num_classes: int) -> Any:
         """The randomly initialised network, an `nn.Module` in training mode."""
-        return _resolve(self.builder)(num_classes=num_classes)
+        return _resolve(self.builder)(*self.arguments, num_classes=num_classes)
 
     def rename(self, state: dict[str, Any]) -> dict[str, Any]:
         """A checkpoint's tensors under our keys."""
@@ -40,11 +42,15 @@ class Architecture:
 
 
 def find(name: str) -> Architecture:
-    """The architecture called `name`.
+    """The architecture called `name`; `timm:NAME` is one of timm's, where timm is installed.
 
     Raises:
         ValueError: if there is none.
     """
+    if name.startswith("timm:"):
+        from zoo import timm_models
+
+        return timm_models.architecture(name)
     if name not in ARCHITECTURES:
         near = difflib.get_close_matches(name, ARCHITECTURES, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -72,6 +78,7 @@ ARCHITECTURES = {
         params=4_652_008,
         features=1280,
         key_map="zoo.efficientnet_lite:from_published",
+        classifier="classifier",
     ),
     "selecsls42b": _selecsls("selecsls42b", 32_458_248, 1024),
     "selecsls60": _selecsls("selecsls60", 30_670_768, 1280),

@@ -6,17 +6,26 @@ Owns the fields and their checks. Refuses to measure anything and to import torc
 from dataclasses import dataclass
 from typing import Literal
 
+from zoo import architectures
+from zoo.architectures import Architecture
 from zoo.preprocessing import Preprocessing
+
+LabelOrder = Literal["synset", "devkit"]
+"""Which of a classifier's outputs is which class: sorted synset ids, as everywhere here, or ILSVRC2012_ID less one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A published number: `value` in percent for accuracies, on `dataset`, as said by `source`."""
+    """A published number: `value` in percent on `dataset`, as said by `source`.
+
+    `size` is the input's side in pixels where it is another than the card's.
+    """
 
     metric: Literal["top1", "top5"]
     value: float
     dataset: str
     source: str
+    size: int | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.value <= 100.0:
@@ -25,37 +34,67 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsFile:
-    """Where the published weights are, and the digest that they must have.
+    """Where the published weights are, and what they must be.
 
-    `location` is a URL, or `package:PACKAGE/PATH` for a file inside an installed Python package. `sha256` is the
-    hexadecimal digest or its published beginning (torch.hub's convention: eight digits in the file name).
+    `location` is a URL, or `package:PACKAGE/PATH` for a file inside an installed Python package; `mirrors` are other
+    URLs of the same bytes. `sha256` is the hexadecimal digest or its published beginning (torch.hub's convention: eight
+    digits in the file name), None where none is published. `size` is the published one, in bytes. `label_order` is the
+    order of the classes in the file; `zoo.create` turns it into ours.
     """
 
     location: str
-    sha256: str
-    license: str
+    sha256: str | None
+    license: str | None
+    mirrors: tuple[str, ...] = ()
+    size: int | None = None
+    label_order: LabelOrder = "synset"
 
     def __post_init__(self) -> None:
-        if len(self.sha256) < 8 or set(self.sha256) - set("0123456789abcdef"):
-            raise ValueError(f"sha256 {self.sha256!r} of {self.location} is not at least 8 lower-case hex digits")
+        digest = self.sha256
+        if digest is not None and (len(digest) < 8 or set(digest) - set("0123456789abcdef")):
+            raise ValueError(f"sha256 {digest!r} of {self.location} is not at least 8 lower-case hex digits")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erratum:
+    """What a published card has wrong or leaves out: `published` became `correct`; None where that is not known."""
+
+    field: str
+    reason: str
+    published: str | None = None
+    correct: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """A model of the zoo and all that is claimed of it.
 
-    `architecture` names the builder as `module:function`, called as `function(num_classes=...)`; `key_map` names a
-    function `dict -> dict` of the same form that renames a published checkpoint's keys to ours, None where they agree.
-    `errata` says what the published card has wrong, one reason an entry.
+    `architecture` is a name of `zoo.architectures`. `claimed_params` and `claimed_flops` are as published, rounded and
+    counted as their publisher did. `facts` are what else the publisher says, of the training above all.
     """
 
     name: str
     architecture: str
-    params: int
     preprocessing: Preprocessing
     weights: WeightsFile | None
     claims: tuple[Claim, ...]
     paper: str
-    key_map: str | None = None
+    code: str | None = None
     num_classes: int = 1000
-    errata: tuple[str, ...] = ()
+    claimed_params: int | None = None
+    claimed_flops: int | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    errata: tuple[Erratum, ...] = ()
+
+    def __post_init__(self) -> None:
+        architectures.find(self.architecture)
+
+    @property
+    def network(self) -> Architecture:
+        """What builds the model."""
+        return architectures.find(self.architecture)
+
+    @property
+    def params(self) -> int:
+        """Trainable values, exactly."""
+        return self.network.params_with(self.num_classes)

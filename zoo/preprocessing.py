@@ -38,6 +38,12 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     channels: Literal["RGB", "BGR"] = "RGB"
 
+    def __post_init__(self) -> None:
+        if self.size < 1 or not 0.0 < self.crop_pct <= 1.0:
+            raise ValueError(f"size {self.size} px, crop {self.crop_pct}: expected at least 1 px, a crop in (0, 1]")
+        if min(self.std) <= 0.0:
+            raise ValueError(f"std {self.std}: expected three positive numbers")
+
     @property
     def geometry(self) -> Geometry:
         """The part done on the CPU; the resized short side is floor(size / crop_pct), as timm computes it."""

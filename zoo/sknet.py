@@ -72,7 +72,7 @@ def from_caffe(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Caffe keeps no count of a norm's batches; it is 0 here. A name that is not the published network's stays as it is,
     for the strict load to find; so do our own keys.
     """
-    renamed = {_our_key(name): blob for name, blob in state.items()}
+    renamed = {_our_key(name): _flat(name, blob) for name, blob in state.items()}
     norms = {key.rpartition(".")[0] for key in renamed if key.endswith(".running_mean")}
     counts = {f"{norm}.num_batches_tracked": torch.zeros((), dtype=torch.int64) for norm in norms}
     return counts | renamed
@@ -105,6 +105,11 @@ def _our_key(name: str) -> str:
     if module is None or not index.isdigit() or int(index) >= len(blobs):
         return name
     return f"{module[bool(is_norm)]}.{blobs[int(index)]}"
+
+
+def _flat(name: str, blob: Tensor) -> Tensor:
+    """A norm's blob as a vector: Caffe may write (C,) as (1, C, 1, 1)."""
+    return blob.reshape([side for side in blob.shape if side > 1]) if "/bn/" in name else blob
 
 
 def _sknet(depths: Sequence[int], attention_widths: Sequence[int], num_classes: int) -> ResNet:

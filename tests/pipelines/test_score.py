@@ -11,12 +11,14 @@ import zoo
 from pipelines.decode import decoded_schema
 from pipelines.records import FAILED_SHARD, SCORES
 from pipelines.score import Scorer, ScorerConfig, normalise
+from zoo import wanted
 from zoo.preprocessing import Preprocessing
 
 NAME = "efficientnet_lite0"
 CARD = zoo.card(NAME)
 CONFIG = ScorerConfig(
-    models=(NAME,),
+    cards=(CARD,),
+    files=(wanted.published(CARD),),
     geometries=(CARD.preprocessing.geometry,),
     batch_size=4,
     top=10,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import weights
+from zoo import cache, wanted, weights
 from zoo.efficientnet_lite import from_published
 
 # (stride, residual) of the sixteen blocks: all that the published tensors do not say themselves.
@@ -26,7 +26,7 @@ BLOCKS = [
 def published() -> dict[str, Tensor]:
     card = zoo.card("efficientnet_lite0")
     assert card.weights is not None
-    return weights.load_state(weights.read_verified(weights.locate(card), card.weights.sha256))
+    return weights.load_state(weights.read_verified(cache.obtain(wanted.published(card)), card.weights.sha256))
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,13 @@
 """Models are found by name and pattern, and every card of the table is true of its architecture."""
 
+import dataclasses
 import importlib
 
 import pytest
 import torch
 
 import zoo
-from zoo.published import CARDS
-
-
-def test_every_model_has_its_own_name():
-    assert zoo.names() == tuple(sorted(card.name for card in CARDS))
-    assert len(set(zoo.names())) == len(CARDS)
+from zoo.architectures import ARCHITECTURES
 
 
 @pytest.mark.parametrize(
@@ -43,24 +39,46 @@ def test_a_card_is_found_by_its_exact_name_only():
         zoo.card("efficient*")
 
 
-@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
-def test_an_architecture_has_exactly_the_parameters_its_card_claims(card: zoo.Card):
+def test_the_eighteen_published_models_and_the_one_whose_weights_are_a_package_are_there():
+    assert len(zoo.names("selecsls*")) == 3
+    assert len(zoo.names("res2next*")) == 1
+    assert len(zoo.names("sknet*")) == 2
+    assert len(zoo.names("ssl_resnext*")) == 4
+    assert len(zoo.names("resnest*")) == 8
+    assert len(zoo.names()) == 19
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_a_card_says_the_exact_parameters_of_its_architecture(name: str):
     with torch.device("meta"):
-        model = zoo.create(card.name)
-    assert sum(parameter.numel() for parameter in model.parameters()) == card.params
+        model = zoo.create(name)
+    assert sum(parameter.numel() for parameter in model.parameters()) == zoo.card(name).params
 
 
-@pytest.mark.parametrize("card", [card for card in CARDS if card.key_map], ids=lambda card: card.name)
-def test_a_key_map_named_by_a_card_exists(card: zoo.Card):
-    module, _, function = (card.key_map or "").partition(":")
-    assert callable(getattr(importlib.import_module(module), function))
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_a_key_map_named_by_an_architecture_exists(name: str):
+    if key_map := ARCHITECTURES[name].key_map:
+        module, _, function = key_map.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
 
 
-@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
-def test_a_cell_can_be_named_by_the_digest_of_the_weights(card: zoo.Card):
-    digest = zoo.weights_digest(card.name)
-    assert len(digest) >= 8
-    assert int(digest, 16) > 0
+def test_a_users_cards_are_selected_beside_the_zoos_and_may_not_take_their_names():
+    mine = dataclasses.replace(zoo.card("resnest50d"), name="mine")
+    assert [card.name for card in zoo.select("mine,resnest50d", [mine])] == ["mine", "resnest50d"]
+    assert "mine" in zoo.names("all", [mine])
+    with pytest.raises(ValueError, match="called 'resnest50d' already"):
+        zoo.select("all", [zoo.card("resnest50d")])
+
+
+def test_a_model_can_be_made_of_a_card():
+    mine = dataclasses.replace(zoo.card("efficientnet_lite0"), name="mine", num_classes=3)
+    assert zoo.create(mine)(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+    assert mine.params == sum(parameter.numel() for parameter in zoo.create(mine).parameters())
+
+
+def test_timms_models_need_timm():
+    with pytest.raises(ValueError, match=r"timm:NAME need timm: pip install 'menagerie\[timm\]'"):
+        zoo.card("timm:resnet18")
 
 
 @pytest.mark.parametrize("num_classes", [0, -1])

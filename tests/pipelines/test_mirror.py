@@ -1,0 +1,218 @@
+"""Weights go into a store verified, are locked there, and come out of it as they were, or not at all."""
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import zoo
+from pipelines import mirror, storage
+from zoo import weights
+
+BASE = zoo.card("efficientnet_lite0")
+
+
+def saved(state: dict[str, Tensor]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return zoo.create("efficientnet_lite0", num_classes=2).state_dict()
+
+
+def published(url: str, data: bytes, digits: int = 8) -> zoo.Card:
+    """A card of a model with two classes, whose weights are at `url` under a name that holds their digest."""
+    digest = hashlib.sha256(data).hexdigest()[:digits]
+    file = zoo.WeightsFile(location=f"{url}/student-{digest}.pth", sha256=digest, license="MIT")
+    return dataclasses.replace(BASE, name="student", num_classes=2, weights=file)
+
+
+def place(card: zoo.Card) -> str:
+    assert card.weights is not None
+    return "/" + card.weights.location.rpartition("/")[2]
+
+
+def test_what_is_mirrored_is_locked_whole_and_found_on_a_machine_without_network(
+    store: str, web, new_machine: Callable[[], Path], state: dict[str, Tensor]
+):
+    new_machine()
+    data = saved(state)
+    card = published(web.url, data)
+    url = web.put(place(card), data)
+    lock = mirror.mirror(store, card)
+    assert lock == mirror.Lock(
+        model="student",
+        file=place(card)[1:],
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        sources=(url,),
+    )
+    assert mirror.read_lock(store, card) == lock
+    assert storage.read(f"{store}/weights/{lock.file}") == data
+    cache = new_machine()
+    web.content.clear()
+    web.requests.clear()
+    wanted = mirror.find(store, card)
+    assert (wanted.sha256, mirror.is_near(wanted)) == (lock.sha256, True)
+    model = mirror.load(card, wanted)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert not model.training
+    assert not web.requests
+    assert (cache / lock.file).is_file() == storage.is_remote(store)
+
+
+def test_mirroring_again_writes_nothing_and_other_weights_of_the_model_are_refused(
+    store: str, new_machine: Callable[[], Path], state: dict[str, Tensor], tmp_path: Path
+):
+    new_machine()
+    first, second = tmp_path / "first.pth", tmp_path / "second.pth"
+    first.write_bytes(saved(state))
+    second.write_bytes(saved({key: value + 1 for key, value in state.items()}))
+    card = dataclasses.replace(published("https://x.org", b""), weights=None)
+    lock = mirror.mirror(store, card, str(first))
+    before = [(entry.uri, entry.etag) for entry in storage.list_objects(f"{store}/weights")]
+    assert mirror.mirror(store, card, str(first)) == lock
+    assert [(entry.uri, entry.etag) for entry in storage.list_objects(f"{store}/weights")] == before
+    with pytest.raises(FileExistsError, match=f"student: .*student.lock.json locks SHA-256 {lock.sha256}, not "):
+        mirror.mirror(store, card, str(second))
+
+
+def test_weights_without_a_published_digest_are_used_once_a_lock_pins_them(
+    store: str, web, new_machine: Callable[[], Path], state: dict[str, Tensor]
+):
+    new_machine()
+    url = web.put("/download", saved(state))
+    hashless = zoo.WeightsFile(location=url, sha256=None, license=None)
+    card = dataclasses.replace(BASE, name="student", num_classes=2, weights=hashless)
+    with pytest.raises(ValueError, match=r"student: no SHA-256 .*jobs\.weights mirror --models student"):
+        mirror.find(store, card)
+    lock = mirror.mirror(store, card)
+    assert lock.file == f"student-{lock.sha256[:8]}.pth"
+    wanted = mirror.find(store, card)
+    assert wanted.sha256 == lock.sha256
+    web.put("/download", saved({key: value + 1 for key, value in state.items()}))
+    mirror.load(card, wanted)
+    storage.replace(f"{store}/weights/{lock.file}", b"other")
+    new_machine()
+    with pytest.raises((FileNotFoundError, ValueError), match=f"expected SHA-256 {lock.sha256}"):
+        mirror.load(card, wanted)
+
+
+class Malice:
+    """Runs `open(path, "w")` when it is unpickled by a parser that runs code."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def spoiled(kind: str, state: dict[str, Tensor], witness: Path) -> bytes:
+    spoilt = dict(state)
+    if kind == "extra":
+        spoilt["stranger.weight"] = torch.zeros(2)
+    elif kind == "missing":
+        del spoilt["classifier.bias"]
+    elif kind == "mis-shaped":
+        spoilt["classifier.bias"] = torch.zeros(3)
+    elif kind == "pickled code":
+        spoilt["more"] = Malice(witness)  # pyright: ignore[reportArgumentType]
+    data = saved(spoilt)
+    return data[: len(data) // 2] if kind == "cut short" else data
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("extra", r"student-\w{8}\.pth does not fit EfficientNetLite: 1 extra: stranger\.weight"),
+        ("missing", r"does not fit EfficientNetLite: 1 missing: classifier\.bias"),
+        ("mis-shaped", r"1 mis-shaped: classifier\.bias is \(3,\), not \(2,\)"),
+        ("pickled code", r"student-\w{8}\.pth: refused, it holds pickled code \(\w+\.open\)"),
+        ("cut short", r"student-\w{8}\.pth: not a whole checkpoint, cut short or damaged"),
+    ],
+)
+def test_a_file_that_is_not_the_models_is_refused_by_name_and_never_stored(
+    kind: str, told: str, store: str, web, new_machine: Callable[[], Path], state: dict[str, Tensor], tmp_path: Path
+):
+    new_machine()
+    witness = tmp_path / "witness"
+    data = spoiled(kind, state, witness)
+    card = published(web.url, data)
+    web.put(place(card), data)
+    with pytest.raises(ValueError, match=told):
+        mirror.mirror(store, card)
+    assert list(storage.list_objects(f"{store}/weights")) == []
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("change", ["one bit", "cut short"])
+def test_a_stored_file_that_changed_is_refused_before_it_is_parsed(
+    change: str, store: str, new_machine: Callable[[], Path], state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    new_machine()
+    data = saved(state)
+    card = published("http://127.0.0.1:9", data)
+    assert card.weights is not None
+    spoilt = bytearray(data)
+    spoilt[len(data) // 2] ^= 1
+    storage.put(f"{store}/weights{place(card)}", bytes(spoilt) if change == "one bit" else data[:-1000])
+    monkeypatch.setattr(weights, "load_state", lambda *_: pytest.fail("parsed"))
+    wanted = mirror.find(store, card)
+    with pytest.raises((FileNotFoundError, ValueError), match=f"expected SHA-256 {card.weights.sha256}, found"):
+        mirror.load(card, wanted)
+    with pytest.raises(ValueError, match=f"{place(card)[1:]}: expected SHA-256 {card.weights.sha256}, found"):
+        mirror.verify(store, wanted)
+
+
+def test_resnest200e_refuses_resnest101es_file(tmp_path: Path, new_machine: Callable[[], Path]):
+    new_machine()
+    data = saved(zoo.create("resnest101e").state_dict())
+    path = tmp_path / "resnest101.pth"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"resnest101\.pth does not fit ResNet: \d+ missing: layer2\.4\.conv1\.weight"):
+        zoo.create("resnest200e", weights=path)
+    with pytest.raises(ValueError, match=r"resnest200e: its card names SHA-256 75117900, .*resnest101\.pth has "):
+        mirror.mirror(str(tmp_path / "store"), zoo.card("resnest200e"), str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"{", "not a lock of weights"),
+        (b'{"model": "student"}', "not a lock of weights"),
+        (
+            json.dumps({"model": "student", "file": "x.pth", "sha256": "f" * 64, "size": 1, "sources": []}).encode(),
+            r"student: its card names SHA-256 \w{8}, .*student\.lock\.json has ffff",
+        ),
+    ],
+)
+def test_a_lock_that_is_damaged_or_contradicts_the_card_is_refused(content: bytes, told: str, tmp_path: Path):
+    card = published("https://x.org", b"")
+    storage.put(f"{tmp_path}/weights/student.lock.json", content)
+    with pytest.raises(ValueError, match=told):
+        mirror.find(str(tmp_path), card)
+
+
+def test_an_explicit_checkpoint_comes_before_everything_and_is_known_by_its_whole_digest(
+    store: str, web, new_machine: Callable[[], Path], state: dict[str, Tensor]
+):
+    new_machine()
+    card = published(web.url, saved(state))
+    other = saved({key: value + 1 for key, value in state.items()})
+    storage.put(f"{store}/mine.pth", other)
+    wanted = mirror.find(store, card, f"{store}/mine.pth")
+    assert wanted.sha256 == hashlib.sha256(other).hexdigest()
+    assert torch.equal(mirror.load(card, wanted).state_dict()["classifier.bias"], state["classifier.bias"] + 1)
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
+        mirror.find(store, card, f"{store}/absent.pth")

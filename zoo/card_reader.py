@@ -1,0 +1,108 @@
+"""Documents -> cards: the zoo's own, which lie in `zoo/published`, and a user's.
+
+Owns what each key of a model-index becomes. A card of a user's needs no code where the architecture exists: `ID` names
+it, and the keys that timm's cards do not have (`Mean`, `Std`, `Channels`, `Label Order`, `Classes`, `SHA-256`,
+`License`, `Mirrors`) say what else differs.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from zoo import model_index
+from zoo.cards import Card, Claim, Erratum, WeightsFile
+from zoo.preprocessing import Preprocessing
+
+_METRICS = {"Top 1 Accuracy": "top1", "Top 5 Accuracy": "top5"}
+_DATASETS = {"ImageNet": "ImageNet-1k validation"}
+_NOT_FACTS = {
+    *("ID", "FLOPs", "Parameters", "File Size", "Crop Pct", "Image Size", "Interpolation", "Mean", "Std", "Channels"),
+    *("Label Order", "Classes", "SHA-256", "License", "Tasks"),
+}
+
+
+def read_cards(text: str, source: str) -> tuple[Card, ...]:
+    """The cards in the document `text`, which errors call `source`.
+
+    Raises:
+        ValueError: if it has no model-index, one that does not pass the schema, or an unknown architecture.
+    """
+    return tuple(_card(entry, source) for entry in model_index.read(text, source))
+
+
+def _card(entry: dict[str, Any], source: str) -> Card:
+    meta = entry["Metadata"]
+    try:
+        return Card(
+            name=entry["Name"],
+            architecture=str(meta.get("ID", entry["Name"])),
+            preprocessing=_preprocessing(meta),
+            weights=_weights(entry),
+            claims=tuple(_claims(entry, source)),
+            paper=_paper(entry),
+            code=entry.get("Code"),
+            num_classes=meta.get("Classes", 1000),
+            claimed_params=meta.get("Parameters"),
+            claimed_flops=meta.get("FLOPs"),
+            facts=tuple((str(key), _text(value)) for key, value in meta.items() if key not in _NOT_FACTS),
+            errata=tuple(_erratum(erratum) for erratum in entry.get("Errata", ())),
+        )
+    except ValueError as error:
+        raise ValueError(f"{source}: {entry['Name']}: {error}") from error
+
+
+def _preprocessing(meta: dict[str, Any]) -> Preprocessing:
+    given: dict[str, Any] = {
+        name: tuple(map(float, meta[key])) for key, name in (("Mean", "mean"), ("Std", "std")) if key in meta
+    }
+    return Preprocessing(
+        size=int(meta["Image Size"]),
+        crop_pct=float(meta["Crop Pct"]),
+        interpolation=meta["Interpolation"],
+        channels=meta.get("Channels", "RGB"),
+        **given,
+    )
+
+
+def _weights(entry: dict[str, Any]) -> WeightsFile | None:
+    location, meta = entry.get("Weights"), entry["Metadata"]
+    if not location:
+        return None
+    in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", location)
+    return WeightsFile(
+        location=location,
+        sha256=meta.get("SHA-256", in_name[1] if in_name else None),
+        license=meta.get("License"),
+        mirrors=tuple(entry.get("Mirrors", ())),
+        size=meta.get("File Size"),
+        label_order=meta.get("Label Order", "synset"),
+    )
+
+
+def _claims(entry: dict[str, Any], source: str) -> Iterator[Claim]:
+    tested = int(entry["Metadata"]["Image Size"])
+    for result in entry.get("Results", ()):
+        size = int(result.get("Image Size", tested))
+        for name, value in result["Metrics"].items():
+            if name in _METRICS:
+                yield Claim(
+                    metric=_METRICS[name],  # pyright: ignore[reportArgumentType]
+                    value=float(str(value).rstrip("% ")),
+                    dataset=_DATASETS.get(result["Dataset"]) or result["Dataset"],
+                    source=entry.get("Code") or source,
+                    size=None if size == tested else size,
+                )
+
+
+def _paper(entry: dict[str, Any]) -> str:
+    paper = entry.get("Paper") or {}
+    return " ".join(filter(None, (paper.get("Title"), paper.get("URL"))))
+
+
+def _erratum(erratum: dict[str, Any]) -> Erratum:
+    published, correct = (None if erratum.get(key) is None else _text(erratum[key]) for key in ("Published", "Correct"))
+    return Erratum(field=erratum["Field"], reason=erratum["Reason"], published=published, correct=correct)
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,133 @@
+"""Documents that say what is claimed of models -> their entries, whatever has happened to the text on the way.
+
+Owns the reading of a model-index (the YAML of model cards: Collections, Models, Results) from a YAML file, from the
+comment of a Markdown page, or from a copy of such a page out of a web browser: a header before it, `|` between the
+lines, the indentation gone. Refuses to guess: a document whose indentation is gone can parse as YAML all the same and
+mean something else, so that its indentation is made anew from the format's own keys; and what is read must pass the
+schema, or nothing is.
+
+    entries = model_index.read(text, source="mine.yaml")
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from zoo import readme_table, schema
+
+_FIRST_KEYS = {"Collections": "Name", "Models": "Name", "Results": "Task", "Errata": "Field"}
+"""Lists of maps, and the key that begins an item."""
+_KEYS = {
+    "": ("Type", "Collections", "Models"),
+    "Collections": ("Name", "Paper"),
+    "Models": ("Name", "In Collection", "Paper", "Metadata", "Code", "Weights", "Mirrors", "Results", "Errata"),
+    "Paper": ("Title", "URL"),
+    "Results": ("Task", "Dataset", "Image Size", "Metrics"),
+    "Errata": ("Field", "Published", "Correct", "Reason"),
+}
+"""The keys of a container; `Metadata` and `Metrics`, which are not here, take any that no container around them has."""
+_OPEN = ("Metadata", "Metrics")
+
+
+def read(text: str, source: str) -> list[dict[str, Any]]:
+    """The models of a document, one entry each, checked by the schema.
+
+    Args:
+        text: a model-index; or the JSON of a repository's page whose `readme` has a table of trained models.
+        source: what an error calls it.
+
+    Returns:
+        Entries as `schema.MODEL` describes them, each with its collection's paper where it names none itself.
+
+    Raises:
+        ValueError: if there is no model-index in it, or what is there does not pass the schema.
+    """
+    if text.lstrip().startswith("{"):
+        document = readme_table.document(_json(text, source), source)
+    else:
+        document = _document(_lines(text), source)
+    schema.check(document, source)
+    papers = {entry["Name"]: entry.get("Paper") for entry in document.get("Collections", ())}
+    return [{"Paper": papers.get(entry.get("In Collection")), **entry} for entry in document["Models"]]
+
+
+def _json(text: str, source: str) -> dict[str, Any]:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source}: begins like JSON, and is none: {error}") from error
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of the model-index alone: without page, comment marks, gutters and empty lines."""
+    comments = [part for part in re.findall(r"<!--(.*?)-->", text, re.DOTALL) if "Models:" in part]
+    lines = (re.sub(r"^(?:\s*\|(?:\s|$))+", "", line).rstrip() for line in (comments or [text])[0].splitlines())
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _document(lines: list[str], source: str) -> dict[str, Any]:
+    if not any(re.fullmatch(r"\s*Models:", line) for line in lines):
+        raise ValueError(f"{source}: no model-index in it; expected a line `Models:` and `- Name: ...` below it")
+    if not any(line.startswith((" ", "\t")) for line in lines):
+        lines = list(_indented(lines, source))
+    try:
+        document = yaml.load("\n".join(lines), Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source}: no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{source}: expected a map with `Models`, found {type(document).__name__}")
+    return document
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML's parsers otherwise keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A map, each key once."""
+        keys = [key.value for key, _ in node.value]
+        if doubles := [key for key in keys if keys.count(key) > 1]:
+            problem = f"the key {doubles[0]!r} stands twice in one map"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _indented(lines: list[str], source: str) -> Iterator[str]:
+    """The lines of a document without indentation, indented again by what their keys belong to."""
+    # The containers that are open, outermost first: the key that opened each, and the indentation of what is in it.
+    open_: list[tuple[str, int]] = [("", 0)]
+    for line in lines:
+        item, key, value = _parts(line)
+        while not _takes(open_[-1][0], item, key, [name for name, _ in open_]):
+            open_.pop()
+            if not open_:
+                raise ValueError(f"{source}: the indentation is gone, and nothing before {line!r} takes it")
+        name, depth = open_[-1]
+        yield " " * depth + line
+        if item and key:
+            open_.append((f"{name}[]", depth + 2))
+        elif key and not value:
+            open_.append((key, depth + 2))
+
+
+def _parts(line: str) -> tuple[bool, str, str]:
+    """Whether the line is a list's item, its key, its value; the key is empty where the item is a plain value."""
+    bare = line.removeprefix("- ")
+    key, colon, value = bare.partition(":")
+    is_pair = colon and (not value or value.startswith(" "))
+    return bare != line, key if is_pair else "", value.strip() if is_pair else bare
+
+
+def _takes(container: str, item: bool, key: str, around: list[str]) -> bool:
+    """Whether a line belongs into the innermost open `container`; `around` are all that are open."""
+    if container.endswith("[]"):  # a map in a list of maps
+        return not item and key in _KEYS[container[:-2]]
+    if container in _FIRST_KEYS:
+        return item and key == _FIRST_KEYS[container]
+    if container in _OPEN:
+        return not item and bool(key) and not any(key in _KEYS[name[:-2]] for name in around if name.endswith("[]"))
+    if container in _KEYS:
+        return not item and key in _KEYS[container]
+    return item  # a list of plain values
