@@ -5,18 +5,19 @@
 
 The same command again continues where the last one stopped, and when nothing is missing only reports. Leaves cells
 under STORE/cells, the report under STORE/reports/DATASET-DIGEST and a run per model in MLflow. Exit codes: 0 done,
-2 bad arguments, 3 finished with cells missing, each with its reason.
+2 bad arguments, 3 finished with cells missing or models without weights, each with its reason.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import zoo
 from jobs import cli, provenance
-from jobs.progress import Meter, Transfer, count, say
+from jobs.progress import Meter, count, say
 from pipelines import cells, mirror, read, shards, storage
 from pipelines.cells import Column, Plan
 from pipelines.metrics import LABEL_RANGE
@@ -31,6 +32,8 @@ UNFINISHED = 3
 _PROBED = 8
 """Shards tried, one after the other, until one can be read, before Ray is started for nothing."""
 _PROBED_SAMPLES = 32
+_FETCHES = 8
+"""Files of weights that are fetched at once, most of them waiting for a server."""
 _NOTHING = ".probe"
 """A name in the store that nothing has."""
 
@@ -48,7 +51,7 @@ class EvaluateConfig(cli.Job):
     checkpoint: str | None = None
     """Weights of the one model of --models, a path or URI, in place of those that its card names."""
     cards: tuple[str, ...] = ()
-    """Model-index files (path or URI) with cards of your own models; `python -m zoo` explains them."""
+    """Model-index files (path or URI) with cards of your own models; the README shows one."""
     precision: Precision = "fp32"
     """Arithmetic of the models; part of a cell's identity."""
     decoder: Decoder = "exact"
@@ -84,23 +87,24 @@ def run(config: EvaluateConfig) -> int:
     if config.checkpoint and len(chosen) > 1:
         names = ", ".join(card.name for card in chosen)
         raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(chosen)} ({names})")
-    columns = [_column(card, config) for card in chosen]
+    columns, unusable = _columns(chosen, config)
     dataset = shards.find(config.data)
     if config.limit is not None:
         dataset = read.limited(dataset, config.limit)
     plan = cells.plan(config.store, dataset, columns)
     _print_plan(plan, config)
     if config.dry_run:
-        return cli.DONE
+        return _say_unusable(unusable)
     outcome = None
     if config.retrack and plan.pending == plan.needed:
         raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
     if plan.pending and not config.retrack:
-        _check(plan)
-        outcome = _fill(plan, config)
-        plan = outcome.plan
+        unusable |= _fetch_weights(plan, others=bool(unusable))
+        outcome = _fill_usable(plan, unusable, config)
+        unusable |= _not_loaded(outcome)
+        plan = cells.plan(config.store, dataset, columns)
     evaluations = _report(plan, config)
-    code = _say_failures(plan, outcome)
+    code = max(_say_failures(plan, outcome), _say_unusable(unusable))
     _refuse_labels(evaluations)
     return code
 
@@ -115,11 +119,21 @@ def _check_options(config: EvaluateConfig) -> None:
             storage.require_writable(target)
 
 
-def _column(card: zoo.Card, config: EvaluateConfig) -> Column:
-    file = mirror.find(config.store, card, config.checkpoint)
-    return Column(
-        card=card, file=file, precision=config.precision, decoder=config.decoder, batch_size=config.batch_size
-    )
+def _columns(chosen: Sequence[zoo.Card], config: EvaluateConfig) -> tuple[list[Column], dict[str, str]]:
+    """A column for each model whose weights are known, and why the others' are not, by name; one at least must be."""
+    columns, unusable = [], {}
+    settings = {"precision": config.precision, "decoder": config.decoder, "batch_size": config.batch_size}
+    for card in chosen:
+        try:
+            file = mirror.find(config.store, card, config.checkpoint)
+            columns.append(Column(card=card, file=file, **settings))
+        except (ValueError, FileNotFoundError) as error:
+            if len(chosen) == 1:
+                raise
+            unusable[card.name] = str(error).removeprefix(f"{card.name}: ")
+    if not columns:
+        raise ValueError(f"no model has weights; {'; '.join(f'{name}: {reason}' for name, reason in unusable.items())}")
+    return columns, unusable
 
 
 def _print_plan(plan: Plan, config: EvaluateConfig) -> None:
@@ -134,27 +148,56 @@ def _print_plan(plan: Plan, config: EvaluateConfig) -> None:
     say(f"store    {storage.absolute(config.store)} ({settings})")
 
 
+def _fetch_weights(plan: Plan, others: bool) -> dict[str, str]:
+    """Fetch what is neither here nor in the store; why a model's weights cannot be had, by name.
+
+    Raises:
+        FileNotFoundError: if that is so of every model, of which `others` says whether there are more.
+    """
+    lacking = [column for column, missing in zip(plan.columns, plan.missing, strict=True) if missing]
+    far = [column for column in lacking if not mirror.is_near(column.file)]
+    if far:
+        say(f"fetching {count(len(far), 'file')} of weights that are neither on this machine nor in the store")
+    with ThreadPoolExecutor(_FETCHES) as pool:
+        reasons = dict(zip((column.card.name for column in far), pool.map(_fetch, far), strict=True))
+    absent = {name: reason for name, reason in reasons.items() if reason}
+    if len(absent) == len(lacking) and not others:
+        raise FileNotFoundError("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
+    return absent
+
+
+def _fetch(column: Column) -> str | None:
+    try:
+        mirror.obtain(column.file)
+    except FileNotFoundError as error:
+        return str(error)
+    say(f"fetched  {column.file.file}")
+    return None
+
+
+def _fill_usable(plan: Plan, unusable: Mapping[str, str], config: EvaluateConfig) -> "Outcome | None":
+    """Fill the cells of the models whose weights are there; None where there are no such."""
+    usable = [column for column in plan.columns if column.card.name not in unusable]
+    part = cells.plan(config.store, plan.dataset, usable)
+    if not part.pending:
+        return None
+    _check(part)
+    return _fill(part, config)
+
+
+def _not_loaded(outcome: "Outcome | None") -> dict[str, str]:
+    if outcome is None:
+        return {}
+    return {outcome.plan.columns[column].card.name: reason for column, reason in outcome.unusable.items()}
+
+
 def _check(plan: Plan) -> None:
     """What would fail for certain, said before Ray starts."""
-    _check_weights([column for column, missing in zip(plan.columns, plan.missing, strict=True) if missing])
     classes = min(column.card.num_classes for column in plan.columns)
     _check_labels(plan.dataset.labels, classes, plan.dataset.source)
     if plan.pending == plan.needed:  # otherwise some shard has been read before
         labels, where = _probe(plan.dataset)
         _check_labels(labels, classes, where)
-
-
-def _check_weights(columns: Sequence[Column]) -> None:
-    """Fetch what is neither here nor in the store, so that a model without weights is known before Ray starts."""
-    far = [column for column in columns if not mirror.is_near(column.file)]
-    for column in far:
-        try:
-            with Transfer(column.file.file) as transfer:
-                mirror.obtain(column.file, transfer.update)
-        except FileNotFoundError as error:
-            others = [other.card.name for other in far if other is not column]
-            more = f"; not on this machine or in the store either: {', '.join(others)}" if others else ""
-            raise FileNotFoundError(f"{column.card.name}: {error}{more}") from error
 
 
 def _probe(dataset: Dataset) -> tuple[tuple[int, int] | None, str]:
@@ -253,6 +296,12 @@ def _say_failures(plan: Plan, outcome: "Outcome | None") -> int:
     if plan.pending:
         say(f"{plan.pending} of {plan.needed} cells are missing; the same command tries them again")
     return UNFINISHED if plan.pending or failures else cli.DONE
+
+
+def _say_unusable(unusable: Mapping[str, str]) -> int:
+    for name, reason in unusable.items():
+        say(f"failed   {name}: {' '.join(reason.split())}")
+    return UNFINISHED if unusable else cli.DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,6 +20,8 @@ from rich.progress import (
 )
 
 _LOG_SECONDS = 10.0
+_LEAST_SECONDS = 1.0
+"""Over less a rate says nothing: two blocks that arrive together would make thousands of images a second."""
 console = Console(stderr=True, highlight=False)
 
 
@@ -77,7 +79,7 @@ class Meter:
     def _rate(self) -> float:
         """Images a second since the first were done; 0 before there are two moments to compare."""
         first, last = self._first or self._last, self._last
-        return (last[1] - first[1]) / (last[0] - first[0]) if last[0] > first[0] else 0.0
+        return (last[1] - first[1]) / (last[0] - first[0]) if last[0] - first[0] > _LEAST_SECONDS else 0.0
 
     def _pace(self, done: int, images: int) -> list[str]:
         rate, expected = self._rate(), self.expected or (images * self.total / done if done else None)

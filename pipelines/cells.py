@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.records import FAILED_SHARD, Dataset, Decoder, Precision, Shard, cell_schema, short_digest
+from pipelines.records import FAILED_MODEL, FAILED_SHARD, Dataset, Decoder, Precision, Shard, cell_schema, short_digest
 from zoo.cards import Card
 from zoo.wanted import Wanted
 
@@ -42,9 +42,19 @@ class Column:
 
     @property
     def weights(self) -> str:
-        """SHA-256 of the weights in hexadecimal, or as much of it as is known, but at least 8 digits."""
-        assert self.file.sha256, f"{self.file.file} has no digest"
-        return self.file.sha256
+        """SHA-256 of the weights in hexadecimal: as much as is published, at least 8 digits, and else all of it.
+
+        A lock in the store knows more digits than the card; the cells must not depend on whether one is there.
+        """
+        digest = self.file.sha256
+        assert digest, f"{self.file.file} has no digest"
+        return str(self.card.weights.sha256) if self.is_as_published and self.card.weights else digest
+
+    @property
+    def is_as_published(self) -> bool:
+        """Whether the weights are those of which the card's claims are, as far as a published digest can tell."""
+        published = self.card.weights.sha256 if self.card.weights else None
+        return bool(published and self.file.sha256 and self.file.sha256.startswith(published))
 
     @property
     def top(self) -> int:
@@ -199,14 +209,16 @@ class Gather:
 
     failures: dict[int, str] = field(default_factory=dict)
     """Shards that could not be read to their end, by position, with the reason."""
+    unusable: dict[int, str] = field(default_factory=dict)
+    """Models that could not be loaded, by position in the pass, with the reason."""
     _parts: dict[tuple[int, int], dict[int, pa.Table]] = field(default_factory=dict)
     _rows: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def add(self, scores: pa.Table) -> Iterator[tuple[int, int, pa.Table]]:
         """Take `scores` in; yields (model, shard, rows in order) for every cell that is complete by it."""
         for model, shard, part in _split(scores):
-            if part["index"][0].as_py() == FAILED_SHARD:
-                self._fail(model, shard, part["error"][0].as_py())
+            if part["index"][0].as_py() < 0:
+                self._fail(model, shard, part["index"][0].as_py(), part["error"][0].as_py())
                 continue
             if shard in self.failures:  # what was read before the failure may arrive after it
                 continue
@@ -217,7 +229,11 @@ class Gather:
             if self._complete(cell):
                 yield model, shard, self._take(cell)
 
-    def _fail(self, model: int, shard: int, reason: str) -> None:
+    def _fail(self, model: int, shard: int, kind: int, reason: str) -> None:
+        if kind == FAILED_MODEL:
+            self.unusable[model] = reason
+            return
+        assert kind == FAILED_SHARD
         self.failures[shard] = reason
         self._parts.pop((model, shard), None)
         self._rows.pop((model, shard), None)

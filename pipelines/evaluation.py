@@ -77,6 +77,7 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str]) -
         "model": column.card.name,
         "weights_sha256": column.weights,
         "weights_file": column.file.file,
+        "weights_are_the_cards": column.is_as_published,
         "card": asdict(column.card),
         "preprocessing": asdict(column.card.preprocessing),
         "precision": column.precision,

@@ -6,9 +6,10 @@ only committed cells count, whatever happened to the run that made them.
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,13 +44,32 @@ class Progress:
 class Outcome:
     """What a walk left: the plan as it is now and pictures scored.
 
-    `failures` says why shards failed, by position in the dataset; `broken` what broke the last round off, if anything.
+    `failures` says why shards failed, by position in the dataset; `unusable` why models could not be loaded, by their
+    column; `broken` what broke the last round off, if anything.
     """
 
     plan: Plan
     images: int
     failures: dict[int, str]
+    unusable: dict[int, str]
     broken: str | None
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """What rounds meet, with the reasons.
+
+    `failures` are of shards and known anew each round, `conflicts` of cells that stand with other bytes, `unusable` of
+    models that cannot be loaded.
+    """
+
+    failures: dict[int, str] = field(default_factory=dict)
+    conflicts: dict[int, str] = field(default_factory=dict)
+    unusable: dict[int, str] = field(default_factory=dict)
+
+    def pending(self, plan: Plan) -> int:
+        """Cells that are not committed and can be filled."""
+        return sum(len(missing) for column, missing in enumerate(plan.missing) if column not in self.unusable)
 
 
 def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None]) -> Outcome:
@@ -68,22 +88,20 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None])
         ValueError: if `device` is not there.
     """
     done = Progress(0, 0)
-    failures: dict[int, str] = {}
-    conflicts: dict[int, str] = {}
-    broken = None
+    trouble, broken = _Trouble(), None
     walker = _device(device)
-    while plan.pending:
-        failures, broken = {}, None
+    while before := trouble.pending(plan):
+        trouble.failures, broken = {}, None
         try:
-            for progress in _round(store, plan, walker, done, failures, conflicts):
+            for progress in _round(store, plan, walker, done, trouble):
                 done = progress
                 watch(done)
         except (RayError, ExecutionTimeoutError, OSError) as error:
             broken = f"{type(error).__name__}: {error}"
-        before, plan = plan.pending, cells.plan(store, plan.dataset, plan.columns)
-        if plan.pending == before:
+        plan = cells.plan(store, plan.dataset, plan.columns)
+        if trouble.pending(plan) == before:
             break
-    return Outcome(plan, done.images, failures | conflicts, broken)
+    return Outcome(plan, done.images, trouble.failures | trouble.conflicts, trouble.unusable, broken)
 
 
 def _device(device: str) -> str:
@@ -93,18 +111,17 @@ def _device(device: str) -> str:
     return chosen
 
 
-def _round(
-    store: str, plan: Plan, device: str, before: Progress, failures: dict[int, str], conflicts: dict[int, str]
-) -> Iterator[Progress]:
-    """One attempt at every pending cell; adds to `failures` and `conflicts`, yields the progress since `before`."""
+def _round(store: str, plan: Plan, device: str, before: Progress, trouble: _Trouble) -> Iterator[Progress]:
+    """One attempt at every pending cell; adds to `trouble`, yields the progress since `before`."""
     images, committed = before.images, before.cells
-    for models, positions in _passes(plan):
-        gather = Gather(failures)
+    for models, positions in _passes(plan, trouble.unusable):
+        gather = Gather(trouble.failures)
         for scores in _walk(plan, models, positions, device):
             for model, shard, rows in gather.add(scores):
-                conflicts.update(_commit(store, plan, models[model], shard, rows))
+                trouble.conflicts.update(_commit(store, plan, models[model], shard, rows))
                 committed += 1
-            images += _pictures(scores)
+            trouble.unusable.update((models[model], reason) for model, reason in gather.unusable.items())
+            images += _pictures(scores, gather.unusable)
             yield Progress(images, committed)
 
 
@@ -117,16 +134,17 @@ def _commit(store: str, plan: Plan, model: int, shard: int, rows: pa.Table) -> d
     return {}
 
 
-def _pictures(scores: pa.Table) -> int:
-    """Rows of the first model: each picture once, and not the rows that stand for a failed shard."""
-    return len(scores.filter((pc.field("model") == 0) & (pc.field("index") >= 0)))
+def _pictures(scores: pa.Table, unusable: Mapping[int, str]) -> int:
+    """Rows of the first model that was loaded: each picture once, and not the rows that stand for a failure."""
+    first = next(model for model in count() if model not in unusable)
+    return len(scores.filter((pc.field("model") == first) & (pc.field("index") >= 0)))
 
 
-def _passes(plan: Plan) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _passes(plan: Plan, unusable: Mapping[int, str]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """(Models, shards) to walk together: shards that lack the cells of the same models."""
     lacking: dict[int, list[int]] = defaultdict(list)
     for model, positions in enumerate(plan.missing):
-        for position in positions:
+        for position in positions if model not in unusable else ():
             lacking[position].append(model)
     passes: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for position in sorted(lacking):

@@ -19,6 +19,9 @@ Decoder = Literal["exact"]
 FAILED_SHARD = -1
 """`index` of the one score row that stands for a shard that could not be read to its end; `error` says why."""
 
+FAILED_MODEL = -2
+"""`index` of the score row that stands for a model that could not be loaded; `error` says why."""
+
 
 def short_digest(value: object) -> str:
     """The first 8 hexadecimal digits of the SHA-256 of `value` as canonical JSON."""

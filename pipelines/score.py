@@ -5,7 +5,7 @@ with ties by class index. Refuses to know where rows come from or go to. Every b
 the padding cut off, because kernels are chosen by shape: a ragged batch would give other low bits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from pipelines import mirror
-from pipelines.records import FAILED_SHARD, SCORES, Precision
+from pipelines.records import FAILED_MODEL, FAILED_SHARD, SCORES, Precision
 from zoo.cards import Card
 from zoo.preprocessing import Geometry, Preprocessing
 from zoo.wanted import Wanted
@@ -43,34 +43,46 @@ class Scorer:
         self._config = config
         self._device = torch.device(config.device)
         _exact_kernels(self._device)
-        loaded = (mirror.load(card, file) for card, file in zip(config.cards, config.files, strict=True))
-        self._models = [model.to(self._device) for model in loaded]
+        self._models = [self._load(card, file) for card, file in zip(config.cards, config.files, strict=True)]
+
+    def _load(self, card: Card, file: Wanted) -> Callable[[torch.Tensor], torch.Tensor] | str:
+        """The model, or why it cannot be loaded: that loses its own rows, and not those of the others."""
+        try:
+            return mirror.load(card, file).to(self._device)
+        except (ValueError, OSError) as error:
+            return str(error)
 
     def __call__(self, decoded: pa.Table) -> Iterator[pa.Table]:
         """Score each chunk of `decoded` (see `decode.decoded_schema`) with each model, as SCORES tables."""
         for chunk in decoded.to_pylist():
-            for position, _ in enumerate(self._models):
-                yield self._rows(chunk, position)
+            for position, model in enumerate(self._models):
+                yield (
+                    _failed(chunk, position, FAILED_MODEL, model)
+                    if isinstance(model, str)
+                    else self._rows(chunk, position, model)
+                )
 
-    def _rows(self, chunk: dict, position: int) -> pa.Table:
+    def _rows(self, chunk: dict, position: int, model: Callable[[torch.Tensor], torch.Tensor]) -> pa.Table:
         if chunk["failure"] is not None:
-            return _failed_shard(chunk, position)
+            return _failed(chunk, position, FAILED_SHARD, chunk["failure"])
         card = self._config.cards[position]
         column = f"pixels_{self._config.geometries.index(card.preprocessing.geometry)}"
         size = card.preprocessing.size
         pixels_BHWC = np.frombuffer(chunk[column], np.uint8).reshape(-1, size, size, 3)
-        probs_BN = self._probabilities(pixels_BHWC, position, card.preprocessing)
+        probs_BN = self._probabilities(pixels_BHWC, model, card.preprocessing)
         return _table(chunk, position, probs_BN, self._config.top)
 
     @torch.inference_mode()
-    def _probabilities(self, pixels_BHWC: np.ndarray, position: int, preprocessing: Preprocessing) -> torch.Tensor:
+    def _probabilities(
+        self, pixels_BHWC: np.ndarray, model: Callable[[torch.Tensor], torch.Tensor], preprocessing: Preprocessing
+    ) -> torch.Tensor:
         """Softmax over classes, float32 (B, N), of uint8 pixels (B, H, W, 3)."""
         batch, rows = self._config.batch_size, len(pixels_BHWC)
         padded = np.zeros((batch, *pixels_BHWC.shape[1:]), np.uint8)
         padded[:rows] = pixels_BHWC
         x_BCHW = normalise(torch.from_numpy(padded).to(self._device), preprocessing)
         with self._autocast():
-            logits_BN = self._models[position](x_BCHW)
+            logits_BN = model(x_BCHW)
         return logits_BN.float().softmax(dim=1)[:rows]
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -144,6 +156,7 @@ def _lists(values: np.ndarray, bad: np.ndarray) -> pa.Array:
     return fixed.cast(pa.list_(flat.type))
 
 
-def _failed_shard(chunk: dict, position: int) -> pa.Table:
-    row = {"model": position, "shard": chunk["shard"], "last": False, "index": FAILED_SHARD, "error": chunk["failure"]}
+def _failed(chunk: dict, position: int, kind: int, reason: str) -> pa.Table:
+    """The one row that stands for what cannot be scored: `kind` is FAILED_SHARD or FAILED_MODEL."""
+    row = {"model": position, "shard": chunk["shard"], "last": False, "index": kind, "error": reason}
     return pa.Table.from_pylist([row], schema=SCORES)

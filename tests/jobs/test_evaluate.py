@@ -327,6 +327,51 @@ def test_a_checkpoint_in_place_of_the_cards_has_cells_of_its_own(data, store_fol
     assert "goes with one model, not with 2 (efficientnet_lite0, mine)" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_a_model_whose_weights_do_not_fit_loses_its_own_cells_alone(data, store_folder, tmp_path, capsys) -> None:
+    misfit = tmp_path / "misfit.pth"
+    torch.save(zoo.create(MODEL, num_classes=10).state_dict(), misfit)
+    path = Path(users_card(tmp_path, **{"SHA-256": hashlib.sha256(misfit.read_bytes()).hexdigest()}))
+    known = zoo.card(MODEL).weights
+    assert known is not None
+    path.write_text(path.read_text().replace(known.location, str(misfit)))
+    # The misfit comes first by name, and its rows first in every chunk.
+    path.write_text(path.read_text().replace("Name: mine", "Name: a_misfit"))
+    command = ["--models", f"{MODEL},a_misfit", "--cards", str(path), "--data", str(data), "--batch-size", "4"]
+    assert evaluate.main([*command, "--store", str(store_folder), "--tracking-uri", "none"]) == UNFINISHED
+    said = capsys.readouterr().err
+    assert "failed   a_misfit: " in said
+    assert "misfit.pth does not fit EfficientNetLite: 2 mis-shaped: classifier.weight is (10, 1280)" in said
+    assert "8 images in " in said
+    assert run(data, store_folder, "--tracking-uri", "none") == 0
+    assert "2 cells committed, 0 to do" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_models_without_weights_lose_their_own_cells_alone(data, store_folder, tmp_path, new_machine, capsys) -> None:
+    new_machine()
+    path = Path(users_card(tmp_path))
+    away = zoo.card(MODEL).weights
+    assert away is not None
+    path.write_text(path.read_text().replace(away.location, "http://127.0.0.1:9/mine-01234567.pth"))
+    command = ["--models", f"{MODEL},mine,sknet50", "--cards", str(path), "--data", str(data), "--batch-size", "4"]
+    command += [
+        "--store",
+        str(store_folder),
+        "--tracking-uri",
+        "none",
+        "--results-file",
+        str(tmp_path / "results.json"),
+    ]
+    assert evaluate.main([*command, "--dry-run"]) == UNFINISHED
+    assert evaluate.main(command) == UNFINISHED
+    said = capsys.readouterr().err
+    assert "failed   mine: mine-01234567.pth cannot be had: " in said
+    assert "failed   sknet50: no SHA-256 of its weights is published" in said
+    (row,) = json.loads((tmp_path / "results.json").read_bytes())["results"]
+    assert (row["model"], row["n"], row["complete"]) == (MODEL, 8, True)
+
+
 def test_models_without_weights_are_named_before_ray_starts(data, store_folder, tmp_path, new_machine, capsys) -> None:
     new_machine()
     path = Path(users_card(tmp_path))
