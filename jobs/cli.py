@@ -10,7 +10,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import tyro
 import yaml
@@ -76,10 +76,12 @@ def parse(config_type: type[ConfigT], argv: Sequence[str] | None = None) -> Conf
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config")
     path = finder.parse_known_args(arguments)[0].config
-    has_action = bool(arguments) and not arguments[0].startswith("-")
-    from_file = _flags(config_type, path, has_action) if path else []
+    from_file = _flags(config_type, path) if path else []
+    _refuse_repeats(config_type, arguments)
+    # What has no name comes first, or a list among the file's options would take it for one of its own.
+    first = 1 if arguments and not arguments[0].startswith("-") else 0
     module = config_type.__module__ if config_type.__module__ != "__main__" else _main_module()
-    return tyro.cli(config_type, args=[*from_file, *arguments], prog=f"python -m {module}")
+    return tyro.cli(config_type, args=[*arguments[:first], *from_file, *arguments[first:]], prog=f"python -m {module}")
 
 
 def _main_module() -> str:
@@ -87,11 +89,8 @@ def _main_module() -> str:
     return spec.name if spec else "__main__"
 
 
-def _flags(config_type: Any, path: str, has_action: bool) -> list[str]:
-    """The YAML file's options in command-line form, so that one parser checks both.
-
-    A job's positional option, of which there is at most one, is left out where the command line begins with its own.
-    """
+def _flags(config_type: Any, path: str) -> list[str]:
+    """The YAML file's options in command-line form, so that one parser checks both."""
     try:
         options = yaml.safe_load(storage.read(path))
     except yaml.YAMLError as error:
@@ -99,6 +98,7 @@ def _flags(config_type: Any, path: str, has_action: bool) -> list[str]:
     if not isinstance(options, dict):
         raise ValueError(f"{path}: expected `option: value` lines, found {type(options).__name__}")
     known = [field.name for field in dataclasses.fields(config_type)]
+    positional, lists = _positional(config_type), _lists(config_type)
     flags: list[str] = []
     for key, value in options.items():
         name = str(key).replace("-", "_")
@@ -106,19 +106,30 @@ def _flags(config_type: Any, path: str, has_action: bool) -> list[str]:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{path}: unknown option {key!r}{hint} (known: {', '.join(known)})")
-        if name != _positional(config_type):
-            flags += _flag(name.replace("_", "-"), value)
-        elif not has_action:
-            flags.insert(0, str(value))
+        if name in positional:
+            raise ValueError(f"{path}: {name} is given on the command line, not in a file")
+        if isinstance(value, list) and name.replace("_", "-") not in lists:
+            raise ValueError(f"{path}: {key} takes one value, found a list of {len(value)}")
+        flags += _flag(name.replace("_", "-"), value)
     return flags
 
 
-def _positional(config_type: Any) -> str | None:
-    """The option that has no name on the command line."""
+def _refuse_repeats(config_type: Any, arguments: Sequence[str]) -> None:
+    """Of a list that is given twice, the parser would keep the second and drop the first without a word."""
+    for name in _lists(config_type):
+        if arguments.count(f"--{name}") > 1:
+            raise ValueError(f"--{name} is given twice; give all its values after one")
+
+
+def _lists(config_type: Any) -> list[str]:
+    """The options that take several values, as they are written on the command line."""
+    return [name.replace("_", "-") for name, hint in get_type_hints(config_type).items() if get_origin(hint) is tuple]
+
+
+def _positional(config_type: Any) -> list[str]:
+    """The options that have no name on the command line."""
     hints = get_type_hints(config_type, include_extras=True)
-    return next(
-        (name for name, hint in hints.items() if tyro.conf.Positional in getattr(hint, "__metadata__", ())), None
-    )
+    return [name for name, hint in hints.items() if tyro.conf.Positional in getattr(hint, "__metadata__", ())]
 
 
 def _flag(name: str, value: object) -> list[str]:
@@ -137,14 +148,7 @@ def cards(paths: Sequence[str]) -> list[zoo.Card]:
         ValueError: if one is no text, or has no model-index.
         FileNotFoundError: if one is not there.
     """
-    found = []
-    for path in paths:
-        try:
-            text = storage.read(path).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not a text file") from error
-        found += read_cards(text, path)
-    return found
+    return [card for path in paths for card in read_cards(storage.read(path), path)]
 
 
 def set_environment_defaults(**defaults: str) -> None:

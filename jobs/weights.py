@@ -11,6 +11,7 @@ every node of a cluster finds them; `verify` hashes what is here or in the store
 Exit codes: 0 done, 2 bad arguments, 3 finished with models that have no right weights, each with its reason.
 """
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -97,7 +98,8 @@ def _check(config: WeightsConfig, chosen: Sequence[zoo.Card]) -> None:
     if config.action == "mirror" and not config.store:
         raise ValueError("mirror: needs --store, the folder or s3:// URI to mirror into")
     if config.checkpoint and (len(chosen) > 1 or config.action == "list"):
-        raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model and not with list")
+        given = f"{count(len(chosen), 'model')} and {config.action}"
+        raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model and not with list, here with {given}")
     if config.results_file:
         storage.require_writable(config.results_file)
 
@@ -107,41 +109,49 @@ def _row(config: WeightsConfig, card: zoo.Card, action: Callable[[WeightsConfig,
     try:
         return action(config, card)
     except (ValueError, OSError) as error:
-        known = card.weights
-        return Row(
-            model=card.name,
-            file=known.location.rpartition("/")[2] if known else "",
-            sha256=known.sha256 if known else None,
-            size=known.size if known else None,
-            license=known.license if known else None,
-            where="absent",
-            failure=" ".join(str(error).split()),
-        )
+        reason = " ".join(str(error).split()).removeprefix(f"{card.name}: ")
+        return dataclasses.replace(_unknown(config, card), failure=reason)
 
 
 def _list(config: WeightsConfig, card: zoo.Card) -> Row:
-    if card.weights is None or not (card.weights.sha256 or _locked(config, card)):
-        return _described(card, None, "absent")
+    locked = config.store and mirror.read_lock(config.store, card)
+    if not locked and (card.weights is None or card.weights.sha256 is None):
+        return _unknown(config, card)
     file = mirror.find(config.store, card)
     return _described(card, file, _where(config, file))
 
 
-def _locked(config: WeightsConfig, card: zoo.Card) -> bool:
-    return bool(config.store and mirror.read_lock(config.store, card))
+def _unknown(config: WeightsConfig, card: zoo.Card) -> Row:
+    """A model whose file is not known by a digest: where it is to be had, in place of a name."""
+    known = card.weights
+    place = config.checkpoint or (known.location if known else "none published")
+    return Row(
+        model=card.name,
+        file=f"at {urlsplit(place).hostname}" if "://" in place else place.rpartition("/")[2],
+        sha256=known.sha256 if known else None,
+        size=known.size if known else None,
+        license=known.license if known else None,
+        where="not locked" if known else "absent",
+    )
 
 
 def _verify(config: WeightsConfig, card: zoo.Card) -> Row:
     file = mirror.find(config.store, card, config.checkpoint)
-    if config.store and not config.checkpoint:
-        mirror.verify(config.store, file)
-    elif not mirror.is_near(file):
-        raise FileNotFoundError("not on this machine")
+    if config.checkpoint:
+        place = file.sources[0]
+    elif config.store:
+        place = mirror.uri(config.store, file)
+    else:
+        place = str(cache.at_hand(file) or "not on this machine")
+    mirror.verify(place, file)
     mirror.load(card, file)
     return _described(card, file, _where(config, file))
 
 
 def _fetch(config: WeightsConfig, card: zoo.Card) -> Row:
     file = mirror.find(config.store, card, config.checkpoint)
+    if not mirror.is_near(file):
+        say(f"fetching {file.file}")
     with Transfer(file.file) as transfer:
         mirror.obtain(file, transfer.update)
     mirror.load(card, file)
@@ -162,13 +172,12 @@ def _mirror(config: WeightsConfig, card: zoo.Card) -> Row:
     )
 
 
-def _described(card: zoo.Card, file: Wanted | None, where: str) -> Row:
-    known, here = card.weights, cache.at_hand(file) if file else None
-    by_hand = f"at {urlsplit(known.location).hostname}, by hand" if known else "none published"
+def _described(card: zoo.Card, file: Wanted, where: str) -> Row:
+    known, here = card.weights, cache.at_hand(file)
     return Row(
         model=card.name,
-        file=file.file if file else by_hand,
-        sha256=file.sha256 if file else None,
+        file=file.file,
+        sha256=file.sha256,
         size=here.stat().st_size if here else known.size if known else None,
         license=known.license if known else None,
         where=where,

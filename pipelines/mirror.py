@@ -11,17 +11,18 @@ replace what is locked.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit, urlunsplit
 
 import zoo
 from pipelines import storage
 from zoo import cache, wanted
 from zoo.cache import Watch
-from zoo.cards import Card
+from zoo.cards import Card, LabelOrder
 from zoo.http import CHUNK_BYTES, FetchError
 from zoo.wanted import Wanted
 
@@ -36,7 +37,13 @@ class Lock:
     file: str
     sha256: str
     size: int
+    label_order: LabelOrder
     sources: tuple[str, ...]
+
+    @property
+    def wanted(self) -> Wanted:
+        """The file, without the places where it may be."""
+        return Wanted(file=self.file, sha256=self.sha256, sources=(), label_order=self.label_order)
 
 
 def find(store: str | None, card: Card, checkpoint: str | None = None) -> Wanted:
@@ -48,11 +55,12 @@ def find(store: str | None, card: Card, checkpoint: str | None = None) -> Wanted
         checkpoint: a path or URI that overrides the card; it is read through once for its digest.
 
     Raises:
-        ValueError: if no weights are published, no digest is known of them, or the store's lock contradicts the card.
+        ValueError: if no weights are published, no digest is known of them, the store's lock contradicts the card, or
+            the checkpoint's name its content.
         FileNotFoundError: if there is nothing at `checkpoint`.
     """
     if checkpoint:
-        return wanted.explicit(card, checkpoint, cache.sha256_of(checkpoint, _OPENERS))
+        return _placed(None, wanted.explicit(card, checkpoint, cache.sha256_of(checkpoint, _OPENERS)))
     file = _published(store, card)
     if file.sha256 is None:
         raise ValueError(
@@ -60,13 +68,21 @@ def find(store: str | None, card: Card, checkpoint: str | None = None) -> Wanted
             f"`python -m jobs.weights mirror --models {card.name} --store STORE` locks it (--checkpoint FILE where "
             "they cannot be fetched)"
         )
-    return dataclasses.replace(file, sources=(_uri(store, file.file), *file.sources)) if store else file
+    return _placed(store, file)
 
 
 def _published(store: str | None, card: Card) -> Wanted:
-    """What the card says, with the store's lock where there is one."""
-    file, lock = wanted.published(card), read_lock(store, card) if store else None
-    return dataclasses.replace(file, file=lock.file, sha256=lock.sha256) if lock else file
+    """What the store's lock says, with the places that the card knows; what the card says where nothing is locked."""
+    lock = read_lock(store, card) if store else None
+    if lock is None:
+        return wanted.published(card)
+    return dataclasses.replace(lock.wanted, sources=wanted.published(card).sources if card.weights else ())
+
+
+def _placed(store: str | None, file: Wanted) -> Wanted:
+    """The file with the store as its first place, and local paths that mean the same in every process."""
+    sources = [storage.absolute(source) if cache.is_local(source) else source for source in file.sources]
+    return dataclasses.replace(file, sources=(*([_uri(store, file.file)] if store else []), *sources))
 
 
 def obtain(file: Wanted, watch: Watch | None = None) -> Path:
@@ -90,16 +106,16 @@ def uri(store: str, file: Wanted) -> str:
     return _uri(store, file.file)
 
 
-def verify(store: str, file: Wanted) -> None:
-    """Read the store's own copy of the file through, and compare its digest.
+def verify(place: str, file: Wanted) -> None:
+    """Read the copy of the file at `place`, a path or URI, through, and compare its digest.
 
     Raises:
         ValueError: if the digest is another.
-        FileNotFoundError: if the store has no such file.
+        FileNotFoundError: if there is no such file.
     """
-    digest = cache.sha256_of(uri(store, file), _OPENERS)
+    digest = cache.sha256_of(place, _OPENERS)
     if not file.sha256 or not digest.startswith(file.sha256):
-        raise ValueError(f"{uri(store, file)}: expected SHA-256 {file.sha256}, found {digest}")
+        raise ValueError(f"{place}: expected SHA-256 {file.sha256}, found {digest}")
 
 
 def mirror(store: str, card: Card, checkpoint: str | None = None, watch: Watch | None = None) -> Lock:
@@ -109,51 +125,74 @@ def mirror(store: str, card: Card, checkpoint: str | None = None, watch: Watch |
     is published, the file is trusted this once, if it fits the model; the lock is what later ones must agree with.
 
     Raises:
-        ValueError: if the file does not fit the model, or the card names another digest.
+        ValueError: if the file does not fit the model, or the card or its own name say another digest.
         FileNotFoundError: if the file cannot be had.
-        FileExistsError: if other weights of this model are locked.
+        FileExistsError: if other weights of this model are locked, or the store's copy is damaged.
     """
     file = wanted.explicit(card, checkpoint) if checkpoint else _published(store, card)
-    digest = file.sha256 or cache.sha256_of(file.sources[0], _OPENERS)
-    path = obtain(dataclasses.replace(file, file=wanted.file_name(card, file.sources[0], digest), sha256=digest), watch)
+    place = file.sources[0] if file.sources else _uri(store, file.file)
+    digest = file.sha256 or cache.sha256_of(place, _OPENERS)
+    name = file.file if file.sha256 else wanted.file_name(card, place, digest)
+    file = _placed(None if checkpoint else store, dataclasses.replace(file, file=name, sha256=digest))
+    path = obtain(file, watch)
     digest = cache.sha256_of(str(path))
     _require_published(card, digest, str(path))
     load(card, dataclasses.replace(file, sha256=digest, sources=(str(path),)))
-    return _lock(store, card, path, digest, file.sources)
+    return _lock(store, card, path, dataclasses.replace(file, sha256=digest))
 
 
-def _lock(store: str, card: Card, path: Path, digest: str, sources: Sequence[str]) -> Lock:
-    there = read_lock(store, card)
-    if there and there.sha256 != digest:
-        raise FileExistsError(f"{card.name}: {_lock_uri(store, card)} locks SHA-256 {there.sha256}, not {digest}")
+def _lock(store: str, card: Card, path: Path, file: Wanted) -> Lock:
+    assert file.sha256
     lock = Lock(
         model=card.name,
-        file=there.file if there else wanted.file_name(card, path.name, digest),
-        sha256=digest,
+        file=wanted.file_name(card, path.name, file.sha256),
+        sha256=file.sha256,
         size=path.stat().st_size,
-        sources=tuple(source for source in sources if "://" in source),
+        label_order=file.label_order,
+        sources=tuple(_public(source) for source in file.sources if source.startswith("http")),
     )
-    if not _is_there(_uri(store, lock.file), lock.size):
-        storage.put(_uri(store, lock.file), path.read_bytes())
-    if not there:
-        storage.put(_lock_uri(store, card), json.dumps(dataclasses.asdict(lock), indent=1).encode() + b"\n")
+    content = json.dumps(dataclasses.asdict(lock), indent=1).encode() + b"\n"
+    there = _agreeing(store, card, lock)
+    storage.put(_uri(store, (there or lock).file), path.read_bytes())
+    if there is None:
+        try:
+            storage.put(_lock_uri(store, card), content)
+        except FileExistsError:  # another mirroring of the same moment; it may name other sources
+            there = _agreeing(store, card, lock)
     return there or lock
+
+
+def _agreeing(store: str, card: Card, lock: Lock) -> Lock | None:
+    """The lock that is there, if there is one; it must be of the same bytes in the same label order."""
+    there = read_lock(store, card)
+    if there and (there.sha256, there.label_order) != (lock.sha256, lock.label_order):
+        told = f"locks SHA-256 {there.sha256} in label order {there.label_order}"
+        raise FileExistsError(f"{_lock_uri(store, card)} {told}, not {lock.sha256} in {lock.label_order}")
+    return there
+
+
+def _public(url: str) -> str:
+    """The URL without what may be a secret in it: a user, a password, a signature."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def read_lock(store: str, card: Card) -> Lock | None:
     """What the store says of the model's weights; None where nothing is locked.
 
     Raises:
-        ValueError: if the lock is damaged, or the card's digest is another.
+        ValueError: if the lock is damaged, is of another model, or the card's digest is another.
     """
     uri = _lock_uri(store, card)
     try:
         content = json.loads(storage.read(uri))
         lock = Lock(**{**content, "sources": tuple(content["sources"])})
+        if (lock.model, len(lock.wanted.sha256 or "")) != (card.name, 64):  # reading `wanted` checks its fields
+            raise ValueError(f"it is of {lock.model!r}, SHA-256 {lock.sha256!r}")
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{uri}: not a lock of weights: {error}") from error
+        raise ValueError(f"{uri}: not a lock of {card.name}'s weights: {error}") from error
     _require_published(card, lock.sha256, uri)
     return lock
 
@@ -162,13 +201,6 @@ def _require_published(card: Card, digest: str, where: str) -> None:
     published = card.weights.sha256 if card.weights else None
     if published and not digest.startswith(published):
         raise ValueError(f"{card.name}: its card names SHA-256 {published}, {where} has {digest}")
-
-
-def _is_there(uri: str, size: int) -> bool:
-    try:
-        return storage.stat(uri).size == size
-    except FileNotFoundError:
-        return False
 
 
 def _uri(store: str, file: str) -> str:
@@ -181,9 +213,26 @@ def _lock_uri(store: str, card: Card) -> str:
 
 @contextmanager
 def _open_object(uri: str) -> Iterator[tuple[Iterable[bytes], int | None]]:
+    """An object in pieces. Only what the store raises is its fault: a full disk is not, and stays what it is."""
+    with _blaming(uri):
+        stream = storage.open_input(uri)
+    with stream:
+        yield _chunks(uri, stream), stream.size()
+
+
+def _chunks(uri: str, stream: BinaryIO) -> Iterator[bytes]:
+    while True:
+        with _blaming(uri):
+            chunk = stream.read(CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
+
+
+@contextmanager
+def _blaming(uri: str) -> Iterator[None]:
     try:
-        with storage.open_input(uri) as stream:
-            yield iter(lambda: stream.read(CHUNK_BYTES), b""), stream.size()
+        yield
     except FileNotFoundError as error:
         raise FetchError("not in this store") from error
     except OSError as error:

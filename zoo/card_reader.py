@@ -5,13 +5,13 @@ it, and the keys that timm's cards do not have (`Mean`, `Std`, `Channels`, `Labe
 `License`, `Mirrors`) say what else differs.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from zoo import model_index
 from zoo.cards import Card, Claim, Erratum, WeightsFile
 from zoo.preprocessing import Preprocessing
+from zoo.weights import digest_in
 
 _METRICS = {"Top 1 Accuracy": "top1", "Top 5 Accuracy": "top5"}
 _DATASETS = {"ImageNet": "ImageNet-1k validation"}
@@ -21,12 +21,16 @@ _NOT_FACTS = {
 }
 
 
-def read_cards(text: str, source: str) -> tuple[Card, ...]:
-    """The cards in the document `text`, which errors call `source`.
+def read_cards(content: bytes | str, source: str) -> tuple[Card, ...]:
+    """The cards in a document, UTF-8 where it is bytes, which errors call `source`.
 
     Raises:
-        ValueError: if it has no model-index, one that does not pass the schema, or an unknown architecture.
+        ValueError: if it is no text, has no model-index, one that does not pass the schema, or an unknown architecture.
     """
+    try:
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source}: no text in UTF-8 ({error.reason} at byte {error.start})") from error
     return tuple(_card(entry, source) for entry in model_index.read(text, source))
 
 
@@ -42,6 +46,7 @@ def _card(entry: dict[str, Any], source: str) -> Card:
             paper=_paper(entry),
             code=entry.get("Code"),
             num_classes=meta.get("Classes", 1000),
+            label_order=meta.get("Label Order", "synset"),
             claimed_params=meta.get("Parameters"),
             claimed_flops=meta.get("FLOPs"),
             facts=tuple((str(key), _text(value)) for key, value in meta.items() if key not in _NOT_FACTS),
@@ -67,15 +72,18 @@ def _preprocessing(meta: dict[str, Any]) -> Preprocessing:
 def _weights(entry: dict[str, Any]) -> WeightsFile | None:
     location, meta = entry.get("Weights"), entry["Metadata"]
     if not location:
+        if ignored := [key for key in ("SHA-256", "License", "File Size") if meta.get(key)]:
+            raise ValueError(f"{ignored[0]} is of a file of weights, and the card has no Weights")
         return None
-    in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", location)
+    in_name, given = digest_in(location), meta.get("SHA-256")
+    if in_name and given and not given.startswith(in_name) and not in_name.startswith(given):
+        raise ValueError(f"SHA-256 {given} is not the one in the name of {location}")
     return WeightsFile(
         location=location,
-        sha256=meta.get("SHA-256", in_name[1] if in_name else None),
+        sha256=given or in_name,
         license=meta.get("License"),
         mirrors=tuple(entry.get("Mirrors", ())),
         size=meta.get("File Size"),
-        label_order=meta.get("Label Order", "synset"),
     )
 
 

@@ -38,8 +38,7 @@ class WeightsFile:
 
     `location` is a URL, or `package:PACKAGE/PATH` for a file inside an installed Python package; `mirrors` are other
     URLs of the same bytes. `sha256` is the hexadecimal digest or its published beginning (torch.hub's convention: eight
-    digits in the file name), None where none is published. `size` is the published one, in bytes. `label_order` is the
-    order of the classes in the file; `zoo.create` turns it into ours.
+    digits in the file name), None where none is published. `size` is the published one, in bytes.
     """
 
     location: str
@@ -47,7 +46,6 @@ class WeightsFile:
     license: str | None
     mirrors: tuple[str, ...] = ()
     size: int | None = None
-    label_order: LabelOrder = "synset"
 
     def __post_init__(self) -> None:
         digest = self.sha256
@@ -69,7 +67,8 @@ class Erratum:
 class Card:
     """A model of the zoo and all that is claimed of it.
 
-    `architecture` is a name of `zoo.architectures`. `claimed_params` and `claimed_flops` are as published, rounded and
+    `architecture` is a name of `zoo.architectures`. `label_order` is that of the classes in the published file, and in
+    any of Caffe's; `zoo.create` puts them into ours. `claimed_params` and `claimed_flops` are as published, rounded and
     counted as their publisher did. `facts` are what else the publisher says, of the training above all.
     """
 
@@ -81,6 +80,7 @@ class Card:
     paper: str
     code: str | None = None
     num_classes: int = 1000
+    label_order: LabelOrder = "synset"
     claimed_params: int | None = None
     claimed_flops: int | None = None
     facts: tuple[tuple[str, str], ...] = ()
@@ -88,6 +88,10 @@ class Card:
 
     def __post_init__(self) -> None:
         architectures.find(self.architecture)
+        if self.name == "all":
+            raise ValueError("the name 'all' selects every model; give yours another name")
+        if self.label_order == "devkit" and self.num_classes != 1000:
+            raise ValueError(f"label order devkit goes with 1000 classes, not {self.num_classes}")
 
     @property
     def network(self) -> Architecture:

@@ -27,7 +27,7 @@ def tensor_bytes(model: nn.Module) -> tuple[int, int]:
 
 
 def macs(model: nn.Module, size: int) -> int:
-    """Multiply-accumulates of convolutions and linear layers on one square image, `size` pixels a side."""
+    """Multiply-accumulates of convolutions and linear layers on a square image of `size` pixels, without biases."""
     return _count(model, (size, size), {nn.Conv2d: _convolution, nn.Linear: _linear})
 
 

@@ -108,10 +108,13 @@ class EfficientNetLite(nn.Module):
         self.classifier = nn.Linear(_HEAD_CHANNELS, num_classes)
         self.apply(_initialise)
 
+    def forward_features(self, x_BCHW: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) of any size to the last feature map (B, 1280, ceil(H / 32), ceil(W / 32))."""
+        return self.head(self.blocks(self.stem(x_BCHW)))
+
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) of any size to logits (B, K)."""
-        x_BCHW = self.head(self.blocks(self.stem(x_BCHW)))
-        return self.classifier(self.dropout(x_BCHW.mean((2, 3))))
+        return self.classifier(self.dropout(self.forward_features(x_BCHW).mean((2, 3))))
 
 
 def _blocks(stages: tuple[Stage, ...]) -> list[Block]:

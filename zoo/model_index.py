@@ -45,37 +45,54 @@ def read(text: str, source: str) -> list[dict[str, Any]]:
     Raises:
         ValueError: if there is no model-index in it, or what is there does not pass the schema.
     """
-    if text.lstrip().startswith("{"):
-        document = readme_table.document(_json(text, source), source)
+    page = _json(text, source) if text.lstrip().startswith("{") else None
+    if page is not None:
+        documents = [page if "Models" in page else readme_table.document(page, source)]
     else:
-        document = _document(_lines(text), source)
+        documents = [_document(_lines(part), source) for part in _parts_with_models(text)]
+    return [entry for document in documents for entry in _entries(document, source)]
+
+
+def _entries(document: dict[str, Any], source: str) -> list[dict[str, Any]]:
     schema.check(document, source)
     papers = {entry["Name"]: entry.get("Paper") for entry in document.get("Collections", ())}
     return [{"Paper": papers.get(entry.get("In Collection")), **entry} for entry in document["Models"]]
 
 
-def _json(text: str, source: str) -> dict[str, Any]:
+def _json(text: str, source: str) -> dict[str, Any] | None:
+    """A JSON document; None where it may be YAML, which has maps in braces too."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
+        if "Models" in text:
+            return None
         raise ValueError(f"{source}: begins like JSON, and is none: {error}") from error
 
 
+def _parts_with_models(text: str) -> list[str]:
+    """The comments and fenced blocks of a page that hold a model-index; the whole text where none does."""
+    enclosed = re.findall(r"<!--(.*?)-->|^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [part for parts in enclosed for part in parts if "Models:" in part] or [text]
+
+
 def _lines(text: str) -> list[str]:
-    """The lines of the model-index alone: without page, comment marks, gutters and empty lines."""
-    comments = [part for part in re.findall(r"<!--(.*?)-->", text, re.DOTALL) if "Models:" in part]
-    lines = (re.sub(r"^(?:\s*\|(?:\s|$))+", "", line).rstrip() for line in (comments or [text])[0].splitlines())
+    """The lines of a model-index without gutters, remarks and empty lines."""
+    lines = (re.sub(r"^(?:\s*\|(?:\s|$))+", "", line).rstrip() for line in text.splitlines())
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _document(lines: list[str], source: str) -> dict[str, Any]:
-    if not any(re.fullmatch(r"\s*Models:", line) for line in lines):
-        raise ValueError(f"{source}: no model-index in it; expected a line `Models:` and `- Name: ...` below it")
-    if not any(line.startswith((" ", "\t")) for line in lines):
-        lines = list(_indented(lines, source))
+    if not any(re.search(r"""^\W*Models["']?\s*:""", line) for line in lines):
+        found = (
+            "Hugging Face's metadata" if any(line.startswith("model-index:") for line in lines) else "no model-index"
+        )
+        raise ValueError(f"{source}: {found} in it; expected a line `Models:` and `- Name: ...` below it")
+    if not any(line.startswith((" ", "\t")) or "{" in line for line in lines):
+        start = next(i for i, line in enumerate(lines) if line in {"Type: model-index", "Collections:", "Models:"})
+        lines = list(_indented(lines[start:], source))
     try:
         document = yaml.load("\n".join(lines), Loader=_StrictLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{source}: no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{source}: expected a map with `Models`, found {type(document).__name__}")
@@ -103,7 +120,7 @@ def _indented(lines: list[str], source: str) -> Iterator[str]:
         while not _takes(open_[-1][0], item, key, [name for name, _ in open_]):
             open_.pop()
             if not open_:
-                raise ValueError(f"{source}: the indentation is gone, and nothing before {line!r} takes it")
+                raise ValueError(f"{source}: the indentation is gone, and nothing before {line[:60]!r} takes it")
         name, depth = open_[-1]
         yield " " * depth + line
         if item and key:

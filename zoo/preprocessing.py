@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+_LARGEST = 4096
+"""Pixels a side; beyond it is a slip, and a batch would not fit any device."""
 Interpolation = Literal["bicubic", "bilinear"]
 
 
@@ -39,10 +41,12 @@ class Preprocessing:
     channels: Literal["RGB", "BGR"] = "RGB"
 
     def __post_init__(self) -> None:
-        if self.size < 1 or not 0.0 < self.crop_pct <= 1.0:
-            raise ValueError(f"size {self.size} px, crop {self.crop_pct}: expected at least 1 px, a crop in (0, 1]")
-        if min(self.std) <= 0.0:
-            raise ValueError(f"std {self.std}: expected three positive numbers")
+        if not 1 <= self.size <= _LARGEST or not 0.0 < self.crop_pct <= 1.0:
+            raise ValueError(
+                f"size {self.size} px, crop {self.crop_pct}: expected 1 to {_LARGEST} px, a crop in (0, 1]"
+            )
+        if not all(0.0 <= value <= 1.0 for value in self.mean) or not all(0.0 < value <= 1.0 for value in self.std):
+            raise ValueError(f"mean {self.mean}, std {self.std}: expected those of channels in [0, 1]")
 
     @property
     def geometry(self) -> Geometry:

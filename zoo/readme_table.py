@@ -8,7 +8,8 @@ Refuses to fill in what the README leaves open, except for one assumption that i
 import re
 from typing import Any
 
-_CROP = re.compile(r"center (\d+)x\d+.*? crop from resized image with shorter side = (\d+)")
+_COUNTS = {"#P", "GFLOPs"}
+_CROP = re.compile(r"center (\d+)x\d+.*? crop from resized image with shorter side = ([1-9]\d*)")
 _UNSTATED_RESIZE = {
     "Field": "Interpolation",
     "Correct": "bilinear",
@@ -28,11 +29,17 @@ def document(page: dict[str, Any], source: str) -> dict[str, Any]:
     """
     readme = str(page.get("readme", ""))
     tables = _tables(readme)
-    links = {row["Model"]: link for table in tables for row in table if (link := _link(row))}
-    found = {row["Model"]: row for table in tables for row in table if any(map(_size, row)) and row["Model"] in links}
+    links = {row.get("Model"): link for table in tables for row in table if (link := _link(row))}
+    found = {row["Model"]: row for table in tables for row in table if row.keys() >= _COUNTS and row["Model"] in links}
     crop = _CROP.search(readme)
-    if not found or not crop:
-        raise ValueError(f"{source}: no table of trained models (errors by size, links to weights) in its readme")
+    if (
+        not found
+        or not crop
+        or not all(re.fullmatch(r"\d+(\.\d+)?M?", row[key]) for row in found.values() for key in _COUNTS)
+    ):
+        raise ValueError(
+            f"{source}: no table of trained models (errors by size, #P, GFLOPs, links to weights) in its readme"
+        )
     collection = re.search(r"^# (\w+): ([^<\n]+?)\s*(?:<|$).*?\((https?://[^)]+)\)", readme, re.MULTILINE)
     paper = {"Title": collection[2], "URL": collection[3]} if collection else None
     geometry = {"Image Size": int(crop[1]), "Crop Pct": int(crop[1]) / int(crop[2]), "Interpolation": "bilinear"}
@@ -45,7 +52,7 @@ def _entry(row: dict[str, str], link: str, geometry: dict[str, Any]) -> dict[str
     results = [
         {"Task": "Image Classification", "Dataset": "ImageNet", "Image Size": size, "Metrics": _accuracy(error)}
         for heading, error in row.items()
-        if (size := _size(heading)) and re.fullmatch(r"[\d.]+", error)
+        if (size := _size(heading)) and re.fullmatch(r"\d+(\.\d+)?", error)
     ]
     counted = {"Parameters": _scaled(row["#P"].removesuffix("M"), 6), "FLOPs": _scaled(row["GFLOPs"], 9)}
     return {

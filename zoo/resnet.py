@@ -120,7 +120,7 @@ class ResNet(nn.Module):
             self.apply(_zero_last_norm)
 
     def forward_features(self, x_BCHW: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) to the last feature map (B, 2048, H / 32, W / 32)."""
+        """Normalised images (B, 3, H, W) to the last feature map, (B, 2048, H / 32, W / 32) rounded."""
         x_BCHW = self.maxpool(self.act(self.bn1(self.conv1(x_BCHW))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x_BCHW))))
 

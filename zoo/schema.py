@@ -5,11 +5,13 @@ interpolation a model cannot be tested as it was; an accuracy without a percent 
 """
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 _TEXT = {"type": "string", "minLength": 1}
 _COUNT = {"type": "integer", "minimum": 1}
-_NUMBER = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\d+(\.\d+)?$"}]}
+_NUMBER = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\d+(\.\d+)?\Z"}]}
+_PIXELS = {"anyOf": [_COUNT, {"type": "string", "pattern": r"^\d+\Z"}]}
 _PERCENT = {
     "anyOf": [
         {"type": "string", "pattern": r"^(100(\.0+)?|\d{1,2}(\.\d+)?) ?%$"},
@@ -26,26 +28,27 @@ METADATA = {
     "Parameters": _COUNT,
     "File Size": {"type": ["integer", "null"], "minimum": 1},  # bytes
     "Crop Pct": _NUMBER,
-    "Image Size": _NUMBER,
+    "Image Size": _PIXELS,
     "Interpolation": {"enum": ["bicubic", "bilinear"]},
     "Mean": _TRIPLE,  # of channels in [0, 1]
     "Std": _TRIPLE,
     "Channels": {"enum": ["RGB", "BGR"]},
     "Label Order": {"enum": ["synset", "devkit"]},
-    "Classes": _COUNT,
-    "SHA-256": {"type": "string", "pattern": r"^[0-9a-f]{8,64}$"},
+    "Classes": {**_COUNT, "maximum": 32767},  # cells number them in 16 bits
+    "SHA-256": {"type": "string", "pattern": r"^[0-9a-f]{8,64}\Z"},
     "License": _TEXT,
     "Architecture": _LIST,
     "Tasks": _LIST,
     "Training Techniques": _LIST,
     "Training Data": _LIST,
 }
+METRICS = ("Top 1 Accuracy", "Top 5 Accuracy")
 MODEL = {
     "type": "object",
     "required": ["Name", "Metadata"],
     "additionalProperties": False,
     "properties": {
-        "Name": {"type": "string", "pattern": r"^\w[\w.-]{0,99}$"},
+        "Name": {"type": "string", "pattern": r"^\w[\w.-]{0,99}\Z"},
         "In Collection": _TEXT,
         "Paper": _PAPER,
         "Code": _TEXT,
@@ -65,7 +68,7 @@ MODEL = {
                 "properties": {
                     "Task": _TEXT,
                     "Dataset": _TEXT,
-                    "Image Size": _NUMBER,
+                    "Image Size": _PIXELS,
                     "Metrics": {"type": "object", "additionalProperties": _PERCENT},
                 },
             },
@@ -109,7 +112,9 @@ def check(document: dict[str, Any], source: str) -> None:
         raise ValueError(f"{source}: {_place(document, path)}: {told}")
     for entry in document["Models"]:
         for key in entry["Metadata"]:
-            _refuse_typo(str(key), f"{source}: {entry['Name']}: Metadata")
+            _refuse_typo(str(key), METADATA, f"{source}: {entry['Name']}: Metadata")
+        for key in (key for result in entry.get("Results", ()) for key in result["Metrics"]):
+            _refuse_typo(str(key), METRICS, f"{source}: {entry['Name']}: Metrics")
 
 
 def _place(document: dict[str, Any], path: list[str | int]) -> str:
@@ -121,9 +126,10 @@ def _place(document: dict[str, Any], path: list[str | int]) -> str:
     return ".".join(map(str, path)) or "the document"
 
 
-def _refuse_typo(key: str, where: str) -> None:
-    """Other keys are kept as facts about the training; one that is nearly a known one would be lost among them."""
-    near = difflib.get_close_matches(key.casefold(), [known.casefold() for known in METADATA], n=1, cutoff=0.8)
-    if near and key not in METADATA:
-        meant = next(known for known in METADATA if known.casefold() == near[0])
+def _refuse_typo(key: str, known_keys: Iterable[str], where: str) -> None:
+    """Other keys are facts of their own, such as an mAP; one that is nearly a known one would be lost among them."""
+    by_fold = {known.casefold(): known for known in known_keys}
+    near = difflib.get_close_matches(key.casefold(), by_fold, n=1, cutoff=0.8)
+    if near and key not in by_fold.values():
+        meant = by_fold[near[0]]
         raise ValueError(f"{where}: unknown key {key!r}; did you mean {meant!r}?")

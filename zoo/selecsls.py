@@ -102,7 +102,7 @@ class SelecSLS(nn.Module):
         self.apply(initialise)
 
     def forward_features(self, x_BCHW: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) to the last feature map (B, C, H / 64, W / 64)."""
+        """Normalised images (B, 3, H, W) to the last feature map, (B, C, H / 64, W / 64) rounded up."""
         x_BCHW, skip_BCHW = self.stem(x_BCHW), None
         for index, block in enumerate(self.features):
             x_BCHW = block(x_BCHW, None if index in self._starts else skip_BCHW)

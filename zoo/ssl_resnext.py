@@ -1,4 +1,4 @@
-"""The semi-supervised ResNeXts (Yalniz et al. 2019, arXiv:1905.00546, table 2).
+"""The semi-supervised ResNeXts (Yalniz et al. 2019, arXiv:1905.00546).
 
 Owns the plain grouped block (Xie et al. 2017, arXiv:1611.05431, fig. 3c) and the four students whose weights were
 released. Refuses the recipe that made them: the architecture is ResNeXt's own, with the keys of the trunk.

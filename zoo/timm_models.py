@@ -5,6 +5,7 @@ architecture. Refuses what our walk would do otherwise than timm: another crop t
 converts while it loads them.
 """
 
+import contextlib
 import functools
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -72,11 +73,17 @@ def build(name: str, num_classes: int) -> "nn.Module":
 
 
 def _config(name: str) -> dict[str, Any]:
-    known = name.removeprefix(_PREFIX)
-    config = _timm().models.get_pretrained_cfg(known) if _timm().is_model(known.partition(".")[0]) else None
+    timm, known = _timm(), name.removeprefix(_PREFIX)
+    config = None
+    # An unknown tag is a RuntimeError of timm's.
+    with contextlib.suppress(RuntimeError):
+        config = timm.models.get_pretrained_cfg(known) if timm.is_model(known.partition(".")[0]) else None
     if config is None:
         raise ValueError(f"timm has no model {known!r}; `timm.list_pretrained()` lists them")
-    return config.to_dict()
+    found = config.to_dict()
+    if found["num_classes"] < 1 or not isinstance(found["classifier"], str):
+        raise ValueError(f"{name}: expected a model with one classifier, timm's has {found['num_classes']} classes")
+    return found
 
 
 def _timm() -> Any:

@@ -24,6 +24,12 @@ class Wanted:
     sources: tuple[str, ...]
     label_order: LabelOrder = "synset"
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.-]*", self.file):
+            raise ValueError(f"{self.file!r} is no name for a file of weights")
+        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{8,64}", self.sha256):
+            raise ValueError(f"{self.file}: {self.sha256!r} is no SHA-256, nor the first 8 digits of one")
+
 
 def published(card: Card) -> Wanted:
     """The file that the card names.
@@ -38,7 +44,7 @@ def published(card: Card) -> Wanted:
         file=file_name(card, weights.location, weights.sha256),
         sha256=weights.sha256,
         sources=(weights.location, *weights.mirrors),
-        label_order=weights.label_order,
+        label_order=card.label_order,
     )
 
 
@@ -46,15 +52,21 @@ def explicit(card: Card, location: str, sha256: str | None = None) -> Wanted:
     """The file at `location`, whatever the card says; a digest in its name counts where `sha256` gives none.
 
     Caffe's files have the label order that the card gives for its own; other files are in ours.
+
+    Raises:
+        ValueError: if `sha256` is another digest than the one in the file's name.
     """
-    order = card.weights.label_order if card.weights and location.endswith(CAFFE) else "synset"
-    known = sha256 or digest_in(location)
+    order = card.label_order if location.endswith(CAFFE) else "synset"
+    in_name = digest_in(location)
+    if sha256 and in_name and not sha256.startswith(in_name):
+        raise ValueError(f"{location}: expected SHA-256 {in_name}, as its name says, found {sha256}")
+    known = sha256 or in_name
     return Wanted(file=file_name(card, location, known), sha256=known, sources=(location,), label_order=order)
 
 
 def file_name(card: Card, location: str, sha256: str | None) -> str:
     """A file's name in a cache or store: as published where that holds its digest, else `MODEL-DIGEST8`."""
-    name = location.rpartition("/")[2].partition("?")[0]
+    name = re.sub(r"[^\w.-]", "_", location.rpartition("/")[2].partition("?")[0])
     in_name = digest_in(name)
     if sha256 and in_name and sha256.startswith(in_name):
         return name

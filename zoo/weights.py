@@ -36,7 +36,7 @@ def read_verified(path: Path, sha256: str | None) -> bytes:
     """
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
-    if sha256 and not found.startswith(sha256):
+    if sha256 is not None and not (sha256 and found.startswith(sha256)):
         raise ValueError(f"{path}: expected SHA-256 {sha256}, found {found} ({len(data):,} bytes)")
     return data
 
@@ -46,7 +46,7 @@ def digest_in(name: str) -> str | None:
 
     This is torch.hub's convention: after the last hyphen, eight or more digits that begin the file's SHA-256.
     """
-    digest = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    digest = re.search(r"-([0-9a-f]{8,64})\.\w+$", name.partition("?")[0])
     return digest[1] if digest else None
 
 
@@ -105,7 +105,8 @@ def load_state(data: bytes, source: str = "the checkpoint") -> "dict[str, Tensor
         raise ValueError(f"{source}: expected a dict of tensors, found {type(state).__name__}")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise ValueError(f"{source}: expected a dict of tensors, found {type(value).__name__} at {key!r}")
+            hint = "; save that dict alone" if isinstance(value, dict) else ""
+            raise ValueError(f"{source}: expected a dict of tensors, found {type(value).__name__} at {key!r}{hint}")
     return state
 
 
@@ -118,14 +119,17 @@ def load_strict(model: "nn.Module", state: "Mapping[str, Tensor]", source: str =
         source: what an error calls the state.
 
     Raises:
-        ValueError: one error that counts and samples the missing, the extra and the mis-shaped keys.
+        ValueError: one error that counts and samples the missing, extra and mis-shaped keys, and those whose values
+            are of another kind or not finite.
     """
     own = model.state_dict()
-    unlike = [key for key in own if key in state and own[key].shape != state[key].shape]
+    both = [key for key in own if key in state]
+    unlike = [key for key in both if own[key].shape != state[key].shape]
     problems = {
         "missing": [key for key in own if key not in state],
         "extra": [key for key in state if key not in own],
         "mis-shaped": [f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}" for key in unlike],
+        "unusable": [f"{key} {reason}" for key in both if (reason := _unusable(state[key], own[key]))],
     }
     if any(problems.values()):
         told = "; ".join(f"{len(keys)} {kind}: {_sample(keys)}" for kind, keys in problems.items() if keys)
@@ -151,6 +155,17 @@ def in_our_order(state: "Mapping[str, Tensor]", classifier: str) -> "dict[str, T
                 raise ValueError(f"label order devkit goes with 1000 classes, {key} has {len(ours[key])}")
             ours[key] = ours[key][positions]
     return ours
+
+
+def _unusable(found: "Tensor", own: "Tensor") -> str | None:
+    """Why the values of `found` cannot be those of `own`."""
+    import torch
+
+    if found.layout != torch.strided:
+        return f"is {found.layout}"
+    if found.is_floating_point() != own.is_floating_point() or found.is_complex():
+        return f"is {found.dtype}, not {own.dtype}"
+    return None if found.isfinite().all() else "is not finite"
 
 
 def _reason(error: Exception) -> str:

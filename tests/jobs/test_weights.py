@@ -30,8 +30,8 @@ def test_the_list_has_every_model_with_its_file_digest_and_whereabouts(new_machi
     assert tuple(found) == zoo.names()
     assert (found[MODEL]["where"], found[MODEL]["size"]) == ("installed", 18_826_032)
     assert found["resnest200e"]["file"] == "resnest200-75117900.pth"
-    assert {found[name]["where"] for name in found if name != MODEL} == {"absent"}
-    assert found["sknet50"]["file"] == "at drive.google.com, by hand"
+    assert {found[name]["where"] for name in found if name != MODEL} == {"absent", "not locked"}
+    assert (found["sknet50"]["file"], found["sknet50"]["where"]) == ("at drive.google.com", "not locked")
     shown = capsys.readouterr().out
     assert all(name in shown for name in found)
 
@@ -66,7 +66,8 @@ def test_a_models_fault_is_its_own_and_the_others_go_on(store: str, new_machine,
     results = ("--results-file", f"{tmp_path}/rows.json")
     assert run("mirror", "--models", f"gone,{MODEL}", "--cards", str(cards), "--store", store, *results) == 3
     assert rows()[MODEL]["failure"] is None
-    assert "gone-01234567.pth cannot be had: http://127.0.0.1:9" in rows()["gone"]["failure"]
+    assert "gone-01234567.pth cannot be had: " in rows()["gone"]["failure"]
+    assert "http://127.0.0.1:9/gone-01234567.pth: ConnectionError" in rows()["gone"]["failure"]
     assert "1 model with right weights, 1 without" in capsys.readouterr().err
 
 
@@ -110,9 +111,15 @@ def test_bad_arguments_are_one_line_and_exit_code_2(arguments: tuple[str, ...], 
     assert said.count("\n") == 1
 
 
-def test_the_action_may_stand_in_a_yaml_file(tmp_path: Path, capsys):
-    (tmp_path / "job.yaml").write_text(f"action: list\nmodels: {MODEL}\n")
-    assert run("--config", f"{tmp_path}/job.yaml") == 0
-    assert MODEL in capsys.readouterr().out
-    assert run("verify", "--config", f"{tmp_path}/job.yaml") == 0
-    assert "1 model with right weights" in capsys.readouterr().err
+def test_options_may_stand_in_a_yaml_file_and_the_action_on_the_command_line(tmp_path: Path, capsys):
+    (tmp_path / "mine.yaml").write_text(
+        "Models:\n- Name: mine\n  Metadata: {ID: resnest14d, Image Size: 224, Crop Pct: 0.9, Interpolation: bicubic}\n"
+    )
+    job = tmp_path / "job.yaml"
+    job.write_text(f"models: {MODEL},mine\ncards: [{tmp_path}/mine.yaml]\n")
+    for arguments in (("list", "--config", str(job)), ("--config", str(job), "list")):
+        assert run(*arguments) == 0
+        assert "none published" in capsys.readouterr().out
+    job.write_text("action: list\n")
+    assert run("list", "--config", str(job)) == 2
+    assert "action is given on the command line, not in a file" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 import zoo
 from pipelines import mirror, storage
+from pipelines.cells import Column
 from zoo import weights
 
 BASE = zoo.card("efficientnet_lite0")
@@ -55,6 +57,7 @@ def test_what_is_mirrored_is_locked_whole_and_found_on_a_machine_without_network
         file=place(card)[1:],
         sha256=hashlib.sha256(data).hexdigest(),
         size=len(data),
+        label_order="synset",
         sources=(url,),
     )
     assert mirror.read_lock(store, card) == lock
@@ -83,7 +86,7 @@ def test_mirroring_again_writes_nothing_and_other_weights_of_the_model_are_refus
     before = [(entry.uri, entry.etag) for entry in storage.list_objects(f"{store}/weights")]
     assert mirror.mirror(store, card, str(first)) == lock
     assert [(entry.uri, entry.etag) for entry in storage.list_objects(f"{store}/weights")] == before
-    with pytest.raises(FileExistsError, match=f"student: .*student.lock.json locks SHA-256 {lock.sha256}, not "):
+    with pytest.raises(FileExistsError, match=f"student.lock.json locks SHA-256 {lock.sha256} in "):
         mirror.mirror(store, card, str(second))
 
 
@@ -172,7 +175,116 @@ def test_a_stored_file_that_changed_is_refused_before_it_is_parsed(
     with pytest.raises((FileNotFoundError, ValueError), match=f"expected SHA-256 {card.weights.sha256}, found"):
         mirror.load(card, wanted)
     with pytest.raises(ValueError, match=f"{place(card)[1:]}: expected SHA-256 {card.weights.sha256}, found"):
-        mirror.verify(store, wanted)
+        mirror.verify(mirror.uri(store, wanted), wanted)
+
+
+def test_a_wrong_digest_in_a_files_name_is_refused_on_every_way(
+    store: str, new_machine: Callable[[], Path], state: dict[str, Tensor], tmp_path: Path
+):
+    new_machine()
+    path = tmp_path / "student-deadbeef.pth"
+    path.write_bytes(saved(state))
+    card = dataclasses.replace(BASE, name="student", num_classes=2, weights=None)
+    for way in (mirror.find, mirror.mirror):
+        with pytest.raises(ValueError, match=r"student-deadbeef\.pth: expected SHA-256 deadbeef,.* found \w{64}"):
+            way(store, card, str(path))
+
+
+def test_the_label_order_is_that_of_the_file_that_was_mirrored(
+    store: str, new_machine: Callable[[], Path], tmp_path: Path
+):
+    new_machine()
+    model = zoo.create("sknet50")
+    torch.save(model.state_dict(), tmp_path / "converted.pth")
+    card = zoo.card("sknet50")
+    assert mirror.mirror(store, card, str(tmp_path / "converted.pth")).label_order == "synset"
+    again = mirror.load(card, mirror.find(store, card))
+    assert torch.equal(again.state_dict()["fc.bias"], model.state_dict()["fc.bias"])
+
+
+def test_a_card_without_weights_has_those_that_are_locked(
+    store: str, new_machine: Callable[[], Path], state: dict[str, Tensor], tmp_path: Path
+):
+    new_machine()
+    torch.save(state, tmp_path / "student.pth")
+    card = dataclasses.replace(BASE, name="student", num_classes=2, weights=None)
+    with pytest.raises(ValueError, match="student: no weights are published"):
+        mirror.find(store, card)
+    mirror.mirror(store, card, str(tmp_path / "student.pth"))
+    new_machine()
+    assert torch.equal(
+        mirror.load(card, mirror.find(store, card)).state_dict()["classifier.bias"], state["classifier.bias"]
+    )
+
+
+def test_mirroring_over_a_damaged_copy_is_refused_and_not_called_right(
+    store: str, web, new_machine: Callable[[], Path], state: dict[str, Tensor]
+):
+    new_machine()
+    data = saved(state)
+    card = published(web.url, data)
+    web.put(place(card), data)
+    lock = mirror.mirror(store, card)
+    spoilt = bytearray(data)
+    spoilt[len(data) // 2] ^= 1
+    storage.replace(f"{store}/weights/{lock.file}", bytes(spoilt))
+    with pytest.raises(FileExistsError, match="is there with other content"):
+        mirror.mirror(store, card)
+    assert torch.equal(
+        mirror.load(card, mirror.find(store, card)).state_dict()["classifier.bias"], state["classifier.bias"]
+    )
+
+
+def test_a_lock_leaves_out_what_may_be_secret_in_a_url(
+    tmp_path: Path, web, new_machine: Callable[[], Path], state: dict[str, Tensor]
+):
+    new_machine()
+    web.put("/student.pth?X-Amz-Signature=CANARY", saved(state))
+    url = f"{web.url}/student.pth?X-Amz-Signature=CANARY".replace("//", "//user:CANARY@")
+    hashless = zoo.WeightsFile(location=url, sha256=None, license=None)
+    lock = mirror.mirror(str(tmp_path), dataclasses.replace(BASE, name="student", num_classes=2, weights=hashless))
+    assert lock.sources == (f"{web.url}/student.pth",)
+    assert b"CANARY" not in storage.read(f"{tmp_path}/weights/student.lock.json")
+
+
+def test_cells_are_the_same_before_and_after_mirroring(
+    store: str, web, new_machine: Callable[[], Path], state: dict[str, Tensor]
+):
+    new_machine()
+    data = saved(state)
+    card = published(web.url, data)
+    web.put(place(card), data)
+    before = Column(card=card, file=mirror.find(store, card))
+    mirror.mirror(store, card)
+    after = Column(card=card, file=mirror.find(store, card))
+    assert (before.name, before.weights) == (after.name, after.weights)
+
+
+def test_relative_paths_mean_the_same_in_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({}, "mine.pth")
+    assert mirror.find("store", BASE, "mine.pth").sources == (f"{tmp_path}/mine.pth",)
+    package = mirror.find("store", BASE).sources
+    assert package[0].startswith(f"{tmp_path}/store/weights/")
+    assert package[1].startswith("package:")
+
+
+def test_a_disk_that_is_full_is_said_and_not_taken_for_missing_weights(
+    s3_server: str, new_machine: Callable[[], Path], state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    new_machine()
+    data = saved(state)
+    card = published("http://127.0.0.1:9", data)
+    store = f"{s3_server}/{card.weights.sha256}"  # pyright: ignore[reportOptionalMemberAccess]
+    storage.put(f"{store}/weights{place(card)}", data)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as told:
+        mirror.obtain(mirror.find(store, card))
+    assert not isinstance(told.value, FileNotFoundError)
 
 
 def test_resnest200e_refuses_resnest101es_file(tmp_path: Path, new_machine: Callable[[], Path]):
@@ -186,15 +298,22 @@ def test_resnest200e_refuses_resnest101es_file(tmp_path: Path, new_machine: Call
         mirror.mirror(str(tmp_path / "store"), zoo.card("resnest200e"), str(path))
 
 
+def lock_of(**changed: object) -> bytes:
+    lock = {"model": "student", "file": "x.pth", "sha256": "f" * 64, "size": 1, "label_order": "synset", "sources": []}
+    return json.dumps({**lock, **changed}).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"{", "not a lock of weights"),
-        (b'{"model": "student"}', "not a lock of weights"),
-        (
-            json.dumps({"model": "student", "file": "x.pth", "sha256": "f" * 64, "size": 1, "sources": []}).encode(),
-            r"student: its card names SHA-256 \w{8}, .*student\.lock\.json has ffff",
-        ),
+        (b"{", "not a lock of student's weights"),
+        (b'{"model": "student"}', "not a lock of student's weights"),
+        (lock_of(model="other"), "it is of 'other'"),
+        (lock_of(sha256=""), "is no SHA-256"),
+        (lock_of(sha256="f" * 8), "it is of 'student', SHA-256 'ffffffff'"),
+        (lock_of(file="../x.pth"), r"'\.\./x\.pth' is no name for a file of weights"),
+        (lock_of(file="/etc/x.pth"), "'/etc/x.pth' is no name for a file of weights"),
+        (lock_of(), r"student: its card names SHA-256 \w{8}, .*student\.lock\.json has ffff"),
     ],
 )
 def test_a_lock_that_is_damaged_or_contradicts_the_card_is_refused(content: bytes, told: str, tmp_path: Path):

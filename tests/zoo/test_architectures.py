@@ -94,11 +94,10 @@ def test_the_authors_classifier_is_renamed_and_nothing_else():
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize(("height", "width"), [(96, 96), (65, 130)])
 @torch.inference_mode()
-def test_any_size_will_do_in_either_memory_format(name: str, height: int, width: int, filled: Callable):
+def test_an_odd_size_will_do_in_either_memory_format(name: str, filled: Callable):
     model = filled(name)
-    x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(2, 3, 65, 130, generator=torch.Generator().manual_seed(1))
     logits = model(x)
     assert logits.shape == (2, 1000)
     turned = model.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))

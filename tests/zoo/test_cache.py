@@ -145,12 +145,52 @@ def test_the_digest_of_a_file_is_the_same_wherever_it_lies(web, tmp_path: Path):
         ("https://x.org/net-01234567.pth", "0123456789", "net-01234567.pth"),
         ("https://x.org/net.safetensors?download=true", "0123456789", "selecsls60-01234567.safetensors"),
         ("https://x.org/view?usp=sharing", "0123456789", "selecsls60-01234567.pth"),
-        ("/home/me/net-76543210.pth", "0123456789", "selecsls60-01234567.pth"),
+        ("/home/me/a net.pth", "0123456789", "selecsls60-01234567.pth"),
         ("SK.caffemodel", None, "selecsls60.caffemodel"),
     ],
 )
 def test_a_files_name_in_the_cache_holds_its_digest(location: str, sha256: str | None, name: str):
     assert explicit(zoo.card("selecsls60"), location, sha256).file == name
+
+
+@pytest.mark.parametrize("name", ["", "a/b.pth", "/etc/b.pth", "../b.pth", ".b.pth", "a\n.pth"])
+def test_a_name_that_could_leave_the_cache_is_refused(name: str):
+    with pytest.raises(ValueError, match="is no name for a file of weights"):
+        Wanted(file=name, sha256=None, sources=())
+
+
+@pytest.mark.parametrize("digest", ["", "0123", "x" * 8, "0" * 65])
+def test_what_is_no_digest_is_refused(digest: str):
+    with pytest.raises(ValueError, match="is no SHA-256"):
+        Wanted(file="a.pth", sha256=digest, sources=())
+
+
+def test_a_digest_in_a_name_must_be_the_files():
+    with pytest.raises(
+        ValueError, match=r"net-76543210\.pth: expected SHA-256 76543210, as its name says, found 0123456789"
+    ):
+        explicit(zoo.card("selecsls60"), "/home/me/net-76543210.pth", "0123456789")
+
+
+def test_a_lying_file_with_a_wrong_digest_is_passed_over(web, new_machine: Callable[[], Path], tmp_path: Path):
+    folder = new_machine()
+    lying = tmp_path / "net.pth"
+    lying.write_bytes(CONTENT[:-1])
+    url = web.put("/net.pth", CONTENT)
+    assert cache.obtain(file(str(lying), url)) == folder / NAME
+    with pytest.raises(ValueError, match=rf"net\.pth: expected SHA-256 {DIGEST[:8]}, found"):
+        cache.obtain(file(str(lying)))
+
+
+def test_a_server_cannot_make_everybody_wait(web, new_machine: Callable[[], Path]):
+    new_machine()
+    url = web.put("/net.pth", CONTENT)
+    web.status["/net.pth"] = 429
+    web.headers["Retry-After"] = "3600"
+    started = time.monotonic()
+    with pytest.raises(FileNotFoundError, match="too many 429"):
+        cache.obtain(file(url))
+    assert time.monotonic() - started < 30
 
 
 def test_only_caffes_files_have_the_label_order_of_a_card_that_says_devkit():

@@ -110,6 +110,12 @@ def test_a_file_cut_short_anywhere_is_refused():
             caffe.read(data[:size], "a.caffemodel")
 
 
+def test_two_layers_of_one_name_are_refused():
+    double = [field(100, layer("conv", [torch.zeros(2)]))] * 2
+    with pytest.raises(ValueError, match=r"a\.caffemodel: two layers have the blob conv/0"):
+        caffe.read(b"".join(double), "a.caffemodel")
+
+
 def test_a_blob_that_does_not_fill_its_shape_is_refused():
     wrong = field(5, struct.pack("<3f", 1, 2, 3)) + field(7, field(1, b"\x02\x02"))
     data = field(100, field(1, b"conv") + field(7, wrong))

@@ -20,6 +20,12 @@ def test_macs_are_those_of_other_tools_at_the_square_size(name: str):
     assert counts.macs(on_meta(name), 224) == round(SQUARE_MACS[name] * 1e6)
 
 
+def test_resnests_macs_and_biases_together_are_what_other_tools_count():
+    model = on_meta("resnest50d")
+    biases = sum(c.bias.numel() for c in model.modules() if isinstance(c, nn.Conv2d) and c.bias is not None)
+    assert counts.macs(model, 224) + biases == 5_371_170_016
+
+
 def test_counting_leaves_no_hook_and_the_mode_as_it_was():
     model = on_meta("resnest14d")
     assert model.training

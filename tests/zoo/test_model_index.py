@@ -1,12 +1,13 @@
 """Model cards are read whatever has happened to them: whole, flat, guttered, in a page; and nothing is guessed."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zoo
@@ -118,6 +119,8 @@ def test_a_published_card_says_what_its_seed_says_but_for_its_errata(family: str
         assert changed == set(corrected)
         assert all(corrected[key]["Published"] == said[key] for key in changed)
         assert all(corrected[key].get("Correct") == now[key] for key in changed)
+        added = {e["Field"]: e["Correct"] for e in card["Errata"] if "Correct" in e and "Published" not in e}
+        assert {key: now[key] for key in now.keys() - said.keys()} == {k: v for k, v in added.items() if k not in said}
         assert card["Paper"] == theirs["Paper"]
     assert not ours
 
@@ -161,6 +164,7 @@ def windows(text: str) -> str:
 
 @pytest.mark.parametrize("family", SEED_OF)
 @given(damage=st.lists(st.sampled_from([strip, gutter, bar, page, windows]), unique=True, max_size=4))
+@settings(max_examples=25, deadline=None)
 def test_no_damage_changes_what_is_read(family: str, damage: list):
     whole = yaml.safe_load((PUBLISHED / f"{family}.yaml").read_text())
     for model in whole["Models"]:
@@ -196,7 +200,7 @@ def without(key: str) -> str:
     ("text", "told"),
     [
         ("", "no model-index in it; expected a line `Models:`"),
-        ("model-index:\n- name: x\n", "no model-index in it"),
+        ("model-index:\n- name: x\n", "Hugging Face's metadata in it"),
         ("Models:\n", r"Models: None is not of type 'array'"),
         ("Models: []\nModels:\n - a\n", "the key 'Models' stands twice"),
         (MINE.replace("Name: mine", "Name: a b"), "'a b' does not match"),
@@ -205,14 +209,37 @@ def without(key: str) -> str:
             MINE.replace("resnest50d", "resnet50d"),
             "mine.yaml: mine: no architecture is called 'resnet50d'; did you mean resnest50d",
         ),
+        (
+            MINE.replace("Top 1 Acc", "Top 1 acc"),
+            "mine: Metrics: unknown key 'Top 1 accuracy'; did you mean 'Top 1 Acc",
+        ),
+        (MINE.replace("Image Size: 224", "Image Size: 224.7"), r"Image Size: 224\.7 is not valid"),
+        (MINE.replace("0.25, 0.25, 0.25", "0.25, .nan, 0.25"), r"expected those of channels in \[0, 1\]"),
+        (MINE.replace("0.5, 0.5, 0.5", "123.7, 116.3, 103.5"), r"expected those of channels in \[0, 1\]"),
+        (MINE.replace("Image Size: 224", "Image Size: 1000000"), r"expected 1 to 4096 px"),
+        (MINE.replace("Image Size: 224", "Image Size: .inf"), r"Image Size: inf is not valid"),
+        (MINE.replace("Classes: 10", "Classes: 40000"), "40000 is greater than the maximum of 32767"),
+        (
+            MINE.replace("Classes: 10", "Classes: 10\n    Label Order: devkit"),
+            "label order devkit goes with 1000 classes, not 10",
+        ),
+        (MINE.replace("Name: mine", "Name: all"), "'all' selects every model; give yours another name"),
+        (
+            MINE.replace("mine.pth\n  Mirr", "mine-01234568.pth\n  Mirr"),
+            "SHA-256 0123456789abcdef is not the one in the name",
+        ),
+        ("---\nmodel-index:\n- name: x\n---\n", "Hugging Face's metadata"),
+        ("Models:\n - " + "[" * 3000, "no YAML"),
+        ("{" * 3000, "begins like JSON, and is none"),
+        (without("Weights"), "mine: SHA-256 is of a file of weights, and the card has no Weights"),
         (without("Crop Pct"), "mine: Metadata: 'Crop Pct' is a required property"),
         (without("Interpolation"), "mine: Metadata: 'Interpolation' is a required property"),
         (MINE.replace("Crop Pct", "Crop pct"), "'Crop Pct' is a required property"),
         (MINE.replace("Classes", "classes"), "unknown key 'classes'; did you mean 'Classes'"),
         (MINE.replace("bicubic", "lanczos"), "Metadata.Interpolation: 'lanczos' is not one of"),
-        (MINE.replace("0.9", "1.5"), r"mine: size 224 px, crop 1\.5: expected at least 1 px, a crop in \(0, 1\]"),
+        (MINE.replace("0.9", "1.5"), r"mine: size 224 px, crop 1\.5: expected 1 to 4096 px, a crop in \(0, 1\]"),
         (MINE.replace("0.25, 0.25", "0.25"), r"Metadata.Std: \[0\.25, 0\.25\] is too short"),
-        (MINE.replace("0.25, 0.25, 0.25", "0.25, 0, 0.25"), "expected three positive numbers"),
+        (MINE.replace("0.25, 0.25, 0.25", "0.25, 0, 0.25"), r"expected those of channels in \[0, 1\]"),
         (
             MINE.replace("97.5", "0.975"),
             r"Results.0.Metrics.Top 1 Accuracy: 0\.975 is no percentage; write it as 77\.18%",
@@ -221,12 +248,13 @@ def without(key: str) -> str:
         (MINE.replace("  Weights:", "  Wieghts:"), "'Wieghts' was unexpected"),
         (MINE.replace("0123456789abcdef", "123"), "SHA-256"),
         (MINE.replace("    ID: resnest50d", "  ID: resnest50d"), "mine.yaml: no YAML: .*line 5"),
+        (b"\xff\xfe", "no text in UTF-8"),
         ('{"readme": "# nothing"}', "no table of trained models"),
         ("{broken", "begins like JSON, and is none"),
         ("Models:\n- Name: a\nstray: 1\n", "the indentation is gone, and nothing before 'stray: 1' takes it"),
     ],
 )
-def test_what_cannot_be_used_is_refused_by_place_and_value(text: str, told: str):
+def test_what_cannot_be_used_is_refused_by_place_and_value(text: str | bytes, told: str):
     with pytest.raises(ValueError, match=told):
         read_cards(text, "mine.yaml")
 
@@ -240,3 +268,40 @@ def test_arbitrary_text_is_refused_and_never_crashes(text: str, start: str):
     except ValueError as error:
         found = str(error)
     assert found == () or "x: " in str(found) or isinstance(found, tuple)
+
+
+TESTED = {"ID": "resnest14d", "Image Size": 9, "Crop Pct": 1, "Interpolation": "bicubic"}
+FLOW = "{ID: resnest14d, Image Size: 9, Crop Pct: 1, Interpolation: bicubic}"
+BLOCK = "".join(f"    {key}: {value}\n" for key, value in TESTED.items())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{{Models: [{{Name: a, Metadata: {FLOW}}}]}}",
+        f"Models:\n- {{Name: a, Metadata: {FLOW}}}\n",
+        f'"Models" :  # mine\n - Name: a\n   Metadata: {FLOW}',
+        json.dumps({"Models": [{"Name": "a", "Metadata": TESTED}]}),
+        f"My page\n\n```yaml\nModels:\n- Name: a\n  Metadata:\n{BLOCK}```\nmore\n",
+        f"Skip to content\nSign in\nModels:\n- Name: a\nMetadata:\n{strip(BLOCK)}",
+    ],
+)
+def test_every_way_of_writing_the_same_card_is_read(text: str):
+    (card,) = read_cards(text, "x")
+    assert (card.name, card.architecture, card.preprocessing.geometry) == (
+        "a",
+        "resnest14d",
+        zoo.Geometry(9, 9, "bicubic"),
+    )
+
+
+def test_two_comments_of_a_page_are_both_read():
+    other = MINE.replace("mine", "other").replace("Models", "Collections:\n- Name: x\nModels")
+    assert [card.name for card in read_cards(f"<!--{MINE}-->\ntext\n<!--{other}-->", "page.md")] == ["mine", "other"]
+
+
+@pytest.mark.parametrize("change", [("|#P|", "|P|"), ("27.5M", "many")])
+def test_a_table_that_cannot_be_read_is_refused_and_does_not_crash(change: tuple[str, str]):
+    page = seed("sknet").replace("#P |", f"{change[1] if change[0] == '|#P|' else '#P'} |").replace("27.5M", change[1])
+    with pytest.raises(ValueError, match=r"sknet: no table of trained models"):
+        read_cards(page, "sknet")

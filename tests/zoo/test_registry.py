@@ -76,11 +76,6 @@ def test_a_model_can_be_made_of_a_card():
     assert mine.params == sum(parameter.numel() for parameter in zoo.create(mine).parameters())
 
 
-def test_timms_models_need_timm():
-    with pytest.raises(ValueError, match=r"timm:NAME need timm: pip install 'menagerie\[timm\]'"):
-        zoo.card("timm:resnet18")
-
-
 @pytest.mark.parametrize("num_classes", [0, -1])
 def test_a_classifier_needs_a_class(num_classes: int):
     with pytest.raises(ValueError, match=f"num_classes={num_classes}"):

@@ -144,6 +144,35 @@ def test_one_error_lists_missing_extra_and_misshaped_keys_and_changes_nothing():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (torch.tensor([1.0, float("nan")]), "bias is not finite"),
+        (torch.tensor([1.0, float("inf")]), "bias is not finite"),
+        (torch.tensor([1, 2]), r"bias is torch\.int64, not torch\.float32"),
+        (torch.tensor([1j, 2]), r"bias is torch\.complex64, not torch\.float32"),
+        (torch.tensor([1.0, 2.0]).to_sparse(), r"bias is torch\.sparse_coo"),
+    ],
+)
+def test_values_of_another_kind_or_not_finite_are_refused(value: torch.Tensor, told: str):
+    with pytest.raises(ValueError, match=f"1 unusable: {told}"):
+        weights.load_strict(nn.Linear(3, 2), {**STATE, "bias": value})
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floating_point_weights_fill_the_model_in_float32(kind: torch.dtype):
+    model = nn.Linear(3, 2)
+    weights.load_strict(model, {key: value.to(kind) for key, value in STATE.items()})
+    assert torch.equal(model.bias, STATE["bias"])
+    assert model.bias.dtype == torch.float32
+
+
+def test_an_empty_digest_agrees_with_nothing(tmp_path: Path):
+    (tmp_path / "a.pth").write_bytes(b"bytes")
+    with pytest.raises(ValueError, match="expected SHA-256 , found"):
+        weights.read_verified(tmp_path / "a.pth", "")
+
+
 def test_a_trained_model_saved_by_its_user_loads_again(tmp_path: Path):
     model = zoo.create("efficientnet_lite0", num_classes=10)
     path = tmp_path / "student.pth"
