@@ -1,10 +1,12 @@
 """Fixtures that start something: servers, a local Ray; and what many tests make."""
 
+import contextlib
 import itertools
 import logging
 import os
 import tarfile
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -59,7 +61,7 @@ class WebFiles:
     """What a web server serves, by path.
 
     `status` overrides a path's answer; the bodies of `cuts` end after so many bytes, a number an answer; `headers` come
-    with every answer; `requests` are counted.
+    with every answer; `pause` is in seconds before each 64 KiB; `requests` are counted.
     """
 
     def __init__(self) -> None:
@@ -68,6 +70,7 @@ class WebFiles:
         self.status: dict[str, int] = {}
         self.cuts: dict[str, list[int]] = {}
         self.headers: dict[str, str] = {}
+        self.pause = 0.0
         self.requests: Counter[str] = Counter()
 
     def put(self, path: str, content: bytes) -> str:
@@ -90,7 +93,11 @@ def web() -> Iterator[WebFiles]:
                 self.send_header(name, value)
             self.end_headers()
             cuts = files.cuts.get(self.path)
-            self.wfile.write(body[: cuts.pop() if cuts else None])
+            body = body[: cuts.pop() if cuts else None]
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who asked may have given up
+                for start in range(0, len(body), 1 << 16):
+                    time.sleep(files.pause)
+                    self.wfile.write(body[start : start + (1 << 16)])
 
         def log_message(self, *_: object) -> None:
             pass

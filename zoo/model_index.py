@@ -88,7 +88,8 @@ def _document(lines: list[str], source: str) -> dict[str, Any]:
         )
         raise ValueError(f"{source}: {found} in it; expected a line `Models:` and `- Name: ...` below it")
     if not any(line.startswith((" ", "\t")) or "{" in line for line in lines):
-        start = next(i for i, line in enumerate(lines) if line in {"Type: model-index", "Collections:", "Models:"})
+        tops = (i for i, line in enumerate(lines) if line in {"Type: model-index", "Collections:", "Models:"})
+        start = next(tops, 0)  # what a browser copied before it is left out
         lines = list(_indented(lines[start:], source))
     try:
         document = yaml.load("\n".join(lines), Loader=_StrictLoader)

@@ -32,14 +32,10 @@ def document(page: dict[str, Any], source: str) -> dict[str, Any]:
     links = {row.get("Model"): link for table in tables for row in table if (link := _link(row))}
     found = {row["Model"]: row for table in tables for row in table if row.keys() >= _COUNTS and row["Model"] in links}
     crop = _CROP.search(readme)
-    if (
-        not found
-        or not crop
-        or not all(re.fullmatch(r"\d+(\.\d+)?M?", row[key]) for row in found.values() for key in _COUNTS)
-    ):
-        raise ValueError(
-            f"{source}: no table of trained models (errors by size, #P, GFLOPs, links to weights) in its readme"
-        )
+    counts = [row[key] for row in found.values() for key in _COUNTS]
+    if not counts or not crop or not all(re.fullmatch(r"\d+(\.\d+)?M?", count) for count in counts):
+        needed = "errors by size, #P, GFLOPs, links to weights"
+        raise ValueError(f"{source}: no table of trained models ({needed}) in its readme")
     collection = re.search(r"^# (\w+): ([^<\n]+?)\s*(?:<|$).*?\((https?://[^)]+)\)", readme, re.MULTILINE)
     paper = {"Title": collection[2], "URL": collection[3]} if collection else None
     geometry = {"Image Size": int(crop[1]), "Crop Pct": int(crop[1]) / int(crop[2]), "Interpolation": "bilinear"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import zoo
-from zoo import cache
+from zoo import cache, http
 from zoo.wanted import Wanted, explicit, published
 
 CONTENT = bytes(range(256)) * 20_000
@@ -191,6 +191,24 @@ def test_a_server_cannot_make_everybody_wait(web, new_machine: Callable[[], Path
     with pytest.raises(FileNotFoundError, match="too many 429"):
         cache.obtain(file(url))
     assert time.monotonic() - started < 30
+
+
+def test_a_trickle_is_given_up(web, new_machine: Callable[[], Path], monkeypatch: pytest.MonkeyPatch):
+    new_machine()
+    web.pause = 0.05
+    monkeypatch.setattr(http, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(http, "_LEAST_BYTES_A_SECOND", 10_000_000)
+    with pytest.raises(FileNotFoundError, match=r"bytes in \d+ s, which would take for ever"):
+        cache.obtain(file(web.put("/net.pth", CONTENT)))
+
+
+def test_leftovers_of_a_killed_fetch_go_with_the_next(web, new_machine: Callable[[], Path]):
+    folder = new_machine()
+    folder.mkdir(parents=True)
+    (folder / f".{NAME}.x7f3a2").write_bytes(CONTENT[:1000])
+    (folder / ".other.pth.x7f3a2").write_bytes(b"")
+    cache.obtain(file(web.put("/net.pth", CONTENT)))
+    assert sorted(path.name for path in folder.iterdir()) == [f".{NAME}.lock", ".other.pth.x7f3a2", NAME]
 
 
 def test_only_caffes_files_have_the_label_order_of_a_card_that_says_devkit():

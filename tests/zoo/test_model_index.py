@@ -202,6 +202,7 @@ def without(key: str) -> str:
         ("", "no model-index in it; expected a line `Models:`"),
         ("model-index:\n- name: x\n", "Hugging Face's metadata in it"),
         ("Models:\n", r"Models: None is not of type 'array'"),
+        ("* Models:\n", "the indentation is gone, and nothing before"),
         ("Models: []\nModels:\n - a\n", "the key 'Models' stands twice"),
         (MINE.replace("Name: mine", "Name: a b"), "'a b' does not match"),
         (MINE.replace("Name: mine", "Name: ../x"), r"'\.\./x' does not match"),
