@@ -137,13 +137,15 @@ def _unknown(config: WeightsConfig, card: zoo.Card) -> Row:
 
 def _verify(config: WeightsConfig, card: zoo.Card) -> Row:
     file = mirror.find(config.store, card, config.checkpoint)
+    here = cache.at_hand(file)
     if config.checkpoint:
-        place = file.sources[0]
+        mirror.verify(config.checkpoint, file)
     elif config.store:
-        place = mirror.uri(config.store, file)
+        mirror.verify(mirror.uri(config.store, file), file)
+    elif here:
+        mirror.verify(str(here), file)
     else:
-        place = str(cache.at_hand(file) or "not on this machine")
-    mirror.verify(place, file)
+        raise FileNotFoundError("not on this machine")
     mirror.load(card, file)
     return _described(card, file, _where(config, file))
 

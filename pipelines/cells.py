@@ -15,7 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.records import FAILED_MODEL, FAILED_SHARD, Dataset, Decoder, Precision, Shard, cell_schema, short_digest
+from pipelines.records import (
+    ABSENT_MODEL,
+    FAILED_MODEL,
+    FAILED_SHARD,
+    Dataset,
+    Decoder,
+    Precision,
+    Shard,
+    cell_schema,
+    short_digest,
+)
 from zoo.cards import Card
 from zoo.wanted import Wanted
 
@@ -210,7 +220,9 @@ class Gather:
     failures: dict[int, str] = field(default_factory=dict)
     """Shards that could not be read to their end, by position, with the reason."""
     unusable: dict[int, str] = field(default_factory=dict)
-    """Models that could not be loaded, by position in the pass, with the reason."""
+    """Models whose weights are wrong, by position in the pass, with the reason."""
+    absent: dict[int, str] = field(default_factory=dict)
+    """Models whose weights some scorer could not get, likewise; another scorer may have them."""
     _parts: dict[tuple[int, int], dict[int, pa.Table]] = field(default_factory=dict)
     _rows: dict[tuple[int, int], int] = field(default_factory=dict)
 
@@ -230,10 +242,10 @@ class Gather:
                 yield model, shard, self._take(cell)
 
     def _fail(self, model: int, shard: int, kind: int, reason: str) -> None:
-        if kind == FAILED_MODEL:
-            self.unusable[model] = reason
+        if kind in {FAILED_MODEL, ABSENT_MODEL}:
+            (self.unusable if kind == FAILED_MODEL else self.absent)[model] = reason
             return
-        assert kind == FAILED_SHARD
+        assert kind == FAILED_SHARD, kind
         self.failures[shard] = reason
         self._parts.pop((model, shard), None)
         self._rows.pop((model, shard), None)

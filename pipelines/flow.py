@@ -59,11 +59,13 @@ class Outcome:
 class _Trouble:
     """What rounds meet, with the reasons.
 
-    `failures` are of shards and known anew each round, `conflicts` of cells that stand with other bytes, `unusable` of
-    models that cannot be loaded.
+    `failures` are of shards, `absent` of models whose weights some scorer could not get: both may be over by the next
+    round, and are known anew in each. `conflicts` are of cells that stand with other bytes, `unusable` of models whose
+    weights are wrong: those stay.
     """
 
     failures: dict[int, str] = field(default_factory=dict)
+    absent: dict[int, str] = field(default_factory=dict)
     conflicts: dict[int, str] = field(default_factory=dict)
     unusable: dict[int, str] = field(default_factory=dict)
 
@@ -91,7 +93,7 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None])
     trouble, broken = _Trouble(), None
     walker = _device(device)
     while before := trouble.pending(plan):
-        trouble.failures, broken = {}, None
+        trouble.failures, trouble.absent, broken = {}, {}, None
         try:
             for progress in _round(store, plan, walker, done, trouble):
                 done = progress
@@ -101,7 +103,7 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None])
         plan = cells.plan(store, plan.dataset, plan.columns)
         if trouble.pending(plan) == before:
             break
-    return Outcome(plan, done.images, trouble.failures | trouble.conflicts, trouble.unusable, broken)
+    return Outcome(plan, done.images, trouble.failures | trouble.conflicts, trouble.unusable | trouble.absent, broken)
 
 
 def _device(device: str) -> str:
@@ -121,7 +123,8 @@ def _round(store: str, plan: Plan, device: str, before: Progress, trouble: _Trou
                 trouble.conflicts.update(_commit(store, plan, models[model], shard, rows))
                 committed += 1
             trouble.unusable.update((models[model], reason) for model, reason in gather.unusable.items())
-            images += _pictures(scores, gather.unusable)
+            trouble.absent.update((models[model], reason) for model, reason in gather.absent.items())
+            images += _pictures(scores, gather.unusable | gather.absent)
             yield Progress(images, committed)
 
 

@@ -3,10 +3,10 @@
     STORE/weights/resnest50-528c19ca.pth        the file
     STORE/weights/resnest50d.lock.json          its whole SHA-256, size, and where it came from
 
-Owns both, and the order in which the places of a model's weights are tried: what was given explicitly, the store, this
-machine's cache, where they are published. A file is mirrored only when it has been verified and loaded into its
-architecture; from then on its whole digest counts, also where only eight digits or none were published. Refuses to
-replace what is locked.
+Owns both, and which places a model's weights may be in: the one given explicitly, or else the store and where they are
+published. What is on this machine already, with the right digest, is not fetched. A file is mirrored only when it has
+been verified and loaded into its architecture; from then on its whole digest counts, also where only eight digits or
+none were published. Refuses to replace what is locked.
 """
 
 import dataclasses

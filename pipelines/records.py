@@ -20,7 +20,9 @@ FAILED_SHARD = -1
 """`index` of the one score row that stands for a shard that could not be read to its end; `error` says why."""
 
 FAILED_MODEL = -2
-"""`index` of the score row that stands for a model that could not be loaded; `error` says why."""
+"""`index` of the score row that stands for a model whose weights are wrong, wherever it is loaded; `error` says why."""
+ABSENT_MODEL = -3
+"""`index` of the score row that stands for a model whose weights could not be had there and then; `error` says why."""
 
 
 def short_digest(value: object) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from pipelines import mirror
-from pipelines.records import FAILED_MODEL, FAILED_SHARD, SCORES, Precision
+from pipelines.records import ABSENT_MODEL, FAILED_MODEL, FAILED_SHARD, SCORES, Precision
 from zoo.cards import Card
 from zoo.preprocessing import Geometry, Preprocessing
 from zoo.wanted import Wanted
@@ -36,6 +36,18 @@ class ScorerConfig:
     device: str
 
 
+Model = Callable[[torch.Tensor], torch.Tensor]
+"""From normalised images (B, C, H, W) to logits (B, N)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _NoModel:
+    """Stands in the place of a model; `kind` is FAILED_MODEL or ABSENT_MODEL."""
+
+    kind: int
+    reason: str
+
+
 class Scorer:
     """Holds every model of a pass on one device and scores decoded chunks with each of them."""
 
@@ -45,24 +57,25 @@ class Scorer:
         _exact_kernels(self._device)
         self._models = [self._load(card, file) for card, file in zip(config.cards, config.files, strict=True)]
 
-    def _load(self, card: Card, file: Wanted) -> Callable[[torch.Tensor], torch.Tensor] | str:
-        """The model, or why it cannot be loaded: that loses its own rows, and not those of the others."""
+    def _load(self, card: Card, file: Wanted) -> Model | _NoModel:
+        """The model, or why there is none: that loses its own rows, and not those of the others."""
         try:
             return mirror.load(card, file).to(self._device)
-        except (ValueError, OSError) as error:
-            return str(error)
+        except ValueError as error:
+            return _NoModel(FAILED_MODEL, str(error))
+        except OSError as error:
+            return _NoModel(ABSENT_MODEL, str(error))
 
     def __call__(self, decoded: pa.Table) -> Iterator[pa.Table]:
         """Score each chunk of `decoded` (see `decode.decoded_schema`) with each model, as SCORES tables."""
         for chunk in decoded.to_pylist():
             for position, model in enumerate(self._models):
-                yield (
-                    _failed(chunk, position, FAILED_MODEL, model)
-                    if isinstance(model, str)
-                    else self._rows(chunk, position, model)
-                )
+                if isinstance(model, _NoModel):
+                    yield _failed(chunk, position, model.kind, model.reason)
+                else:
+                    yield self._rows(chunk, position, model)
 
-    def _rows(self, chunk: dict, position: int, model: Callable[[torch.Tensor], torch.Tensor]) -> pa.Table:
+    def _rows(self, chunk: dict, position: int, model: Model) -> pa.Table:
         if chunk["failure"] is not None:
             return _failed(chunk, position, FAILED_SHARD, chunk["failure"])
         card = self._config.cards[position]
@@ -73,9 +86,7 @@ class Scorer:
         return _table(chunk, position, probs_BN, self._config.top)
 
     @torch.inference_mode()
-    def _probabilities(
-        self, pixels_BHWC: np.ndarray, model: Callable[[torch.Tensor], torch.Tensor], preprocessing: Preprocessing
-    ) -> torch.Tensor:
+    def _probabilities(self, pixels_BHWC: np.ndarray, model: Model, preprocessing: Preprocessing) -> torch.Tensor:
         """Softmax over classes, float32 (B, N), of uint8 pixels (B, H, W, 3)."""
         batch, rows = self._config.batch_size, len(pixels_BHWC)
         padded = np.zeros((batch, *pixels_BHWC.shape[1:]), np.uint8)
@@ -157,6 +168,6 @@ def _lists(values: np.ndarray, bad: np.ndarray) -> pa.Array:
 
 
 def _failed(chunk: dict, position: int, kind: int, reason: str) -> pa.Table:
-    """The one row that stands for what cannot be scored: `kind` is FAILED_SHARD or FAILED_MODEL."""
+    """The one row that stands for what cannot be scored: `kind` is its index."""
     row = {"model": position, "shard": chunk["shard"], "last": False, "index": kind, "error": reason}
     return pa.Table.from_pylist([row], schema=SCORES)

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+TIMM = "timm:"
+"""What a name begins with that is one of timm's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
@@ -47,7 +50,7 @@ def find(name: str) -> Architecture:
     Raises:
         ValueError: if there is none.
     """
-    if name.startswith("timm:"):
+    if name.startswith(TIMM):
         from zoo import timm_models
 
         return timm_models.architecture(name)

@@ -1,8 +1,9 @@
 """The files of weights on this machine, and how they get here.
 
-Owns the order of places (a file that lies here already, this machine's cache, then the places to fetch from), and that
-a file in the cache is whole: it gets its name there only when its digest is right. Many processes may ask at once: one
-fetches, the others wait. Refuses to parse anything, and to fetch what no digest is known of.
+Owns the order of places (a file that lies here with the right digest, this machine's cache, then the places to fetch
+from, in their order), and that a file in the cache is whole: it gets its name there only when its digest is right. Many
+processes may ask at once: one fetches, the others wait. Refuses to parse anything, and to fetch what no digest is known
+of.
 """
 
 import hashlib
@@ -192,7 +193,7 @@ def _download(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Wa
                 digest = _copy(chunks, size, file, watch)
             file.flush()
             os.fsync(file.fileno())
-        if not _agrees(digest, wanted) or "web page" in _described(temporary):
+        if not _agrees(digest, wanted) or _is_page(temporary):
             return f"expected SHA-256 {wanted.sha256}, found {digest} ({_described(temporary)})"
         temporary.chmod(0o644)  # mkstemp's 0600 would hide it from other users of a shared cache
         temporary.replace(path)
@@ -218,6 +219,9 @@ def _copy(chunks: Iterable[bytes], size: int | None, file: BinaryIO, watch: Watc
 
 
 def _described(path: Path) -> str:
+    return f"{path.stat().st_size:,} bytes{', a web page' if _is_page(path) else ''}"
+
+
+def _is_page(path: Path) -> bool:
     with path.open("rb") as file:
-        page = ", a web page" if file.read(64).lstrip().startswith(b"<") else ""
-    return f"{path.stat().st_size:,} bytes{page}"
+        return file.read(64).lstrip().startswith(b"<")

@@ -11,11 +11,10 @@ from fnmatch import fnmatchcase
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from zoo.architectures import TIMM
+
 if TYPE_CHECKING:
     from zoo.cards import Card
-
-TIMM = "timm:"
-"""What a model id begins with that names one of timm's models."""
 
 
 def names(pattern: str = "*", extra: "Iterable[Card]" = ()) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from zoo.architectures import Architecture
+from zoo.architectures import TIMM, Architecture
 from zoo.cards import Card, WeightsFile
 from zoo.preprocessing import Preprocessing
 from zoo.weights import digest_in
@@ -18,7 +18,6 @@ from zoo.weights import digest_in
 if TYPE_CHECKING:
     from torch import nn
 
-_PREFIX = "timm:"
 _HUB = "https://huggingface.co/{}/resolve/main/model.safetensors"
 
 
@@ -57,10 +56,10 @@ def architecture(name: str) -> Architecture:
 
     config = _config(name)
     with torch.device("meta"):
-        model = build(name.removeprefix(_PREFIX), num_classes=1000)
+        model = build(name.removeprefix(TIMM), num_classes=1000)
     return Architecture(
         builder="zoo.timm_models:build",
-        arguments=(name.removeprefix(_PREFIX),),
+        arguments=(name.removeprefix(TIMM),),
         params=counts.parameters(model),
         features=int(getattr(model, "head_hidden_size", None) or model.num_features),  # pyright: ignore
         classifier=str(config["classifier"]),
@@ -73,7 +72,7 @@ def build(name: str, num_classes: int) -> "nn.Module":
 
 
 def _config(name: str) -> dict[str, Any]:
-    timm, known = _timm(), name.removeprefix(_PREFIX)
+    timm, known = _timm(), name.removeprefix(TIMM)
     config = None
     # An unknown tag is a RuntimeError of timm's.
     with contextlib.suppress(RuntimeError):
@@ -90,7 +89,7 @@ def _timm() -> Any:
     try:
         return importlib.import_module("timm")
     except ImportError as error:
-        raise ValueError(f"models named {_PREFIX}NAME need timm: pip install 'menagerie[timm]' ({error})") from error
+        raise ValueError(f"models named {TIMM}NAME need timm: pip install 'menagerie[timm]' ({error})") from error
 
 
 def _preprocessing(name: str, config: dict[str, Any]) -> Preprocessing:

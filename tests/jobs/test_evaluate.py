@@ -283,12 +283,15 @@ def test_mlflow_shows_the_whole_after_a_part_though_the_part_scored_higher(
     assert {"top1": 50.0, "n": 8.0, "shards_committed": 2.0}.items() <= shown[0].items()
 
 
-def users_card(folder: Path, **metadata: object) -> str:
-    """A model-index of one model, `mine`: the package's network and weights with other test settings."""
+AWAY = "http://127.0.0.1:9/mine-01234567.pth"
+
+
+def users_card(folder: Path, location: str | None = None, **metadata: object) -> str:
+    """A model-index of one model, `mine`: the package's network and weights, if no others, with other test settings."""
     card = zoo.card(MODEL)
     assert card.weights is not None
     settings = {"ID": MODEL, "Image Size": 160, "Crop Pct": 0.9, "Interpolation": "bilinear", **metadata}
-    entry = {"Name": "mine", "Metadata": settings, "Weights": card.weights.location}
+    entry = {"Name": "mine", "Metadata": settings, "Weights": location or card.weights.location}
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump({"Models": [entry]}))
     return str(path)
@@ -331,10 +334,8 @@ def test_a_checkpoint_in_place_of_the_cards_has_cells_of_its_own(data, store_fol
 def test_a_model_whose_weights_do_not_fit_loses_its_own_cells_alone(data, store_folder, tmp_path, capsys) -> None:
     misfit = tmp_path / "misfit.pth"
     torch.save(zoo.create(MODEL, num_classes=10).state_dict(), misfit)
-    path = Path(users_card(tmp_path, **{"SHA-256": hashlib.sha256(misfit.read_bytes()).hexdigest()}))
-    known = zoo.card(MODEL).weights
-    assert known is not None
-    path.write_text(path.read_text().replace(known.location, str(misfit)))
+    digest = hashlib.sha256(misfit.read_bytes()).hexdigest()
+    path = Path(users_card(tmp_path, str(misfit), **{"SHA-256": digest}))
     # The misfit comes first by name, and its rows first in every chunk.
     path.write_text(path.read_text().replace("Name: mine", "Name: a_misfit"))
     command = ["--models", f"{MODEL},a_misfit", "--cards", str(path), "--data", str(data), "--batch-size", "4"]
@@ -350,37 +351,32 @@ def test_a_model_whose_weights_do_not_fit_loses_its_own_cells_alone(data, store_
 @pytest.mark.usefixtures("local_ray")
 def test_models_without_weights_lose_their_own_cells_alone(data, store_folder, tmp_path, new_machine, capsys) -> None:
     new_machine()
-    path = Path(users_card(tmp_path))
-    away = zoo.card(MODEL).weights
-    assert away is not None
-    path.write_text(path.read_text().replace(away.location, "http://127.0.0.1:9/mine-01234567.pth"))
-    command = ["--models", f"{MODEL},mine,sknet50", "--cards", str(path), "--data", str(data), "--batch-size", "4"]
-    command += [
-        "--store",
-        str(store_folder),
-        "--tracking-uri",
-        "none",
-        "--results-file",
-        str(tmp_path / "results.json"),
-    ]
+    cards, results = users_card(tmp_path, AWAY), tmp_path / "results.json"
+    command = ["--models", f"{MODEL},mine,sknet50", "--cards", cards, "--data", str(data), "--batch-size", "4"]
+    command += ["--store", str(store_folder), "--tracking-uri", "none", "--results-file", str(results)]
     assert evaluate.main([*command, "--dry-run"]) == UNFINISHED
     assert evaluate.main(command) == UNFINISHED
     said = capsys.readouterr().err
     assert "failed   mine: mine-01234567.pth cannot be had: " in said
     assert "failed   sknet50: no SHA-256 of its weights is published" in said
-    (row,) = json.loads((tmp_path / "results.json").read_bytes())["results"]
+    (row,) = json.loads(results.read_bytes())["results"]
     assert (row["model"], row["n"], row["complete"]) == (MODEL, 8, True)
 
 
 def test_models_without_weights_are_named_before_ray_starts(data, store_folder, tmp_path, new_machine, capsys) -> None:
     new_machine()
-    path = Path(users_card(tmp_path))
-    away = zoo.card(MODEL).weights
-    assert away is not None
-    path.write_text(path.read_text().replace(away.location, "http://127.0.0.1:9/mine-01234567.pth"))
-    command = ["--models", "mine", "--cards", str(path), "--data", str(data), "--store", str(store_folder)]
+    command = [
+        "--models",
+        "mine",
+        "--cards",
+        users_card(tmp_path, AWAY),
+        "--data",
+        str(data),
+        "--store",
+        str(store_folder),
+    ]
     assert evaluate.main(command) == 2
     said = capsys.readouterr().err
     assert "error: mine: mine-01234567.pth cannot be had: " in said
-    assert "; http://127.0.0.1:9/mine-01234567.pth: ConnectionError" in said
+    assert f"; {AWAY}: ConnectionError" in said
     assert not (store_folder / "cells").exists()

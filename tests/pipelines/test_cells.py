@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import zoo
 from pipelines import cells, storage
 from pipelines.cells import Column, Gather
-from pipelines.records import FAILED_SHARD, SCORES, Dataset, Shard
+from pipelines.records import ABSENT_MODEL, FAILED_MODEL, FAILED_SHARD, SCORES, Dataset, Shard
 from zoo import wanted
 
 CARD = zoo.card("efficientnet_lite0")
@@ -164,6 +164,15 @@ def test_a_failed_shard_leaves_no_cell_and_its_reason() -> None:
     assert list(gather.add(score_rows(0, 2, 5).slice(0, 3))) == []
     assert list(gather.add(failed)) == []
     assert gather.failures == {2: "cut"}
+
+
+@pytest.mark.parametrize(("kind", "where"), [(FAILED_MODEL, "unusable"), (ABSENT_MODEL, "absent")])
+def test_a_model_that_is_not_there_leaves_its_reason_and_the_other_models_their_cells(kind, where) -> None:
+    gather = Gather()
+    failed = pa.Table.from_pylist([{"model": 0, "shard": 2, "index": kind, "error": "no fit"}], schema=SCORES)
+    assert list(gather.add(failed)) == []
+    assert [cell[:2] for cell in gather.add(score_rows(1, 2, 5))] == [(1, 2)]
+    assert gather == Gather(**{where: {0: "no fit"}})
 
 
 def test_rows_that_arrive_after_their_shard_failed_are_let_go() -> None:

@@ -9,7 +9,7 @@ import torch
 
 import zoo
 from pipelines.decode import decoded_schema
-from pipelines.records import FAILED_SHARD, SCORES
+from pipelines.records import ABSENT_MODEL, FAILED_MODEL, FAILED_SHARD, SCORES
 from pipelines.score import Scorer, ScorerConfig, normalise
 from zoo import wanted
 from zoo.preprocessing import Preprocessing
@@ -124,6 +124,17 @@ def test_a_failed_shard_passes_through_with_its_reason(scorer) -> None:
     failed = pa.Table.from_pylist([row], schema=decoded_schema(1))
     (scores,) = pa.concat_tables(scorer(failed)).to_pylist()
     assert (scores["shard"], scores["index"], scores["error"]) == (3, FAILED_SHARD, "cut")
+
+
+@pytest.mark.parametrize(("there", "kind"), [(True, FAILED_MODEL), (False, ABSENT_MODEL)])
+def test_a_model_with_wrong_weights_is_told_from_one_whose_weights_are_away(tmp_path, there, kind) -> None:
+    path = tmp_path / "misfit.pth"
+    if there:
+        torch.save({"stranger": torch.zeros(1)}, path)
+    scorer = Scorer(replace(CONFIG, files=(wanted.explicit(CARD, str(path)),)))
+    (row,) = [row for table in scorer(chunk(PIXELS)) for row in table.to_pylist()]
+    assert (row["index"], row["shard"], row["model"]) == (kind, 5, 0)
+    assert "misfit.pth" in row["error"]
 
 
 def test_a_scorer_gives_the_declared_columns(scorer) -> None:
