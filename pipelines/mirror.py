@@ -153,7 +153,7 @@ def _lock(store: str, card: Card, path: Path, file: Wanted) -> Lock:
     )
     content = json.dumps(dataclasses.asdict(lock), indent=1).encode() + b"\n"
     there = _agreeing(store, card, lock)
-    storage.put(_uri(store, (there or lock).file), path.read_bytes())
+    storage.put_file(_uri(store, (there or lock).file), path)
     if there is None:
         try:
             storage.put(_lock_uri(store, card), content)
@@ -215,9 +215,9 @@ def _lock_uri(store: str, card: Card) -> str:
 def _open_object(uri: str) -> Iterator[tuple[Iterable[bytes], int | None]]:
     """An object in pieces. Only what the store raises is its fault: a full disk is not, and stays what it is."""
     with _blaming(uri):
-        stream = storage.open_input(uri)
+        stream, size = storage.open_input(uri), storage.stat(uri).size
     with stream:
-        yield _chunks(uri, stream), stream.size()
+        yield _chunks(uri, stream), size
 
 
 def _chunks(uri: str, stream: BinaryIO) -> Iterator[bytes]:

@@ -1,0 +1,144 @@
+"""Writing to S3 and what speaks its protocol: conditional puts, uploads in parts, removal.
+
+Owns what is known of a store's abilities. Refuses to stream results out (a half-written object could be seen) and to
+retry by itself: every request goes through `s3_errors.persist`.
+"""
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from pipelines.s3_errors import persist
+from pipelines.s3_read import S3, client, split, stat
+
+Data = bytes | memoryview
+_UPLOAD_PART_BYTES = 64 << 20
+"""Objects over this are uploaded in parts, so that a lost connection costs one part."""
+_DELETED_AT_ONCE = 1000
+_conditional: dict[str, bool] = {}
+"""Whether a bucket's store honours `If-None-Match`, where it has been asked."""
+
+
+def create(uri: str, data: Data) -> bool:
+    """Create the object at `uri`; False where one is there already, perhaps by our own attempt whose answer was lost.
+
+    A store that is not known to honour `If-None-Match` is asked first. Between the two another's write could be lost;
+    no store that ignores the condition can do better.
+    """
+    bucket, _ = split(uri)
+    if (len(data) > _UPLOAD_PART_BYTES or not _conditional.get(bucket)) and _exists(uri):
+        return False
+    try:
+        _put(uri, data, {"IfNoneMatch": "*"})
+        return True
+    except FileExistsError:
+        return False
+    except NotImplementedError:
+        _put(uri, data, {})
+        return True
+
+
+def replace(uri: str, data: Data) -> None:
+    """Write the object at `uri` over whatever is there."""
+    _put(uri, data, {})
+
+
+def _put(uri: str, data: Data, condition: dict[str, str]) -> None:
+    view = memoryview(data)
+    if len(view) > _UPLOAD_PART_BYTES:
+        _put_in_parts(uri, view, condition)
+        return
+    bucket, key = split(uri)
+    body = bytes(view)
+    persist(uri, client().put_object, Bucket=bucket, Key=key, Body=body, **condition)
+
+
+def _put_in_parts(uri: str, view: memoryview, condition: dict[str, str]) -> None:
+    bucket, key = split(uri)
+    upload = persist(uri, client().create_multipart_upload, Bucket=bucket, Key=key)["UploadId"]
+    target = {"Bucket": bucket, "Key": key, "UploadId": upload}
+    try:
+        parts = [
+            {"PartNumber": number, "ETag": _upload(uri, target | {"PartNumber": number}, view, start)}
+            for number, start in enumerate(range(0, len(view), _UPLOAD_PART_BYTES), 1)
+        ]
+        complete = {**target, "MultipartUpload": {"Parts": parts}, **condition}
+        persist(uri, client().complete_multipart_upload, **complete)
+    except FileNotFoundError as error:
+        if not _exists(uri):
+            raise
+        if condition:  # the answer to our completion was lost, or another was faster: who calls will compare
+            raise FileExistsError(uri) from error
+    except BaseException:
+        with suppress(OSError):
+            persist(uri, client().abort_multipart_upload, **target)
+        raise
+
+
+def _upload(uri: str, part: dict[str, Any], view: memoryview, start: int) -> str:
+    body = bytes(view[start : start + _UPLOAD_PART_BYTES])
+    return persist(uri, client().upload_part, Body=body, **part)["ETag"]
+
+
+def _exists(uri: str) -> bool:
+    try:
+        stat(uri)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def probe(uri: str) -> bool:
+    """Whether the store at `uri` honours `If-None-Match`, tried with an object of that name, which stays.
+
+    Raises:
+        OSError: if nothing can be written there.
+    """
+    bucket, _ = split(uri)
+    try:
+        for _ in range(2):
+            _put(uri, b"written by menagerie to learn what this store can do\n", {"IfNoneMatch": "*"})
+        _conditional[bucket] = False
+    except FileExistsError:
+        _conditional[bucket] = True
+    except NotImplementedError:
+        _conditional[bucket] = False
+    return _conditional[bucket]
+
+
+def remove(uris: list[str]) -> None:
+    """Remove objects of one bucket; what is not there is fine."""
+    for start in range(0, len(uris), _DELETED_AT_ONCE):
+        some = uris[start : start + _DELETED_AT_ONCE]
+        bucket = split(some[0])[0]
+        doomed = {"Objects": [{"Key": split(uri)[1]} for uri in some], "Quiet": True}
+        answer = persist(some[0], client().delete_objects, Bucket=bucket, Delete=doomed)
+        for error in answer.get("Errors", ()):
+            raise OSError(f"{S3}{bucket}/{error['Key']}: {error['Code']}: not removed")
+
+
+def abandoned(uri: str, seconds: float) -> list[tuple[str, str]]:
+    """URI and upload id of uploads in parts below `uri` that were begun more than `seconds` ago and never ended."""
+    bucket, key = split(uri)
+    prefix = key.rstrip("/") + "/" if key else ""
+    try:
+        answer = persist(uri, client().list_multipart_uploads, Bucket=bucket, Prefix=prefix)
+    except FileNotFoundError:  # what some stores say where there is none
+        return []
+    now = time.time()
+    return [
+        (f"{S3}{bucket}/{upload['Key']}", upload["UploadId"])
+        for upload in answer.get("Uploads", ())
+        if now - upload["Initiated"].timestamp() > seconds
+    ]
+
+
+def abort(uri: str, upload: str) -> None:
+    """Drop the parts of an upload that was never ended."""
+    bucket, key = split(uri)
+    persist(uri, client().abort_multipart_upload, Bucket=bucket, Key=key, UploadId=upload)
+
+
+def forget() -> None:
+    """Forget what is known of stores."""
+    _conditional.clear()
