@@ -3,7 +3,7 @@
 Owns the rule by which pixels are read, `exact` mode: Pillow, as timm's published numbers were measured. First frame,
 no EXIF rotation, `convert("RGB")` (alpha is dropped, CMYK and palettes converted); 16-bit greyscale is scaled to 8,
 since `convert` would clip it. Refuses what is not JPEG, PNG or WebP, and a picture whose pixels would not fit: that is
-seen in its header, before anything is decoded.
+seen in its header, before anything is decoded. Chunks are decoded in a child process, see `sandbox`.
 """
 
 import io
@@ -15,6 +15,7 @@ import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
 from pipelines.records import CHUNK
+from pipelines.sandbox import Sandbox
 from zoo.preprocessing import Geometry
 
 MAX_PIXELS = 50_000_000
@@ -36,6 +37,9 @@ def decode_chunks(chunks: pa.Table, geometries: Sequence[Geometry]) -> pa.Table:
 
     A `pixels_I` value is the raw bytes of a uint8 array (samples, size, size, 3), zeros where there is an error: a
     row that cannot be read still takes its place in the batch, so that its neighbours' places do not depend on it.
+
+    Raises:
+        RuntimeError: if the process that decodes cannot be started.
     """
     rows = [_decode_chunk(row, geometries) for row in chunks.to_pylist()]
     return pa.Table.from_pylist(rows, schema=decoded_schema(len(geometries)))
@@ -53,15 +57,22 @@ def _decode_chunk(chunk: dict, geometries: Sequence[Geometry]) -> dict:
     for row, encoded in enumerate(images):
         if errors[row] is not None:
             continue
-        try:
-            picture = open_rgb(encoded)
-            for array, geometry in zip(pixels, geometries, strict=True):
-                array[row] = resize_and_crop(picture, geometry)
-        except DecodeError as error:
-            errors[row] = str(error)
+        errors[row] = _SANDBOX.decode(encoded, geometries, [array[row] for array in pixels])
+        if errors[row] is not None:
             for array in pixels:
                 array[row] = 0
     return chunk | {"errors": errors} | {f"pixels_{i}": array.tobytes() for i, array in enumerate(pixels)}
+
+
+def _decode(encoded: bytes, geometries: Sequence[Geometry]) -> list[np.ndarray] | str:
+    try:
+        picture = open_rgb(encoded)
+        return [resize_and_crop(picture, geometry) for geometry in geometries]
+    except DecodeError as error:
+        return str(error)
+
+
+_SANDBOX = Sandbox(_decode)
 
 
 def open_rgb(encoded: bytes) -> Image.Image:
@@ -78,7 +89,7 @@ def open_rgb(encoded: bytes) -> Image.Image:
         return _to_rgb(picture)
     except UnidentifiedImageError:
         raise DecodeError(f"not an image: the bytes are not {', '.join(_FORMATS)}") from None
-    except (DecodeError, MemoryError):  # memory is the worker's trouble, not the picture's: the task is tried again
+    except (DecodeError, MemoryError):  # whether memory is the picture's fault the sandbox finds out
         raise
     except Exception as error:  # the bytes are hostile, and codecs raise whatever they like on them
         raise DecodeError(f"broken image: {type(error).__name__}: {_ADDRESS.sub('', str(error))}") from error

@@ -1,0 +1,238 @@
+"""The child process in which pictures are decoded: one that kills, hangs or floods its decoder costs one row.
+
+Owns the child: its start, its limits of memory and time, its replacement, and the reason of a picture that it did not
+survive twice. Each process that decodes has one, from first use to its own end. Refuses to know how pictures are
+decoded, and to blame a picture for a child that cannot be started. It is no wall against hostile code, only against
+faults.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import mmap
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.records import QUARANTINED
+from zoo.preprocessing import Geometry
+
+Work = Callable[[bytes, Sequence[Geometry]], list[np.ndarray] | str]
+"""Encoded bytes -> one uint8 array (size, size, 3) a geometry, or the reason why not: a function of some module."""
+
+_SECONDS = 20.0
+"""For one picture, which takes 10 ms. Twice this and two starts are less than a minute."""
+_START_SECONDS = 60.0
+_ENDING_SECONDS = 5.0
+_MEMORY = 3 << 30
+"""Bytes beyond what a child has when it is ready. The largest picture that we decode, 50 million pixels of 16 bits,
+needs 1 GiB; a codec that asks for more gets a MemoryError, before the kernel has to choose whom to kill."""
+_TRIES = 2
+"""A child may also die because the machine is short of memory: a picture is to blame if it kills a fresh one too."""
+
+_REQUEST = struct.Struct("<QQQ")  # bytes of the shared file, of the picture in it, and of the pickled geometries behind
+_ANSWER = struct.Struct("<QQ")  # one of the following, bytes in the shared file
+_READY, _PIXELS, _REASON, _NO_MEMORY = range(4)
+_LONGEST_REASON = 1 << 16
+_ROOM = 1 << 20  # bytes of the shared file at first
+_PR_SET_PDEATHSIG = 1
+
+
+class _LostError(Exception):
+    """The child is of no more use; the message says what became of it."""
+
+
+class Sandbox:
+    """Runs `work` in a child process, one picture at a time."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._child: _Child | None = None
+        self._lock = threading.Lock()
+        atexit.register(self.close)
+
+    def decode(self, encoded: bytes, geometries: Sequence[Geometry], into: Sequence[np.ndarray]) -> str | None:
+        """Fill `into`, an array a geometry, with the pixels of `encoded`, or leave it and return the reason why not.
+
+        Raises:
+            RuntimeError: if no child can be started.
+        """
+        with self._lock:
+            fate = ""
+            for _ in range(_TRIES):
+                child = self._living()
+                try:
+                    return child.decode(encoded, geometries, into)
+                except _LostError as error:
+                    fate = str(error)
+                    self._stop()
+            return QUARANTINED + fate
+
+    def close(self) -> None:
+        """End the child, if there is one; the next picture starts another."""
+        with self._lock:
+            self._stop()
+
+    def _living(self) -> "_Child":
+        """The child, or another where it died between two pictures, which is neither's fault."""
+        if self._child is None or self._child.process.poll() is not None:
+            self._stop()
+            self._child = _Child(self._work)
+        return self._child
+
+    def _stop(self) -> None:
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+
+class _Child:
+    """A running child: its stdin is a socket for requests and answers, its stdout a file in memory for their bytes.
+
+    So neither a pipe is between pictures and pixels, nor is anything that is printed taken for an answer.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._socket, theirs = socket.socketpair()
+        self._file = _memory_file()
+        self._shared = _resized(self._file, _ROOM)
+        paths = [str(Path(__file__).parents[1]), *sys.path]
+        program = (
+            f"import sys; sys.path[:] = {paths!r}; from {work.__module__} import {work.__name__} as work; "
+            f"from {__name__} import serve; serve(work, {self._file}, {_MEMORY})"
+        )
+        command = [sys.executable, "-c", program]
+        with theirs:
+            self.process = subprocess.Popen(
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, pass_fds=[self._file]
+            )
+        try:
+            self._answer(_START_SECONDS)
+        except _LostError as error:
+            self.stop()
+            raise RuntimeError(f"the process that decodes pictures cannot be started: {error}") from error
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._socket.close()
+        self._shared.close()
+        os.close(self._file)
+
+    def decode(self, encoded: bytes, geometries: Sequence[Geometry], into: Sequence[np.ndarray]) -> str | None:
+        wanted = pickle.dumps(list(geometries))
+        pixels = sum(array.nbytes for array in into)
+        room = max(len(encoded) + len(wanted), pixels, _LONGEST_REASON)
+        if room > len(self._shared):
+            self._shared.close()
+            self._shared = _resized(self._file, room)
+        self._shared[: len(encoded) + len(wanted)] = encoded + wanted
+        with contextlib.suppress(OSError):  # that it is dead, the answer says
+            self._socket.sendall(_REQUEST.pack(len(self._shared), len(encoded), len(wanted)))
+        kind, size = self._answer(_SECONDS)
+        if kind == _REASON and size <= _LONGEST_REASON:
+            return self._shared[:size].decode(errors="replace")
+        if kind == _NO_MEMORY:
+            raise _LostError(f"out of memory (needs more than {_MEMORY / 2**30:g} GiB)")
+        if (kind, size) != (_PIXELS, pixels):
+            raise _LostError("crashed the decoder (its answer is nonsense)")
+        start = 0
+        for array in into:
+            array[:] = np.frombuffer(self._shared, np.uint8, array.size, start).reshape(array.shape)
+            start += array.size
+        return None
+
+    def _answer(self, seconds: float) -> tuple[int, int]:
+        self._socket.settimeout(seconds)
+        try:
+            answer = self._socket.recv(_ANSWER.size)
+        except TimeoutError:
+            raise _LostError(f"timed out (no result in {seconds:g} s)") from None
+        except ConnectionError:
+            answer = b""
+        if len(answer) < _ANSWER.size:
+            raise _LostError(f"crashed the decoder ({self._ending()})")
+        kind, size = _ANSWER.unpack(answer)
+        return kind, size
+
+    def _ending(self) -> str:
+        try:
+            status = self.process.wait(_ENDING_SECONDS)  # its socket is closed a moment before
+        except subprocess.TimeoutExpired:
+            return "it closed its socket"
+        names = {number.value: number.name for number in signal.Signals}
+        return f"exit status {status}" if status >= 0 else names.get(-status, f"signal {-status}")
+
+
+def serve(work: Work, file: int, memory: int) -> None:
+    """The child's life: confine itself, then answer requests until its parent is gone."""
+    connection = socket.socket(fileno=os.dup(0))
+    _confine(memory)
+    connection.sendall(_ANSWER.pack(_READY, 0))
+    shared = mmap.mmap(file, _ROOM)
+    while request := connection.recv(_REQUEST.size):
+        room, picture, wanted = _REQUEST.unpack(request)
+        if room > len(shared):
+            shared.close()
+            shared = mmap.mmap(file, room)
+        geometries = pickle.loads(shared[picture : picture + wanted])
+        try:
+            answer = _put(work(shared[:picture], geometries), shared)
+        except MemoryError:
+            answer = _NO_MEMORY, 0
+        connection.sendall(_ANSWER.pack(*answer))
+
+
+def _put(result: list[np.ndarray] | str, shared: mmap.mmap) -> tuple[int, int]:
+    """Write the result into the shared file; the answer that says so."""
+    if isinstance(result, str):
+        text = result.encode(errors="backslashreplace")[:_LONGEST_REASON]
+        shared[: len(text)] = text
+        return _REASON, len(text)
+    end = 0
+    for array in result:
+        end += array.nbytes
+        np.frombuffer(shared, np.uint8)[end - array.nbytes : end] = array.reshape(-1)
+    return _PIXELS, end
+
+
+def _confine(memory: int) -> None:
+    """Nothing to read, nowhere to print, no core dump, a limit of memory, first to be killed, and with its parent."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform != "linux":
+        return
+    # Kills as soon as the thread that started this child is gone; one gone before is an end of requests.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = present + memory if hard == resource.RLIM_INFINITY else min(present + memory, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _memory_file() -> int:
+    if sys.platform == "linux":
+        return os.memfd_create("picture")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _resized(file: int, size: int) -> mmap.mmap:
+    os.ftruncate(file, size)
+    return mmap.mmap(file, size)
