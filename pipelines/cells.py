@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.records import (
     ABSENT_MODEL,
+    ABSENT_SHARD,
     FAILED_MODEL,
     FAILED_SHARD,
     Dataset,
@@ -29,7 +30,8 @@ from pipelines.records import (
 from zoo.cards import Card
 from zoo.wanted import Wanted
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_ABOUT = "menagerie.cell"
 _SEAL = "menagerie.seal"
 _SEAL_DIGITS = 64
 _BLANK = "@" + "0" * _SEAL_DIGITS
@@ -132,14 +134,6 @@ def publish(store: str, dataset: Dataset, column: Column, shard: Shard, rows: pa
 
 def encode(column: Column, shard: Shard, rows: pa.Table) -> bytes:
     """A cell's bytes: of its rows and its identity alone. No time, host or place of the data enters."""
-    about = {
-        "schema": SCHEMA_VERSION,
-        "shard": {"name": shard.name, "size": shard.size, "etag": shard.etag, "limit": shard.limit},
-        "rows": rows.num_rows,
-        "model": column.card.name,
-        "weights": column.weights,
-        "plan": column.plan,
-    }
     table = rows.cast(cell_schema(column.top)).replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
     # Without the stored Arrow schema: with it, pyarrow cannot read back a fixed-size list that is null. Without
@@ -153,10 +147,23 @@ def encode(column: Column, shard: Shard, rows: pa.Table) -> bytes:
         store_schema=False,
     ) as out:
         out.write_table(table)
-        out.add_key_value_metadata({"menagerie.cell": json.dumps(about, sort_keys=True), _SEAL: _BLANK})
+        out.add_key_value_metadata(
+            {_ABOUT: json.dumps(_about(column, shard, rows.num_rows), sort_keys=True), _SEAL: _BLANK}
+        )
     content = sink.getvalue().to_pybytes()
     start, seal = _seal(content)
     return content[:start] + seal + content[start + _SEAL_DIGITS :]
+
+
+def _about(column: Column, shard: Shard, rows: int) -> dict:
+    return {
+        "schema": SCHEMA_VERSION,
+        "shard": {"name": shard.name, "size": shard.size, "etag": shard.etag, "limit": shard.limit},
+        "rows": rows,
+        "model": column.card.name,
+        "weights": column.weights,
+        "plan": column.plan,
+    }
 
 
 def _seal(content: bytes) -> tuple[int, bytes]:
@@ -168,6 +175,23 @@ def _seal(content: bytes) -> tuple[int, bytes]:
     start = content.find(b"@", content.rfind(_SEAL.encode())) + 1
     blank = content[:start] + b"0" * _SEAL_DIGITS + content[start + _SEAL_DIGITS :]
     return start, hashlib.sha256(blank).hexdigest().encode()
+
+
+def verify(store: str, dataset: Dataset, column: Column, shard: Shard) -> pa.Table:
+    """The cell of `column` on `shard`, held against what it says of itself and what the dataset says of the shard.
+
+    Raises:
+        ValueError: naming the cell, if it is damaged, or another than it should be.
+    """
+    location = uri(store, dataset, column, shard)
+    rows, said = read(location, column.top), about(location)
+    expected = _about(column, shard, shard.limit or shard.rows or rows.num_rows)
+    # Compared as JSON: the plan's tuples are lists there.
+    wrong = [name for name, value in json.loads(json.dumps(expected)).items() if said.get(name) != value]
+    if wrong or not np.array_equal(rows["index"], np.arange(expected["rows"])):
+        told = "; ".join(f"{name} {said.get(name)}, expected {expected[name]}" for name in wrong)
+        raise ValueError(f"{location} is not what it should be: {told or 'its rows are not in order'}")
+    return rows
 
 
 def load(store: str, dataset: Dataset, column: Column) -> Iterator[tuple[Shard, pa.Table]]:
@@ -188,11 +212,25 @@ def read(location: str, top: int) -> pa.Table:
     Raises:
         ValueError: naming the cell, if a bit of it is not as it was written.
     """
+    return pq.read_table(pa.BufferReader(_sealed(location))).cast(cell_schema(top))
+
+
+def about(location: str) -> dict:
+    """What the cell at `location` says of itself: schema, shard, rows, model, weights, plan.
+
+    Raises:
+        ValueError: naming the cell, if a bit of it is not as it was written.
+    """
+    metadata = pq.read_metadata(pa.BufferReader(_sealed(location))).metadata
+    return json.loads(metadata[_ABOUT.encode()])
+
+
+def _sealed(location: str) -> bytes:
     content = storage.read(location)
     start, seal = _seal(content)
     if content[start : start + _SEAL_DIGITS] != seal:
-        raise ValueError(f"{location} is damaged: its SHA-256 is not its seal; remove it and run the command again")
-    return pq.read_table(pa.BufferReader(content)).cast(cell_schema(top))
+        raise ValueError(f"{location} is damaged: its SHA-256 is not its seal; --retry-failed computes it again")
+    return content
 
 
 def _folder(store: str, dataset: Dataset, column: Column) -> str:
@@ -218,7 +256,9 @@ class Gather:
     """
 
     failures: dict[int, str] = field(default_factory=dict)
-    """Shards that could not be read to their end, by position, with the reason."""
+    """Shards that cannot be read to their end, by position, with the reason."""
+    away: dict[int, str] = field(default_factory=dict)
+    """Shards that could not be read there and then, likewise; another attempt may."""
     unusable: dict[int, str] = field(default_factory=dict)
     """Models whose weights are wrong, by position in the pass, with the reason."""
     absent: dict[int, str] = field(default_factory=dict)
@@ -226,13 +266,18 @@ class Gather:
     _parts: dict[tuple[int, int], dict[int, pa.Table]] = field(default_factory=dict)
     _rows: dict[tuple[int, int], int] = field(default_factory=dict)
 
+    @property
+    def begun(self) -> int:
+        """Cells of which some rows are there."""
+        return len(self._parts)
+
     def add(self, scores: pa.Table) -> Iterator[tuple[int, int, pa.Table]]:
         """Take `scores` in; yields (model, shard, rows in order) for every cell that is complete by it."""
         for model, shard, part in _split(scores):
             if part["index"][0].as_py() < 0:
                 self._fail(model, shard, part["index"][0].as_py(), part["error"][0].as_py())
                 continue
-            if shard in self.failures:  # what was read before the failure may arrive after it
+            if shard in self.failures or shard in self.away:  # what was read before the failure may arrive after it
                 continue
             cell = (model, shard)
             self._parts.setdefault(cell, {})[part["index"][0].as_py()] = part
@@ -245,8 +290,8 @@ class Gather:
         if kind in {FAILED_MODEL, ABSENT_MODEL}:
             (self.unusable if kind == FAILED_MODEL else self.absent)[model] = reason
             return
-        assert kind == FAILED_SHARD, kind
-        self.failures[shard] = reason
+        assert kind in {FAILED_SHARD, ABSENT_SHARD}, kind
+        (self.failures if kind == FAILED_SHARD else self.away)[shard] = reason
         self._parts.pop((model, shard), None)
         self._rows.pop((model, shard), None)
 

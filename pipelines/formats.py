@@ -28,10 +28,16 @@ _MOST_MEMBER_BYTES = 1 << 36
 """A header can claim 2**88 bytes, and tarfile would count through all of them in search of the next."""
 LABEL_ALONE = f"no image: a label without a member {'|'.join(IMAGE_SUFFIXES)}"
 _LONGEST_LABEL = 100
+_PARQUET_ROWS = 8
+"""Read at once; a dictionary can make every row as large as the largest."""
 _LABEL = re.compile(rb"\s*-?[0-9]+\s*")
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, tarfile.TarError, pa.ArrowException)
 """What these readers raise on a damaged shard. ValueError and OverflowError: tarfile and pyarrow check neither the
 numbers nor the text in what they read."""
+
+
+MAX_SAMPLES = 1_000_000
+"""Samples in a shard: each key is remembered until its end, and a stream of members may never end."""
 
 
 class ShardError(Exception):
@@ -67,7 +73,7 @@ class _StrictMember(tarfile.TarInfo):
 class _Checked:
     """Passes reads through and digests them."""
 
-    def __init__(self, stream: pa.NativeFile) -> None:
+    def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._digest = hashlib.sha256()
 
@@ -112,8 +118,8 @@ def _refuse_hole(tar: tarfile.TarFile) -> None:
             raise ShardError(f"damaged at byte {tar.offset}: an end of archive, and more after it")
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes | str]]:
-    """Key, field (`image` or `cls`) and content of each member that counts; a str content is the reason for none."""
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, int, bytes | str]]:
+    """Key, field (`image` or `cls`), offset and content of each member that counts; a str is why there is none."""
     for member in tar:
         # tarfile keeps every header it has seen: memory that grows with the shard
         tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
@@ -124,33 +130,34 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes | str]]:
         if not member.isfile() or field not in {"image", "cls"} or hidden:
             continue
         if member.size > MAX_IMAGE_BYTES:
-            yield path, field, f"too large: {member.size} bytes is over {MAX_IMAGE_BYTES}"
+            yield path, field, member.offset_data, f"too large: {member.size} bytes is over {MAX_IMAGE_BYTES}"
             continue
         content = tar.extractfile(member)
         assert content is not None, member.name  # only None for what is no file
-        yield path, field, content.read()
+        yield path, field, member.offset_data, content.read()
 
 
-def _group(members: Iterable[tuple[str, str, bytes | str]]) -> Iterator[Sample]:
-    key, fields = "", {}
-    for path, field, content in members:
+def _group(members: Iterable[tuple[str, str, int, bytes | str]]) -> Iterator[Sample]:
+    key, fields, offset = "", {}, 0
+    for path, field, begin, content in members:
         if fields and (path != key or field in fields):
-            yield _sample(key, fields)
+            yield _sample(key, fields, offset)
             fields = {}
+        offset = begin if field == "image" or not fields else offset
         key = path
         fields[field] = content
     if fields:
-        yield _sample(key, fields)
+        yield _sample(key, fields, offset)
 
 
-def _sample(key: str, fields: dict[str, bytes | str]) -> Sample:
+def _sample(key: str, fields: dict[str, bytes | str], offset: int) -> Sample:
     image, text = fields.get("image"), fields.get("cls")
     label, error = _label(text) if isinstance(text, bytes) else (None, text)
     if isinstance(image, str):
         error = image
     elif image is None:
         error = LABEL_ALONE
-    return Sample(key=key, image=None if error else cast(bytes, image), label=label, error=error)
+    return Sample(key=key, image=None if error else cast(bytes, image), label=label, error=error, offset=offset)
 
 
 def _label(text: bytes) -> tuple[int | None, str | None]:
@@ -174,7 +181,7 @@ def _parquet_samples(shard: Shard) -> Iterator[Sample]:
     if missing:
         raise ShardError(f"lacks column {' and '.join(sorted(missing))}; it has {', '.join(file.schema_arrow.names)}")
     columns = [name for name in ("key", "image", "label") if name in file.schema_arrow.names]
-    for batch in file.iter_batches(batch_size=64, columns=columns):
+    for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
         for row in batch.to_pylist():
             yield _row(row)
 
@@ -184,6 +191,8 @@ def _row(row: dict[str, object]) -> Sample:
     label, error = (None, None) if value is None else (None, f"bad label: {value!r} is not an integer")
     if isinstance(value, int) and not isinstance(value, bool):
         label, error = _ranged(value)
+    if isinstance(image, bytes) and len(image) > MAX_IMAGE_BYTES:
+        error = f"too large: {len(image)} bytes is over {MAX_IMAGE_BYTES}"
     if not isinstance(image, bytes):
         error = f"no image: the image column holds {'null' if image is None else type(image).__name__}"
     if key is None:

@@ -11,7 +11,7 @@ from itertools import islice
 import pyarrow as pa
 
 from pipelines import storage
-from pipelines.formats import LABEL_ALONE, UNREADABLE, ShardError, read_samples
+from pipelines.formats import LABEL_ALONE, MAX_SAMPLES, UNREADABLE, ShardError, read_samples
 from pipelines.records import CHUNK, Dataset, Sample, Shard
 from pipelines.storage import StoredObject
 
@@ -45,7 +45,8 @@ def read_shards(rows: pa.Table, batch_size: int) -> Iterator[pa.Table]:
 def chunks(position: int, shard: Shard, batch_size: int) -> Iterator[pa.Table]:
     """The shard as CHUNK tables of one row each, `batch_size` samples a chunk, fewer only in the last.
 
-    A shard that cannot be read to its end yields what was read and then one empty chunk with `failure`.
+    A shard that cannot be read to its end yields what was read and then one empty chunk with `failure`. It is believed
+    when it repeats: a bit that was flipped on the way from the store must not condemn a shard.
     """
     batches = _batched(samples(shard), batch_size)
     start = 0
@@ -58,7 +59,18 @@ def chunks(position: int, shard: Shard, batch_size: int) -> Iterator[pa.Table]:
             yield _chunk(position, start, batch, last=following is None)
             start, batch = start + len(batch), following
     except ShardError as error:
-        yield _failure(position, str(error))
+        yield _failure(position, str(error), transient=not _repeats(shard, error))
+    except storage.UnavailableError as error:
+        yield _failure(position, str(error), transient=True)
+
+
+def _repeats(shard: Shard, error: ShardError) -> bool:
+    try:
+        for _ in samples(shard):
+            pass
+    except (ShardError, storage.UnavailableError) as again:
+        return str(again) == str(error)
+    return False
 
 
 def samples(shard: Shard) -> Iterator[Sample]:
@@ -66,6 +78,7 @@ def samples(shard: Shard) -> Iterator[Sample]:
 
     Raises:
         ShardError: if the shard cannot be read to its end, or differs from its manifest.
+        UnavailableError: if its store is away.
     """
     rows = 0
     first: dict[str, int] = {}
@@ -76,11 +89,16 @@ def samples(shard: Shard) -> Iterator[Sample]:
                 raise ShardError(f"members of sample {sample.key!r} do not stand together (rows {seen} and {rows})")
             yield sample if seen == rows else _bad(sample, f"duplicate key: {sample.key!r} is row {seen} already")
             rows += 1
+            if rows > MAX_SAMPLES:
+                raise ShardError(f"holds more than {MAX_SAMPLES} samples")
+        now = storage.stat(shard.uri)
+    except storage.UnavailableError:
+        raise
     except UNREADABLE as error:
         raise ShardError(f"{type(error).__name__}: {error}") from error
     if shard.limit is None and shard.rows not in {None, rows}:
         raise ShardError(f"holds {rows} samples, its manifest says {shard.rows}")
-    if (now := storage.stat(shard.uri)) != StoredObject(shard.uri, shard.size, shard.etag):
+    if now != StoredObject(shard.uri, shard.size, shard.etag):
         raise ShardError(f"changed since it was listed: {shard.size} bytes, {shard.etag}; now {now.size}, {now.etag}")
 
 
@@ -122,17 +140,20 @@ def _chunk(position: int, start: int, batch: list[Sample], *, last: bool) -> pa.
         "start": [start],
         "last": [last],
         "failure": [None],
+        "transient": [None],
         "keys": [[sample.key for sample in batch]],
         "labels": [[sample.label for sample in batch]],
+        "offsets": [[sample.offset for sample in batch]],
         "errors": [[sample.error for sample in batch]],
         "images": [[sample.image for sample in batch]],
     }
     return pa.table(columns, schema=CHUNK)
 
 
-def _failure(position: int, reason: str) -> pa.Table:
-    row = {"shard": position, "start": 0, "last": False, "failure": reason}
-    return pa.Table.from_pylist([row | {"keys": [], "labels": [], "errors": [], "images": []}], schema=CHUNK)
+def _failure(position: int, reason: str, *, transient: bool) -> pa.Table:
+    row = {"shard": position, "start": 0, "last": False, "failure": reason, "transient": transient}
+    lists = dict.fromkeys(("keys", "labels", "offsets", "errors", "images"), ())
+    return pa.Table.from_pylist([row | lists], schema=CHUNK)
 
 
 def _bad(sample: Sample, reason: str) -> Sample:

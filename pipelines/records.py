@@ -16,8 +16,13 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["exact"]
 """How pictures are decoded; `exact` is Pillow, as published numbers were measured."""
 
+QUARANTINED = "quarantined: "
+"""How the `error` of a picture begins that killed, hung or flooded the process that decodes it, twice."""
+
 FAILED_SHARD = -1
 """`index` of the one score row that stands for a shard that could not be read to its end; `error` says why."""
+ABSENT_SHARD = -4
+"""`index` of the score row that stands for a shard that could not be read there and then; `error` says why."""
 
 FAILED_MODEL = -2
 """`index` of the score row that stands for a model whose weights are wrong, wherever it is loaded; `error` says why."""
@@ -78,12 +83,16 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One image with a key, as it lies in a shard; `image` is None exactly where `error` says why."""
+    """One image with a key, as it lies in a shard; `image` is None exactly where `error` says why.
+
+    `offset` is the byte of a tar at which its image (or what else there is of it) begins; None in Parquet.
+    """
 
     key: str
     image: bytes | None
     label: int | None
     error: str | None = None
+    offset: int | None = None
 
 
 CHUNK = pa.schema(
@@ -92,8 +101,10 @@ CHUNK = pa.schema(
         ("start", pa.int32()),  # index in the shard of the chunk's first sample
         ("last", pa.bool_()),  # whether the shard ends with this chunk
         ("failure", pa.string()),  # why the shard cannot be read further; the chunk is then empty
+        ("transient", pa.bool_()),  # whether that may be over by the next attempt
         ("keys", pa.list_(pa.string())),
         ("labels", pa.list_(pa.int32())),
+        ("offsets", pa.list_(pa.int64())),
         ("errors", pa.list_(pa.string())),
         ("images", pa.list_(pa.large_binary())),  # encoded; null where there is an error
     ]
@@ -118,6 +129,7 @@ SCORES = pa.schema(
         ("label_prob", pa.float32()),
         ("sq_prob", pa.float32()),
         ("error", pa.string()),
+        ("offset", pa.int64()),
     ]
 )
 """One row a (model, sample): a cell's columns (see `cell_schema`) and where they belong.
@@ -131,7 +143,8 @@ def cell_schema(top: int) -> pa.Schema:
 
     `classes` and `probs` are the `top` most probable classes, descending, ties by class index; `label_prob` is the
     label's probability; `sq_prob` the sum of all squared probabilities (for the Brier score). A row with `error` has
-    null predictions; a row without a label has null `label` and `label_prob`.
+    null predictions; a row without a label has null `label` and `label_prob`. `offset` is where in its tar the image of
+    a row with `error` begins, in bytes, so that it can be looked at; null in every other row.
     """
     return pa.schema(
         [
@@ -143,5 +156,6 @@ def cell_schema(top: int) -> pa.Schema:
             ("label_prob", pa.float32()),
             ("sq_prob", pa.float32()),
             ("error", pa.string()),
+            ("offset", pa.int64()),
         ]
     )

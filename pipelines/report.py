@@ -33,6 +33,7 @@ ERRORS = pa.schema(
     [
         ("shard", pa.string()),
         ("index", pa.int32()),
+        ("offset", pa.int64()),  # byte of the tar at which the image begins; null in Parquet and for labels alone
         ("key", pa.string()),
         ("label", pa.int32()),
         ("reason", pa.string()),

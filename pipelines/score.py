@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from pipelines import mirror
-from pipelines.records import ABSENT_MODEL, FAILED_MODEL, FAILED_SHARD, SCORES, Precision
+from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES, Precision
 from zoo.cards import Card
 from zoo.preprocessing import Geometry, Preprocessing
 from zoo.wanted import Wanted
@@ -77,7 +77,7 @@ class Scorer:
 
     def _rows(self, chunk: dict, position: int, model: Model) -> pa.Table:
         if chunk["failure"] is not None:
-            return _failed(chunk, position, FAILED_SHARD, chunk["failure"])
+            return _failed(chunk, position, ABSENT_SHARD if chunk["transient"] else FAILED_SHARD, chunk["failure"])
         card = self._config.cards[position]
         column = f"pixels_{self._config.geometries.index(card.preprocessing.geometry)}"
         size = card.preprocessing.size
@@ -145,6 +145,7 @@ def _table(chunk: dict, position: int, probs_BN: torch.Tensor, top: int) -> pa.T
         "label_prob": pa.array(label_prob.data, mask=label_prob.mask | bad, type=pa.float32()),
         "sq_prob": pa.array(sq_prob, mask=bad, type=pa.float32()),
         "error": errors,
+        "offset": pa.array(chunk["offsets"], pa.int64(), mask=~bad),
     }
     return pa.table(columns, schema=SCORES)
 
