@@ -32,7 +32,10 @@ def say(line: str) -> None:
 
 @dataclass(slots=True)
 class Meter:
-    """Shows `done` of `total` units and a rate: `with Meter("cells", 12) as meter: meter.update(3, images=450)`."""
+    """Shows `done` of `total` units and a rate: `with Meter("cells", 12) as meter: meter.update(3, images=450)`.
+
+    The rate is in images a second, or in units where no images are told of.
+    """
 
     unit: str
     total: int
@@ -41,7 +44,7 @@ class Meter:
     _bar: Progress | None = None
     _started: float = field(default_factory=time.monotonic)
     _first: tuple[float, int] | None = None
-    """When the first images were done, and how many: rates count from there, not from before the workers started."""
+    """When the first were done, and how many: rates count from there, not from before the workers started."""
     _last: tuple[float, int] = (0.0, 0)
     _logged: float = 0.0
 
@@ -59,12 +62,13 @@ class Meter:
         if self._bar:
             self._bar.stop()
 
-    def update(self, done: int, images: int) -> None:
-        """Say that `done` units are done and `images` have been worked on in this run."""
+    def update(self, done: int, images: int | None = None, bad: int = 0) -> None:
+        """Say that `done` units are done, and of `images` that were worked on in this run `bad` are errors."""
         now = time.monotonic()
-        self._last = (now, images)
+        self._last = (now, done if images is None else images)
         self._first = self._first or self._last
-        note = " · ".join([count(images, "image"), *self._pace(done, images)])
+        counts = [] if images is None else [count(images, "image")] + [f"{bad:,} bad"] * (bad > 0)
+        note = " · ".join([*counts, *self._pace(done, self.unit if images is None else "img")])
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=done, description=note)
         elif now - self._logged > _LOG_SECONDS:
@@ -73,20 +77,22 @@ class Meter:
 
     def summary(self) -> str:
         """For example `250 images in 0:19, 61.3 img/s once running`."""
-        said = f"{count(self._last[1], 'image')} in {_clock(time.monotonic() - self._started)}"
-        return f"{said}, {self._rate():.1f} img/s once running" if self._rate() else said
+        said = f"{count(self._last[1], 'image')} in {clock(time.monotonic() - self._started)}"
+        return f"{said}, {self.rate:.1f} img/s once running" if self.rate else said
 
-    def _rate(self) -> float:
-        """Images a second since the first were done; 0 before there are two moments to compare."""
+    @property
+    def rate(self) -> float:
+        """Images (or units) a second since the first were done; 0 before there are two moments to compare."""
         first, last = self._first or self._last, self._last
         return (last[1] - first[1]) / (last[0] - first[0]) if last[0] - first[0] > _LEAST_SECONDS else 0.0
 
-    def _pace(self, done: int, images: int) -> list[str]:
-        rate, expected = self._rate(), self.expected or (images * self.total / done if done else None)
+    def _pace(self, done: int, what: str) -> list[str]:
+        rate, worked = self.rate, self._last[1]
+        expected = self.expected or (worked * self.total / done if done else None)
         if not rate:
             return []
-        remaining = [f"ETA {_clock(max(0.0, expected - images) / rate)}"] if expected else []
-        return [f"{rate:.1f} img/s", *remaining]
+        remaining = [f"ETA {clock(max(0.0, expected - worked) / rate)}"] if expected else []
+        return [f"{rate:.1f} {what}/s", *remaining]
 
 
 @dataclass(slots=True)
@@ -129,7 +135,8 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """`0:09`, `1:05:00`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

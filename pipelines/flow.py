@@ -1,43 +1,42 @@
-"""Filling cells: Ray Data from shards to scorers, and the driver that commits what comes back.
+"""Filling cells: the driver of walks, which commits what comes back.
 
-Owns the order of the walk (read, decode, score, commit) and its convergence by re-planning. Refuses to keep results:
-only committed cells count, whatever happened to the run that made them.
+Owns convergence by re-planning: rounds go on while there is hope. Refuses to keep results: only committed cells count,
+whatever happened to the run that made them.
 """
 
-import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
-from pipelines import cells, read
+from pipelines import cells
 from pipelines.cells import Gather, Plan
-from pipelines.cluster import Shares, resources, share
-from pipelines.decode import decode_chunks
-from pipelines.records import Shard
-from pipelines.score import Scorer, ScorerConfig
+from pipelines.cluster import resources, share
+from pipelines.publish import Publisher
+from pipelines.walk import walk
 
-_MOST_SOURCES = 1024
-_BLOCK_BYTES = 1 << 20
-"""Less than a chunk of pictures, so that each is a block of its own and is decoded as soon as it is read."""
-_RETRIES = 3
-"""Ray Data's default is to retry for ever, and a picture that kills its worker would do so for ever."""
+_IDLE_ROUNDS = 2
+"""Rounds in turn that commit nothing: the second is for what was over only after the first."""
+_JUDGED_IMAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a walk is: pictures scored in this run (each once, whatever the number of models), cells committed."""
+    """How far a walk is.
 
-    images: int
-    cells: int
+    `images` were scored in this run (each once, whatever the number of models), `bad` counts those that have an error
+    instead of a score, by its kind; `cells` are committed, of `in_flight` others some rows are there.
+    """
+
+    images: int = 0
+    cells: int = 0
+    bad: Counter[str] = field(default_factory=Counter)
+    in_flight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Outcome:
     """What a walk left: the plan as it is now and pictures scored.
 
     `failures` says why shards failed, by position in the dataset; `unusable` why models could not be loaded, by their
-    column; `broken` what broke the last round off, if anything.
+    column; `broken` what broke the last round off, if anything; `spoiled` why the data was given up.
     """
 
     plan: Plan
@@ -53,29 +52,40 @@ class Outcome:
     failures: dict[int, str]
     unusable: dict[int, str]
     broken: str | None
+    spoiled: str | None
+
+
+class _SpoiledError(Exception):
+    """Too many pictures are bad."""
 
 
 @dataclass(slots=True)
 class _Trouble:
     """What rounds meet, with the reasons.
 
-    `failures` are of shards, `absent` of models whose weights some scorer could not get: both may be over by the next
-    round, and are known anew in each. `conflicts` are of cells that stand with other bytes, `unusable` of models whose
-    weights are wrong: those stay.
+    `away` are shards that could not be read, `absent` models whose weights some scorer could not get: both may be over
+    by the next round, and are known anew in each. `failures` are of shards that are wrong, `conflicts` of cells that
+    stand with other bytes, `unusable` of models whose weights are wrong: those stay.
     """
 
-    failures: dict[int, str] = field(default_factory=dict)
+    away: dict[int, str] = field(default_factory=dict)
     absent: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
     conflicts: dict[int, str] = field(default_factory=dict)
     unusable: dict[int, str] = field(default_factory=dict)
 
-    def pending(self, plan: Plan) -> int:
-        """Cells that are not committed and can be filled."""
-        return sum(len(missing) for column, missing in enumerate(plan.missing) if column not in self.unusable)
+    def fillable(self, plan: Plan) -> list[tuple[int, int]]:
+        """(Column, shard) of each cell that is not committed and may yet be."""
+        return [
+            (column, shard)
+            for column, missing in enumerate(plan.missing)
+            for shard in missing
+            if column not in self.unusable and shard not in self.failures
+        ]
 
 
-def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None]) -> Outcome:
-    """Commit the cells that `plan` lacks; rounds go on until none is pending or a round commits nothing.
+def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None], max_bad_rate: float = 1.0) -> Outcome:
+    """Commit the cells that `plan` lacks; rounds go on until none is pending or two in turn commit nothing.
 
     A lost node, a killed worker or a store that refuses for a while costs the cells in flight, and the next round fills
     them: nothing else is needed.
@@ -85,25 +95,35 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None])
         plan: what is missing; all of its columns have one precision and batch size.
         device: `cpu`, `cuda`, or `auto`: GPUs where the cluster has any.
         watch: told of the progress after each block.
+        max_bad_rate: the share of pictures that may be bad; judged from the first thousand on.
 
     Raises:
         ValueError: if `device` is not there.
     """
-    done = Progress(0, 0)
-    trouble, broken = _Trouble(), None
+    done = Progress()
+    trouble, broken, spoiled, idle = _Trouble(), None, None, 0
     walker = _device(device)
-    while before := trouble.pending(plan):
-        trouble.failures, trouble.absent, broken = {}, {}, None
+    while (before := len(trouble.fillable(plan))) and idle < _IDLE_ROUNDS and not spoiled:
+        trouble.away, trouble.absent, broken = {}, {}, None
         try:
             for progress in _round(store, plan, walker, done, trouble):
                 done = progress
                 watch(done)
+                _require_good(done, max_bad_rate)
         except (RayError, ExecutionTimeoutError, OSError) as error:
             broken = f"{type(error).__name__}: {error}"
+        except _SpoiledError as error:
+            spoiled = str(error)
         plan = cells.plan(store, plan.dataset, plan.columns)
-        if trouble.pending(plan) == before:
-            break
-    return Outcome(plan, done.images, trouble.failures | trouble.conflicts, trouble.unusable | trouble.absent, broken)
+        idle = idle + 1 if len(trouble.fillable(plan)) == before else 0
+    failures = trouble.away | trouble.failures | trouble.conflicts
+    return Outcome(plan, done.images, failures, trouble.unusable | trouble.absent, broken, spoiled)
+
+
+def _require_good(done: Progress, max_bad_rate: float) -> None:
+    if done.bad.total() > max_bad_rate * max(done.images, _JUDGED_IMAGES):
+        reasons = ", ".join(f"{number} {reason}" for reason, number in done.bad.most_common())
+        raise _SpoiledError(f"{done.bad.total()} of the first {done.images} images are bad: {reasons}")
 
 
 def _device(device: str) -> str:
@@ -113,125 +133,37 @@ def _device(device: str) -> str:
     return chosen
 
 
-def _round(store: str, plan: Plan, device: str, before: Progress, trouble: _Trouble) -> Iterator[Progress]:
-    """One attempt at every pending cell; adds to `trouble`, yields the progress since `before`."""
-    images, committed = before.images, before.cells
-    for models, positions in _passes(plan, trouble.unusable):
-        gather = Gather(trouble.failures)
-        for scores in _walk(plan, models, positions, device):
-            for model, shard, rows in gather.add(scores):
-                trouble.conflicts.update(_commit(store, plan, models[model], shard, rows))
-                committed += 1
-            trouble.unusable.update((models[model], reason) for model, reason in gather.unusable.items())
-            trouble.absent.update((models[model], reason) for model, reason in gather.absent.items())
-            images += _pictures(scores, gather.unusable | gather.absent)
-            yield Progress(images, committed)
+def _round(store: str, plan: Plan, device: str, done: Progress, trouble: _Trouble) -> Iterator[Progress]:
+    """One attempt at every pending cell; adds to `trouble`, yields the progress from `done` on."""
+    for models, positions in _passes(trouble.fillable(plan)):
+        columns, shards = [plan.columns[i] for i in models], [plan.dataset.shards[i] for i in positions]
+        gather, committed = Gather(trouble.failures, trouble.away), done.cells
+        with Publisher(store, plan.dataset, trouble.conflicts) as publisher:
+            for scores in walk(columns, shards, positions, device):
+                publisher.put(columns, gather.add(scores))
+                images, bad = _pictures(scores, gather.unusable | gather.absent)
+                done = Progress(done.images + images, committed + publisher.done, done.bad + bad, gather.begun)
+                trouble.unusable.update((models[model], reason) for model, reason in gather.unusable.items())
+                trouble.absent.update((models[model], reason) for model, reason in gather.absent.items())
+                yield done
+        done = replace(done, cells=committed + publisher.done)
+        yield done
 
 
-def _commit(store: str, plan: Plan, model: int, shard: int, rows: pa.Table) -> dict[int, str]:
-    """Publish a cell; where another job's stands with other bytes (another kind of device), that one and the reason."""
-    try:
-        cells.publish(store, plan.dataset, plan.columns[model], plan.dataset.shards[shard], rows)
-    except FileExistsError as error:
-        return {shard: str(error)}
-    return {}
-
-
-def _pictures(scores: pa.Table, unusable: Mapping[int, str]) -> int:
-    """Rows of the first model that was loaded: each picture once, and not the rows that stand for a failure."""
+def _pictures(scores: pa.Table, unusable: Mapping[int, str]) -> tuple[int, Counter[str]]:
+    """Pictures in `scores`, and bad ones: rows of the first model that was loaded, so that each counts once."""
     first = next(model for model in count() if model not in unusable)
-    return len(scores.filter((pc.field("model") == first) & (pc.field("index") >= 0)))
+    rows = scores.filter((pc.field("model") == first) & (pc.field("index") >= 0))
+    errors = rows["error"].drop_null().to_pylist()
+    return len(rows), Counter(error.partition(": ")[0] for error in errors)
 
 
-def _passes(plan: Plan, unusable: Mapping[int, str]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _passes(fillable: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """(Models, shards) to walk together: shards that lack the cells of the same models."""
     lacking: dict[int, list[int]] = defaultdict(list)
-    for model, positions in enumerate(plan.missing):
-        for position in positions if model not in unusable else ():
-            lacking[position].append(model)
+    for model, position in fillable:
+        lacking[position].append(model)
     passes: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for position in sorted(lacking):
         passes[tuple(lacking[position])].append(position)
     return [(models, tuple(positions)) for models, positions in passes.items()]
-
-
-def _walk(plan: Plan, models: tuple[int, ...], positions: tuple[int, ...], device: str) -> Iterator[pa.Table]:
-    """SCORES tables of `models` on the shards at `positions`, in the order in which they are done."""
-    columns = [plan.columns[model] for model in models]
-    shards = [plan.dataset.shards[position] for position in positions]
-    precision, batch_size = columns[0].precision, columns[0].batch_size
-    assert all((c.precision, c.batch_size) == (precision, batch_size) for c in columns), "one plan, one setting"
-    scorer = ScorerConfig(
-        cards=tuple(column.card for column in columns),
-        files=tuple(column.file for column in columns),
-        geometries=tuple(sorted({column.card.preprocessing.geometry for column in columns})),
-        batch_size=batch_size,
-        top=max(column.top for column in columns),
-        precision=precision,
-        device=device,
-    )
-    _set_context()
-    shares = share(*resources(), device)
-    scored = _score(_pixels(shards, positions, scorer, shares), scorer, shares, _batches(shards, batch_size))
-    yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
-
-
-def _pixels(shards: Sequence[Shard], positions: Sequence[int], scorer: ScorerConfig, shares: Shares) -> Dataset:
-    sources = ray.data.from_arrow(_sources(shards, positions))
-    encoded = _map(
-        sources,
-        partial(read.read_shards, batch_size=scorer.batch_size),
-        compute=TaskPoolStrategy(size=shares.readers),
-        num_cpus=shares.read_cpus,
-        max_retries=_RETRIES,
-    )
-    return _map(
-        encoded,
-        partial(decode_chunks, geometries=scorer.geometries),
-        num_cpus=shares.decode_cpus,
-        max_retries=_RETRIES,
-    )
-
-
-def _score(pixels: Dataset, scorer: ScorerConfig, shares: Shares, batches: int | None) -> Dataset:
-    actors = shares.actors if batches is None else min(shares.actors, batches)
-    return _map(
-        pixels,
-        Scorer,
-        fn_constructor_args=(scorer,),
-        compute=ActorPoolStrategy(size=actors),
-        num_cpus=shares.actor_cpus,
-        num_gpus=shares.actor_gpus,
-        max_restarts=_RETRIES,
-        max_task_retries=_RETRIES,
-    )
-
-
-def _map(dataset: Dataset, step: Callable[..., object], **options: object) -> Dataset:
-    """A step of the walk over Arrow tables of one row."""
-    with warnings.catch_warnings():
-        # Ray 2.60 wants no free remote arguments from 2.64 on, and has no other way yet to bound retries.
-        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-        return dataset.map_batches(step, batch_size=1, batch_format="pyarrow", **options)  # pyright: ignore
-
-
-def _sources(shards: Sequence[Shard], positions: Sequence[int]) -> list[pa.Table]:
-    """The shards as rows, in as many tables as there are to be reading tasks."""
-    table = read.shard_rows(shards, positions)
-    step = -(-len(shards) // _MOST_SOURCES)
-    return [table.slice(start, step) for start in range(0, len(shards), step)]
-
-
-def _batches(shards: Sequence[Shard], batch_size: int) -> int | None:
-    """How many batches there are to score, where manifests say it: more actors than that would only start."""
-    rows = [shard.limit or shard.rows for shard in shards]
-    return None if None in rows else sum(-(-count // batch_size) for count in rows if count)
-
-
-def _set_context() -> None:
-    context = DataContext.get_current()
-    context.target_max_block_size = _BLOCK_BYTES
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # Of a dataset without manifest nobody knows that it is smaller than the actors are many; it costs only their start.
-    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")

@@ -1,0 +1,115 @@
+"""The walk on Ray Data: shards -> chunks -> pixels -> scores.
+
+Owns the order of the steps, their shares of the cluster, and how often Ray tries one again. Refuses to keep anything:
+what comes out is gathered and committed by `flow`.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+
+from pipelines import read
+from pipelines.cells import Column
+from pipelines.cluster import Shares, resources, share
+from pipelines.decode import decode_chunks
+from pipelines.records import Shard
+from pipelines.score import Scorer, ScorerConfig
+
+_MOST_SOURCES = 1024
+_BLOCK_BYTES = 1 << 20
+"""Less than a chunk of pictures, so that each is a block of its own and is decoded as soon as it is read."""
+_RETRIES = 3
+"""Ray Data's default is to retry for ever, and whatever kills a worker would do so for ever."""
+
+
+def walk(
+    columns: Sequence[Column], shards: Sequence[Shard], positions: Sequence[int], device: str
+) -> Iterator[pa.Table]:
+    """SCORES tables of the models of `columns` on `shards`, in the order in which they are done.
+
+    Args:
+        columns: all of one precision and batch size; a table's `model` is a position among them.
+        shards: what to read.
+        positions: where the shards stand in their dataset, a table's `shard`.
+        device: `cpu` or `cuda`.
+    """
+    precision, batch_size = columns[0].precision, columns[0].batch_size
+    assert all((c.precision, c.batch_size) == (precision, batch_size) for c in columns), "one plan, one setting"
+    scorer = ScorerConfig(
+        cards=tuple(column.card for column in columns),
+        files=tuple(column.file for column in columns),
+        geometries=tuple(sorted({column.card.preprocessing.geometry for column in columns})),
+        batch_size=batch_size,
+        top=max(column.top for column in columns),
+        precision=precision,
+        device=device,
+    )
+    _set_context()
+    shares = share(*resources(), device)
+    scored = _score(_pixels(shards, positions, scorer, shares), scorer, shares, _batches(shards, batch_size))
+    yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+
+
+def _pixels(shards: Sequence[Shard], positions: Sequence[int], scorer: ScorerConfig, shares: Shares) -> Dataset:
+    sources = ray.data.from_arrow(_sources(shards, positions))
+    encoded = _map(
+        sources,
+        partial(read.read_shards, batch_size=scorer.batch_size),
+        compute=TaskPoolStrategy(size=shares.readers),
+        num_cpus=shares.read_cpus,
+        max_retries=_RETRIES,
+    )
+    return _map(
+        encoded,
+        partial(decode_chunks, geometries=scorer.geometries),
+        num_cpus=shares.decode_cpus,
+        max_retries=_RETRIES,
+    )
+
+
+def _score(pixels: Dataset, scorer: ScorerConfig, shares: Shares, batches: int | None) -> Dataset:
+    actors = shares.actors if batches is None else min(shares.actors, batches)
+    return _map(
+        pixels,
+        Scorer,
+        fn_constructor_args=(scorer,),
+        compute=ActorPoolStrategy(size=actors),
+        num_cpus=shares.actor_cpus,
+        num_gpus=shares.actor_gpus,
+        max_restarts=_RETRIES,
+        max_task_retries=_RETRIES,
+    )
+
+
+def _map(dataset: Dataset, step: Callable[..., object], **options: object) -> Dataset:
+    """A step of the walk over Arrow tables of one row."""
+    with warnings.catch_warnings():
+        # Ray 2.60 wants no free remote arguments from 2.64 on, and has no other way yet to bound retries.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        return dataset.map_batches(step, batch_size=1, batch_format="pyarrow", **options)  # pyright: ignore
+
+
+def _sources(shards: Sequence[Shard], positions: Sequence[int]) -> list[pa.Table]:
+    """The shards as rows, in as many tables as there are to be reading tasks."""
+    table = read.shard_rows(shards, positions)
+    step = -(-len(shards) // _MOST_SOURCES)
+    return [table.slice(start, step) for start in range(0, len(shards), step)]
+
+
+def _batches(shards: Sequence[Shard], batch_size: int) -> int | None:
+    """How many batches there are to score, where manifests say it: more actors than that would only start."""
+    rows = [shard.limit or shard.rows for shard in shards]
+    return None if None in rows else sum(-(-count // batch_size) for count in rows if count)
+
+
+def _set_context() -> None:
+    context = DataContext.get_current()
+    context.target_max_block_size = _BLOCK_BYTES
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Of a dataset without manifest nobody knows that it is smaller than the actors are many; it costs only their start.
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
