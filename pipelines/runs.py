@@ -1,0 +1,138 @@
+"""What each run of a job leaves on the store about itself: how far it is, when it was last heard of, what failed.
+
+    STORE/runs/DATASET-DIGEST/START-ID.json
+
+Owns these records and who has to be heard how often. Refuses to be needed: cells alone say what is done, and a record
+that is lost or damaged costs nothing but a line of status; garbage collection asks them which datasets there are.
+"""
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
+
+from pipelines import storage
+from pipelines.records import Dataset
+
+_EVERY_SECONDS = 10.0
+_SILENT_SECONDS = 60.0
+State = Literal["running", "finished", "unfinished", "stopped"]
+"""`unfinished`: it ended with cells missing. `stopped`: by a signal or an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run: where its data is, how far it is, and what failed, with the reasons, by shard or model.
+
+    `started` and `updated` are seconds since 1970 by the clock of `host`. `rate` is in images a second.
+    """
+
+    sources: tuple[str, ...]
+    limit: int | None
+    host: str
+    pid: int
+    started: float
+    updated: float
+    state: State = "running"
+    images: int = 0
+    bad: int = 0
+    cells: int = 0
+    pending: int = 0
+    in_flight: int = 0
+    rate: float = 0.0
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def silent(self) -> float:
+        """Seconds since a run that says it is running was last heard of, 0 while that is not long."""
+        silent = time.time() - self.updated
+        return silent if self.state == "running" and silent > _SILENT_SECONDS else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until its cells are filled, at the rate of its cells so far."""
+        seconds = self.updated - self.started
+        return (self.pending - self.cells) * seconds / self.cells if self.cells and self.state == "running" else None
+
+
+class Diary:
+    """Writes the record of this run, now and then and beside it: a store that refuses or is slow holds nothing up."""
+
+    def __init__(self, store: str, dataset: Dataset, sources: tuple[str, ...], limit: int | None, pending: int) -> None:
+        now = time.time()
+        name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{uuid.uuid4().hex[:8]}.json"
+        self._uri = storage.join(_folder(store, dataset), name)
+        self.run = Run(
+            sources=tuple(map(storage.absolute, sources)),
+            limit=limit,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=now,
+            updated=now,
+            pending=pending,
+        )
+        self._writer = ThreadPoolExecutor(1, "diary")
+        self._written: Future[None] = self._writer.submit(storage.replace, self._uri, _encode(self.run))
+        self._written.result()
+
+    def note(self, **changes: object) -> None:
+        """Change fields of the record, and have it written if the last time is a while ago."""
+        due = time.time() - self.run.updated > _EVERY_SECONDS and self._written.done()
+        self.run = replace(self.run, **changes)  # pyright: ignore[reportArgumentType]
+        if due:
+            self._write()
+
+    def close(self, state: State, failures: Mapping[str, str]) -> None:
+        """Say how the run ended; a store that is away is passed over, since the cells do not depend on it."""
+        self.run = replace(self.run, state=state, failures=failures)
+        self._write()
+        self._writer.shutdown()
+
+    def _write(self) -> None:
+        self.run = replace(self.run, updated=time.time())
+        self._written = self._writer.submit(storage.replace, self._uri, _encode(self.run))
+
+
+def of_dataset(store: str, dataset: Dataset) -> list[Run]:
+    """The runs on `dataset`, the earliest first."""
+    return list(_read(_folder(store, dataset)))
+
+
+def every(store: str) -> list[tuple[str, Run]]:
+    """Every run of the store, with the name of its dataset.
+
+    Raises:
+        ValueError: if a record is damaged: a dataset that is not known would seem to be none.
+    """
+    folder = storage.join(store, "runs")
+    names = sorted({_below(entry.uri, folder) for entry in storage.list_objects(folder)})
+    return [(name.rpartition("-")[0], run) for name in names for run in _read(storage.join(folder, name), strict=True)]
+
+
+def _below(uri: str, folder: str) -> str:
+    return uri.removeprefix(folder).strip("/").partition("/")[0]
+
+
+def _folder(store: str, dataset: Dataset) -> str:
+    return storage.join(store, "runs", f"{dataset.name}-{dataset.digest}")
+
+
+def _read(folder: str, *, strict: bool = False) -> Iterator[Run]:
+    for entry in storage.list_objects(folder):
+        try:
+            content = json.loads(storage.read(entry.uri))
+            yield Run(**{**content, "sources": tuple(content["sources"])})
+        except (ValueError, TypeError, KeyError, FileNotFoundError) as error:
+            if strict:
+                raise ValueError(
+                    f"{entry.uri}: not a record of a run; remove it if its data is gone: {error}"
+                ) from error
+
+
+def _encode(run: Run) -> bytes:
+    return json.dumps(asdict(run), indent=1).encode() + b"\n"
