@@ -9,13 +9,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from errno import ENOTSUP, EOPNOTSUPP, EPERM
+from errno import ENOSYS, ENOTSUP, EOPNOTSUPP, EPERM
 from pathlib import Path
 from typing import BinaryIO
 
 _TEMPORARY = ".menagerie-"
 """How the names of files begin that are being written; also those that a killed process left."""
-_NO_LINKS = {EPERM, ENOTSUP, EOPNOTSUPP}
+_NO_LINKS = {EPERM, ENOTSUP, EOPNOTSUPP, ENOSYS}
 
 
 def stat(path: Path) -> tuple[int, str]:
@@ -47,7 +47,7 @@ def open_input(path: Path) -> BinaryIO:
 def list_files(root: Path) -> Iterator[tuple[str, int, str]]:
     """Name below `root`, size in bytes and modification time of every file there, by name."""
     top = str(root)
-    folders = os.walk(top, followlinks=True)
+    folders = os.walk(top, onerror=_unless_gone, followlinks=True)
     paths = [os.path.join(folder, name) for folder, _, names in folders for name in names if name[0] != "."]
     for path in sorted(paths):
         try:
@@ -59,12 +59,20 @@ def list_files(root: Path) -> Iterator[tuple[str, int, str]]:
         yield path.removeprefix(top).lstrip("/"), status.st_size, f"{status.st_mtime_ns:x}"
 
 
+def _unless_gone(error: OSError) -> None:
+    """A folder that cannot be listed must not make a dataset smaller; one that is not there holds nothing."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
 def create(path: Path, data: bytes | memoryview) -> bool:
     """Write the file at `path`, unless there is one: then False."""
     temporary = _temporary(path, data)
     try:
         _link(temporary, path)
     except FileExistsError:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path}: is a folder") from None
         return False
     finally:
         temporary.unlink(missing_ok=True)
@@ -111,13 +119,23 @@ def require_writable(path: Path) -> None:
 def leftovers(root: Path, seconds: float) -> list[Path]:
     """Files below `root` that somebody began to write more than `seconds` ago and did not end."""
     oldest = time.time() - seconds
-    begun = (path for path in root.rglob(f"{_TEMPORARY}*") if path.is_file())
-    return sorted(path for path in begun if path.stat().st_mtime < oldest)
+    return sorted(path for path in root.rglob(f"{_TEMPORARY}*") if _is_file_before(path, oldest))
+
+
+def _is_file_before(path: Path, oldest: float) -> bool:
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # its writer has just ended
+        return False
+    return modes.S_ISREG(status.st_mode) and status.st_mtime < oldest
 
 
 def _temporary(path: Path, data: bytes | memoryview) -> Path:
     """A synced sibling of `path` holding `data`; nothing is left behind where writing fails (a full disk)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # which would say that `path` is there
+        raise NotADirectoryError(f"{path.parent}: is no folder") from None
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as file:

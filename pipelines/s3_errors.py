@@ -5,10 +5,10 @@ never multiply), and one line for each error that is not. Refuses to repeat what
 key's identity may stand.
 """
 
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import tenacity
 from botocore import exceptions as sdk
@@ -25,11 +25,11 @@ TRANSIENT_CODES = frozenset(
             "RequestLimitExceeded",
             "BandwidthLimitExceeded",
         ),
-        *("ConditionalRequestConflict", "XAmzContentChecksumMismatch"),
+        *("ConditionalRequestConflict", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"),
     }
 )
-"""BadDigest and the checksum's mismatch: a bit flipped on the way to the store. The conflict (409): another's write of
-the same object is under way, and nothing can be read back before it ends."""
+"""BadDigest and the two mismatches: a bit flipped on the way to the store. The conflict (409): another's write of the
+same object is under way, and nothing can be read back before it ends."""
 TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
 TRANSIENT_ERRORS = (
     sdk.ConnectionError,
@@ -57,8 +57,15 @@ _MEANINGS = {
     "InvalidToken": "the session token is not valid",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
     "400": "refused without a reason; credentials expired, or another region?",
+    "403": "refused without a reason; unknown keys, or no right to do this?",
 }
-_OTHER_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
+_OTHER_REGION = frozenset(
+    {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+)
+_LONGEST_SAID = 300
+"""Where a web page answers in a store's place, the SDK repeats all of it."""
+_SECRETS = re.compile(r"[^\s/]*@|\?\S*")
+"""In URLs: keys before an @ (a misplaced user and password), and queries, where signatures may stand."""
 _answering: set[str] = set()
 
 T = TypeVar("T")
@@ -139,15 +146,10 @@ def _without_answer(error: BaseException, uri: str) -> OSError:
         return PermissionError(f"{uri}: no credentials found; set AWS_ACCESS_KEY_ID and so on, or AWS_PROFILE")
     kind = UnavailableError if _is_transient(error) else OSError
     said = " ".join(str(error).split()) or type(error).__name__
-    return kind(f"{uri}: {_without_query(said)}")
-
-
-def _without_query(text: str) -> str:
-    """URLs in `text` without their queries, where signatures may stand."""
-    return " ".join(urlsplit(word)._replace(query="").geturl() if "?" in word else word for word in text.split(" "))
+    return kind(f"{uri}: {_SECRETS.sub('', said)[:_LONGEST_SAID]}")
 
 
 def _region(error: sdk.ClientError) -> str:
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    where = headers.get("x-amz-bucket-region")
+    where = headers.get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")
     return f"the bucket lies in another region; set AWS_DEFAULT_REGION{'=' + where if where else ''}"

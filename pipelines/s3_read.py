@@ -7,11 +7,13 @@ AWS_ENDPOINT_URL. Refuses to retry by itself: every request goes through `s3_err
 import io
 import time
 from collections.abc import Iterator
+from errno import EINVAL
 from functools import cache
 from typing import Any, BinaryIO, cast
 
 from boto3.session import Session
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 
 from pipelines import s3_errors
 from pipelines.s3_errors import persist
@@ -91,8 +93,10 @@ class _Ranges(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, start + offset)
+        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if at < 0:
+            raise OSError(EINVAL, "Invalid argument")  # as a local file does
+        self._at = at
         return self._at
 
     def tell(self) -> int:
@@ -185,5 +189,7 @@ def _made(**options: str) -> Any:
     )
     try:
         return Session().client("s3", config=config)  # the module's own session keeps old credentials
-    except ValueError as error:
-        raise ValueError(f"AWS_ENDPOINT_URL: {error}; expected http://HOST:PORT or https://HOST") from error
+    except BotoCoreError as error:
+        raise PermissionError(f"the AWS settings cannot be used: {error}") from error
+    except ValueError as error:  # which holds what was set, perhaps with a password
+        raise ValueError("AWS_ENDPOINT_URL is no URL of a store; expected http://HOST:PORT or https://HOST") from error

@@ -6,6 +6,8 @@ retry by itself: every request goes through `s3_errors.persist`.
 
 import time
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from pipelines.s3_errors import persist
@@ -30,17 +32,20 @@ def create(uri: str, data: Data) -> bool:
         return False
     try:
         _put(uri, data, {"IfNoneMatch": "*"})
-        return True
     except FileExistsError:
         return False
     except NotImplementedError:
+        return replace(uri, data)
+    return True
+
+
+def replace(uri: str, data: Data) -> bool:
+    """Write the object at `uri` over what is there; False where our upload is gone, perhaps as it had ended."""
+    try:
         _put(uri, data, {})
-        return True
-
-
-def replace(uri: str, data: Data) -> None:
-    """Write the object at `uri` over whatever is there."""
-    _put(uri, data, {})
+    except FileExistsError:
+        return False
+    return True
 
 
 def _put(uri: str, data: Data, condition: dict[str, str]) -> None:
@@ -67,8 +72,8 @@ def _put_in_parts(uri: str, view: memoryview, condition: dict[str, str]) -> None
     except FileNotFoundError as error:
         if not _exists(uri):
             raise
-        if condition:  # the answer to our completion was lost, or another was faster: who calls will compare
-            raise FileExistsError(uri) from error
+        # The answer to our completion was lost, or another dropped the upload: who calls will compare.
+        raise FileExistsError(uri) from error
     except BaseException:
         with suppress(OSError):
             persist(uri, client().abort_multipart_upload, **target)
@@ -107,14 +112,18 @@ def probe(uri: str) -> bool:
 
 
 def remove(uris: list[str]) -> None:
-    """Remove objects of one bucket; what is not there is fine."""
-    for start in range(0, len(uris), _DELETED_AT_ONCE):
-        some = uris[start : start + _DELETED_AT_ONCE]
-        bucket = split(some[0])[0]
-        doomed = {"Objects": [{"Key": split(uri)[1]} for uri in some], "Quiet": True}
-        answer = persist(some[0], client().delete_objects, Bucket=bucket, Delete=doomed)
-        for error in answer.get("Errors", ()):
-            raise OSError(f"{S3}{bucket}/{error['Key']}: {error['Code']}: not removed")
+    """Remove objects; what is not there is fine."""
+    for bucket, keys in groupby(sorted(map(split, uris)), itemgetter(0)):
+        entries = [{"Key": key} for _, key in keys]
+        for start in range(0, len(entries), _DELETED_AT_ONCE):
+            _remove(bucket, entries[start : start + _DELETED_AT_ONCE])
+
+
+def _remove(bucket: str, entries: list[dict[str, str]]) -> None:
+    doomed = {"Objects": entries, "Quiet": True}
+    answer = persist(f"{S3}{bucket}", client().delete_objects, Bucket=bucket, Delete=doomed)
+    for error in answer.get("Errors", ()):
+        raise OSError(f"{S3}{bucket}/{error['Key']}: {error['Code']}: not removed")
 
 
 def abandoned(uri: str, seconds: float) -> list[tuple[str, str]]:

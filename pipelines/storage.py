@@ -135,12 +135,9 @@ def put_file(uri: str, path: Path) -> bool:
     """As `put`, with the content of the local file at `path`, which is never in memory as a whole."""
     if not path.stat().st_size:
         return put(uri, b"")
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        memoryview(content) as view,
-    ):
-        return put(uri, view)
+    with path.open("rb") as file:
+        # Not closed by hand: the frames of an error still view it, and closing would raise another error instead.
+        return put(uri, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 def _holds(uri: str, data: memoryview) -> bool:
@@ -155,10 +152,10 @@ def _holds(uri: str, data: memoryview) -> bool:
 
 def replace(uri: str, data: Data) -> None:
     """Write the object at `uri`, whole or not at all, over whatever is there."""
-    if is_remote(uri):
-        s3_write.replace(uri, data)
-    else:
+    if not is_remote(uri):
         local.replace(local_path(uri), data)
+    elif not s3_write.replace(uri, data) and not _holds(uri, memoryview(data)):
+        raise UnavailableError(f"{uri}: the upload was dropped before its end")
 
 
 def remove(uris: Sequence[str]) -> None:
