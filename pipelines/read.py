@@ -52,9 +52,7 @@ def chunks(position: int, shard: Shard, batch_size: int) -> Iterator[pa.Table]:
     start = 0
     try:
         batch = next(batches, None)
-        if batch is None:
-            raise ShardError("holds no samples")
-        while batch is not None:
+        while batch:
             following = next(batches, None)
             yield _chunk(position, start, batch, last=following is None)
             start, batch = start + len(batch), following
@@ -77,7 +75,7 @@ def samples(shard: Shard) -> Iterator[Sample]:
     """Every sample of `shard` in order, up to its limit; the second of two equal keys carries an error.
 
     Raises:
-        ShardError: if the shard cannot be read to its end, or differs from its manifest.
+        ShardError: if the shard cannot be read to its end, is empty, or differs from its manifest.
         UnavailableError: if its store is away.
     """
     rows = 0
@@ -96,6 +94,8 @@ def samples(shard: Shard) -> Iterator[Sample]:
         raise
     except UNREADABLE as error:
         raise ShardError(f"{type(error).__name__}: {error}") from error
+    if not rows:
+        raise ShardError("holds no samples")
     if shard.limit is None and shard.rows not in {None, rows}:
         raise ShardError(f"holds {rows} samples, its manifest says {shard.rows}")
     if now != StoredObject(shard.uri, shard.size, shard.etag):

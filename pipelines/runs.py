@@ -12,8 +12,9 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from threading import Thread
 from typing import Literal
 
 from pipelines import storage
@@ -21,6 +22,8 @@ from pipelines.records import Dataset
 
 _EVERY_SECONDS = 10.0
 _SILENT_SECONDS = 60.0
+_CLOSING_SECONDS = 10.0
+"""A run that is done waits so long for a note under way, and again for its last one."""
 State = Literal["running", "finished", "unfinished", "stopped"]
 """`unfinished`: it ended with cells missing. `stopped`: by a signal or an error."""
 
@@ -61,7 +64,11 @@ class Run:
 
 
 class Diary:
-    """Writes the record of this run, now and then and beside it: a store that refuses or is slow holds nothing up."""
+    """Writes the record of this run, now and then and beside it.
+
+    Only the first write must succeed. After it a store that refuses or is slow holds nothing up, at the end for seconds
+    at most: the record then looks like that of a killed run, and the cells do not depend on it.
+    """
 
     def __init__(self, store: str, dataset: Dataset, sources: tuple[str, ...], limit: int | None, pending: int) -> None:
         now = time.time()
@@ -76,26 +83,38 @@ class Diary:
             updated=now,
             pending=pending,
         )
-        self._writer = ThreadPoolExecutor(1, "diary")
-        self._written: Future[None] = self._writer.submit(storage.replace, self._uri, _encode(self.run))
-        self._written.result()
+        storage.replace(self._uri, _encode(self.run))
+        self._writing = Thread()
 
     def note(self, **changes: object) -> None:
         """Change fields of the record, and have it written if the last time is a while ago."""
-        due = time.time() - self.run.updated > _EVERY_SECONDS and self._written.done()
         self.run = replace(self.run, **changes)  # pyright: ignore[reportArgumentType]
-        if due:
+        if time.time() - self.run.updated > _EVERY_SECONDS and not self._writing.is_alive():
             self._write()
 
     def close(self, state: State, failures: Mapping[str, str]) -> None:
-        """Say how the run ended; a store that is away is passed over, since the cells do not depend on it."""
+        """Say how the run ended."""
         self.run = replace(self.run, state=state, failures=failures)
-        self._write()
-        self._writer.shutdown()
+        if self._is_idle():
+            self._write()
+            self._is_idle()
+
+    def _is_idle(self) -> bool:
+        """Whether nothing is being written any more, soon: an older note must not land on a newer one."""
+        if self._writing.is_alive():
+            self._writing.join(_CLOSING_SECONDS)
+        return not self._writing.is_alive()
 
     def _write(self) -> None:
         self.run = replace(self.run, updated=time.time())
-        self._written = self._writer.submit(storage.replace, self._uri, _encode(self.run))
+        # A daemon: the process must not wait at its end for a store that is away.
+        self._writing = Thread(target=_replace, args=(self._uri, _encode(self.run)), name="diary", daemon=True)
+        self._writing.start()
+
+
+def _replace(uri: str, content: bytes) -> None:
+    with suppress(OSError):
+        storage.replace(uri, content)
 
 
 def of_dataset(store: str, dataset: Dataset) -> list[Run]:

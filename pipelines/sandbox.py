@@ -3,33 +3,28 @@
 Owns the child: its start, its limits of memory and time, its replacement, and the reason of a picture that it did not
 survive twice. Each process that decodes has one, from first use to its own end. Refuses to know how pictures are
 decoded, and to blame a picture for a child that cannot be started. It is no wall against hostile code, only against
-faults.
+faults. What the child does is in `sandbox_child`.
 """
 
 import atexit
 import contextlib
-import ctypes
 import mmap
 import os
 import pickle
-import resource
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.records import QUARANTINED
+from pipelines.sandbox_child import ANSWER, LONGEST_REASON, NO_MEMORY, PIXELS, REASON, REQUEST, ROOM, Work, serve
 from zoo.preprocessing import Geometry
-
-Work = Callable[[bytes, Sequence[Geometry]], list[np.ndarray] | str]
-"""Encoded bytes -> one uint8 array (size, size, 3) a geometry, or the reason why not: a function of some module."""
 
 _SECONDS = 20.0
 """For one picture, which takes 10 ms. Twice this and two starts are less than a minute."""
@@ -40,13 +35,6 @@ _MEMORY = 3 << 30
 needs 1 GiB; a codec that asks for more gets a MemoryError, before the kernel has to choose whom to kill."""
 _TRIES = 2
 """A child may also die because the machine is short of memory: a picture is to blame if it kills a fresh one too."""
-
-_REQUEST = struct.Struct("<QQQ")  # bytes of the shared file, of the picture in it, and of the pickled geometries behind
-_ANSWER = struct.Struct("<QQ")  # one of the following, bytes in the shared file
-_READY, _PIXELS, _REASON, _NO_MEMORY = range(4)
-_LONGEST_REASON = 1 << 16
-_ROOM = 1 << 20  # bytes of the shared file at first
-_PR_SET_PDEATHSIG = 1
 
 
 class _LostError(Exception):
@@ -98,7 +86,7 @@ class Sandbox:
 
 
 class _Child:
-    """A running child: its stdin is a socket for requests and answers, its stdout a file in memory for their bytes.
+    """A running child: its stdin is a socket for requests and answers, their bytes are in a file that both map.
 
     So neither a pipe is between pictures and pixels, nor is anything that is printed taken for an answer.
     """
@@ -106,11 +94,11 @@ class _Child:
     def __init__(self, work: Work) -> None:
         self._socket, theirs = socket.socketpair()
         self._file = _memory_file()
-        self._shared = _resized(self._file, _ROOM)
+        self._shared = _resized(self._file, ROOM)
         paths = [str(Path(__file__).parents[1]), *sys.path]
         program = (
             f"import sys; sys.path[:] = {paths!r}; from {work.__module__} import {work.__name__} as work; "
-            f"from {__name__} import serve; serve(work, {self._file}, {_MEMORY})"
+            f"from {serve.__module__} import serve; serve(work, {self._file}, {_MEMORY})"
         )
         command = [sys.executable, "-c", program]
         with theirs:
@@ -133,19 +121,19 @@ class _Child:
     def decode(self, encoded: bytes, geometries: Sequence[Geometry], into: Sequence[np.ndarray]) -> str | None:
         wanted = pickle.dumps(list(geometries))
         pixels = sum(array.nbytes for array in into)
-        room = max(len(encoded) + len(wanted), pixels, _LONGEST_REASON)
+        room = max(len(encoded) + len(wanted), pixels, LONGEST_REASON)
         if room > len(self._shared):
             self._shared.close()
             self._shared = _resized(self._file, room)
         self._shared[: len(encoded) + len(wanted)] = encoded + wanted
         with contextlib.suppress(OSError):  # that it is dead, the answer says
-            self._socket.sendall(_REQUEST.pack(len(self._shared), len(encoded), len(wanted)))
+            self._socket.sendall(REQUEST.pack(len(self._shared), len(encoded), len(wanted)))
         kind, size = self._answer(_SECONDS)
-        if kind == _REASON and size <= _LONGEST_REASON:
+        if kind == REASON and size <= LONGEST_REASON:
             return self._shared[:size].decode(errors="replace")
-        if kind == _NO_MEMORY:
+        if kind == NO_MEMORY:
             raise _LostError(f"out of memory (needs more than {_MEMORY / 2**30:g} GiB)")
-        if (kind, size) != (_PIXELS, pixels):
+        if (kind, size) != (PIXELS, pixels):
             raise _LostError("crashed the decoder (its answer is nonsense)")
         start = 0
         for array in into:
@@ -156,14 +144,14 @@ class _Child:
     def _answer(self, seconds: float) -> tuple[int, int]:
         self._socket.settimeout(seconds)
         try:
-            answer = self._socket.recv(_ANSWER.size)
+            answer = self._socket.recv(ANSWER.size)
         except TimeoutError:
             raise _LostError(f"timed out (no result in {seconds:g} s)") from None
         except ConnectionError:
             answer = b""
-        if len(answer) < _ANSWER.size:
+        if len(answer) < ANSWER.size:
             raise _LostError(f"crashed the decoder ({self._ending()})")
-        kind, size = _ANSWER.unpack(answer)
+        kind, size = ANSWER.unpack(answer)
         return kind, size
 
     def _ending(self) -> str:
@@ -173,57 +161,6 @@ class _Child:
             return "it closed its socket"
         names = {number.value: number.name for number in signal.Signals}
         return f"exit status {status}" if status >= 0 else names.get(-status, f"signal {-status}")
-
-
-def serve(work: Work, file: int, memory: int) -> None:
-    """The child's life: confine itself, then answer requests until its parent is gone."""
-    connection = socket.socket(fileno=os.dup(0))
-    _confine(memory)
-    connection.sendall(_ANSWER.pack(_READY, 0))
-    shared = mmap.mmap(file, _ROOM)
-    while request := connection.recv(_REQUEST.size):
-        room, picture, wanted = _REQUEST.unpack(request)
-        if room > len(shared):
-            shared.close()
-            shared = mmap.mmap(file, room)
-        geometries = pickle.loads(shared[picture : picture + wanted])
-        try:
-            answer = _put(work(shared[:picture], geometries), shared)
-        except MemoryError:
-            answer = _NO_MEMORY, 0
-        connection.sendall(_ANSWER.pack(*answer))
-
-
-def _put(result: list[np.ndarray] | str, shared: mmap.mmap) -> tuple[int, int]:
-    """Write the result into the shared file; the answer that says so."""
-    if isinstance(result, str):
-        text = result.encode(errors="backslashreplace")[:_LONGEST_REASON]
-        shared[: len(text)] = text
-        return _REASON, len(text)
-    end = 0
-    for array in result:
-        end += array.nbytes
-        np.frombuffer(shared, np.uint8)[end - array.nbytes : end] = array.reshape(-1)
-    return _PIXELS, end
-
-
-def _confine(memory: int) -> None:
-    """Nothing to read, nowhere to print, no core dump, a limit of memory, first to be killed, and with its parent."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nowhere, standard)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform != "linux":
-        return
-    # Kills as soon as the thread that started this child is gone; one gone before is an end of requests.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = present + memory if hard == resource.RLIM_INFINITY else min(present + memory, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 def _memory_file() -> int:

@@ -4,20 +4,21 @@ Owns these judgements. Refuses to remove anything by itself, and to call a cell 
 data, as it lies now, that the cell is of.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-
-import pyarrow.compute as pc
 
 from pipelines import cells, runs, shards, storage
 from pipelines.cells import Column, Plan
 from pipelines.records import QUARANTINED, Shard
+from pipelines.runs import Run
 from pipelines.storage import Leftover
 
 _READ_AT_ONCE = 8
 _DAY = 86_400.0
 """What a process began to write this long ago, no living one still writes."""
+_Known = dict[str, set[Shard]]
+"""The shards of a dataset by name; where runs named several places for it, there may be several of one name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,10 @@ def inspect(store: str, plan: Plan) -> Iterator[Finding]:
     def one(target: tuple[Column, Shard]) -> Finding:
         uri = cells.uri(store, plan.dataset, *target)
         try:
-            errors = cells.verify(store, plan.dataset, *target)["error"]
+            errors = cells.verify(store, plan.dataset, *target)["error"].drop_null().to_pylist()
         except ValueError as error:
             return Finding(uri, str(error).removeprefix(f"{uri} "))
-        return Finding(uri, None, pc.sum(pc.starts_with(errors, QUARANTINED)).as_py() or 0)
+        return Finding(uri, None, sum(error.startswith(QUARANTINED) for error in errors))
 
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
         yield from pool.map(one, _committed(plan))
@@ -64,62 +65,87 @@ def _committed(plan: Plan) -> list[tuple[Column, Shard]]:
 def garbage(store: str) -> Garbage:
     """What lies in the store and no plan of this version on data that runs have named can reach.
 
-    Of a dataset that no run has named, or whose data cannot be listed now, everything is kept.
+    Of a dataset that no run has named, whose data cannot be listed now, or on which a run begins while we look,
+    everything is kept.
 
     Raises:
         ValueError: if a run's record is damaged.
     """
-    known, kept = _known(store)
+    before = runs.every(store)
+    known, kept = _known(before)
+    dead = list(_dead(store, known, kept))
+    for name in sorted(_names_of_new(before, runs.every(store))):
+        kept[name] = f"a run on {name!r} has begun just now"
+    doomed = {uri: reason for name, uri, reason in dead if name not in kept}
+    return Garbage(doomed, tuple(storage.leftovers(store, _DAY)), tuple(kept.values()))
+
+
+def _names_of_new(before: Iterable[tuple[str, Run]], after: Iterable[tuple[str, Run]]) -> set[str]:
+    """The datasets of runs that began in between."""
+
+    def starts(found: Iterable[tuple[str, Run]]) -> set[tuple[str, str, int, float]]:
+        return {(name, run.host, run.pid, run.started) for name, run in found}
+
+    return {name for name, *_ in starts(after) - starts(before)}
+
+
+def _dead(store: str, known: dict[str, _Known], kept: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Dataset, URI and reason of each cell that no plan can reach; adds to `kept` the datasets that are not known."""
     folder = storage.join(store, "cells")
-    dead: dict[str, str] = {}
-    columns: dict[str, bool] = {}
+    versions: dict[str, int | None] = {}
     for entry in storage.list_objects(folder):
         name, _, rest = entry.uri.removeprefix(folder).lstrip("/").partition("/")
         column, _, cell = rest.partition("/")
-        if known.get(name) is None:
+        if not cell.endswith(".parquet"):  # no cell of ours
+            continue
+        if name not in known:
             kept.setdefault(name, f"no run names the data of {name!r}")
             continue
         place = f"{name}/{column}"
-        if place not in columns:
-            columns[place] = _is_of_this_version(entry.uri)
-        if not columns[place]:
-            dead[entry.uri] = "another version's cell"
+        if versions.get(place) is None:
+            versions[place] = _version(entry.uri)
+        version = versions[place] or cells.SCHEMA_VERSION
+        if version > cells.SCHEMA_VERSION:
+            kept.setdefault(place, f"the cells of {place} are a newer version's")
+        elif version < cells.SCHEMA_VERSION:
+            yield name, entry.uri, "an older version's cell"
         elif not _is_reachable(entry.uri, cell, known[name]):
-            dead[entry.uri] = "its shard is gone or has changed"
-    return Garbage(dead, tuple(storage.leftovers(store, _DAY)), tuple(kept.values()))
+            yield name, entry.uri, "its shard is gone or has changed"
 
 
-def _known(store: str) -> tuple[dict[str, dict[str, Shard]], dict[str, str]]:
-    """The shards of each dataset that runs have named, as they lie now, by the name of their cells; and what is not."""
-    found: dict[str, dict[str, Shard]] = {}
+def _known(found: Iterable[tuple[str, Run]]) -> tuple[dict[str, _Known], dict[str, str]]:
+    """The shards of each dataset that runs have named, as they lie now; and why those of others are not known."""
+    known: dict[str, _Known] = {}
     kept: dict[str, str] = {}
-    for name, sources in sorted({(name, run.sources) for name, run in runs.every(store)}):
+    for name, sources in sorted({(name, run.sources) for name, run in found}):
         try:
             dataset = shards.find(sources)
         except (OSError, ValueError) as error:
             kept[name] = f"the data of {name!r} cannot be listed now: {error}"
             continue
-        found.setdefault(name, {}).update({_cell_name(shard): shard for shard in dataset.shards})
-    return {name: cells for name, cells in found.items() if name not in kept}, kept
+        for shard in dataset.shards:
+            known.setdefault(name, {}).setdefault(shard.name, set()).add(shard)
+    return {name: there for name, there in known.items() if name not in kept}, kept
 
 
 def _cell_name(shard: Shard) -> str:
     return f"{shard.name}-{shard.digest}.parquet"
 
 
-def _is_of_this_version(uri: str) -> bool:
+def _version(uri: str) -> int | None:
+    """None where the cell is damaged, which is --verify's business: the next one of its column will say."""
     try:
-        return cells.about(uri)["schema"] == cells.SCHEMA_VERSION
+        return cells.about(uri)["schema"]
     except ValueError:
-        return True  # damaged: --verify's business
+        return None
 
 
-def _is_reachable(uri: str, cell: str, known: dict[str, Shard]) -> bool:
-    if cell in known:
+def _is_reachable(uri: str, cell: str, known: _Known) -> bool:
+    same = known.get(cell.rpartition("-")[0], ())
+    if any(_cell_name(shard) == cell for shard in same):
         return True
     try:
-        about = cells.about(uri)["shard"]
-    except ValueError:
+        limit = cells.about(uri)["shard"]["limit"]
+    except ValueError:  # nothing that is not a sound cell of ours is called garbage
         return True
-    same = (shard for shard in known.values() if shard.name == about["name"])
-    return any(_cell_name(replace(shard, limit=about["limit"])) == cell for shard in same)
+    return any(_cell_name(replace(shard, limit=limit)) == cell for shard in same)

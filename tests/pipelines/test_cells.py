@@ -8,40 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import zoo
 from pipelines import cells, storage
-from pipelines.cells import Column, Gather
-from pipelines.records import ABSENT_MODEL, FAILED_MODEL, FAILED_SHARD, SCORES, Dataset, Shard
-from zoo import wanted
+from pipelines.cells import Gather
+from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES, Dataset, Shard
+from tests.pipelines.cell_rows import CARD, COLUMN, cell_rows, score_rows
 
-CARD = zoo.card("efficientnet_lite0")
-COLUMN = Column(card=CARD, file=wanted.published(CARD))
 SHARDS = tuple(Shard(name=f"{i:05d}", uri=f"/d/{i:05d}.tar", size=100 + i, etag=f"e{i}") for i in range(3))
 DATASET = Dataset(name="d", source="/d", shards=SHARDS)
-
-
-def score_rows(model: int, shard: int, rows: int, errors: tuple[int, ...] = ()) -> pa.Table:
-    """Scores of a whole shard, as a scorer gives them."""
-    top = COLUMN.top
-    fine = [i not in errors for i in range(rows)]
-    columns = {
-        "model": [model] * rows,
-        "shard": [shard] * rows,
-        "last": [i == rows - 1 for i in range(rows)],
-        "index": list(range(rows)),
-        "key": [f"k{i}" for i in range(rows)],
-        "label": [i % 1000 for i in range(rows)],
-        "classes": [list(range(i, i + top)) if ok else None for i, ok in enumerate(fine)],
-        "probs": [[1.0 / (j + 2) for j in range(top)] if ok else None for ok in fine],
-        "label_prob": [0.5 if ok else None for ok in fine],
-        "sq_prob": [0.25 if ok else None for ok in fine],
-        "error": [None if ok else "empty file" for ok in fine],
-    }
-    return pa.table(columns, schema=SCORES)
-
-
-def cell_rows(rows: int, errors: tuple[int, ...] = ()) -> pa.Table:
-    return score_rows(0, 0, rows, errors).drop_columns(["model", "shard", "last"])
 
 
 def test_a_cell_is_read_back_as_it_was_published_null_lists_included(store: str) -> None:
@@ -50,6 +23,14 @@ def test_a_cell_is_read_back_as_it_was_published_null_lists_included(store: str)
     assert shard == SHARDS[0]
     assert rows.to_pylist() == cell_rows(7, errors=(0, 3, 6)).to_pylist()
     assert rows["classes"].type == pa.list_(pa.int16(), 10)
+
+
+def test_a_cell_says_what_it_is_of(tmp_path) -> None:
+    cells.publish(str(tmp_path), DATASET, COLUMN, replace(SHARDS[2], limit=3), cell_rows(3))
+    about = cells.about(cells.uri(str(tmp_path), DATASET, COLUMN, replace(SHARDS[2], limit=3)))
+    assert about["shard"] == {"name": "00002", "size": 102, "etag": "e2", "limit": 3}
+    assert (about["model"], about["rows"], about["schema"]) == (CARD.name, 3, cells.SCHEMA_VERSION)
+    assert about["weights"] == COLUMN.weights
 
 
 def test_a_cell_says_nothing_of_where_its_shard_lies() -> None:
@@ -86,6 +67,12 @@ def test_the_same_rows_are_the_same_bytes_however_they_are_chunked() -> None:
 def test_other_settings_are_other_cells(changed) -> None:
     other = replace(COLUMN, **changed)
     assert cells.uri("s", DATASET, other, SHARDS[0]) != cells.uri("s", DATASET, COLUMN, SHARDS[0])
+
+
+def test_another_version_of_the_columns_is_another_cell(monkeypatch) -> None:
+    here = cells.uri("s", DATASET, COLUMN, SHARDS[0])
+    monkeypatch.setattr(cells, "SCHEMA_VERSION", cells.SCHEMA_VERSION + 1)
+    assert cells.uri("s", DATASET, COLUMN, SHARDS[0]) != here
 
 
 @pytest.mark.parametrize("changed", [{"size": 1}, {"etag": "x"}, {"name": "y"}, {"limit": 3}])
@@ -127,6 +114,34 @@ def test_a_cell_that_is_cut_is_refused_by_name(store: str) -> None:
         cells.read(where, COLUMN.top)
 
 
+OF_FIVE = replace(SHARDS[0], rows=5)
+BACKWARDS = cell_rows(5).take([4, 3, 2, 1, 0])
+WRONG = {
+    "of another shard": (cells.encode(COLUMN, SHARDS[1], cell_rows(5)), "shard .*00001.*, expected .*00000"),
+    "of other settings": (cells.encode(replace(COLUMN, batch_size=1), OF_FIVE, cell_rows(5)), "plan .*, expected "),
+    "too short": (cells.encode(COLUMN, OF_FIVE, cell_rows(4)), "rows 4, expected 5"),
+    "out of order": (cells.encode(COLUMN, OF_FIVE, BACKWARDS), "its rows are not in order"),
+    "with a gap": (cells.encode(COLUMN, OF_FIVE, cell_rows(6).take([0, 1, 2, 3, 5])), "its rows are not in order"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_cell_that_is_whole_but_wrong_is_refused_by_name(tmp_path, what) -> None:
+    content, reason = WRONG[what]
+    where = cells.uri(str(tmp_path), DATASET, COLUMN, OF_FIVE)
+    storage.put(where, content)
+    with pytest.raises(ValueError, match=rf"{where} is not what it should be: .*{reason}"):
+        cells.verify(str(tmp_path), DATASET, COLUMN, OF_FIVE)
+
+
+@pytest.mark.parametrize(
+    "shard", [OF_FIVE, replace(OF_FIVE, rows=9, limit=5), SHARDS[0]], ids=["manifest", "limit", "itself"]
+)
+def test_a_cell_is_as_long_as_its_shard_or_the_limit_or_as_it_says_itself(tmp_path, shard) -> None:
+    cells.publish(str(tmp_path), DATASET, COLUMN, shard, cell_rows(5, errors=(1,)))
+    assert cells.verify(str(tmp_path), DATASET, COLUMN, shard).to_pylist() == cell_rows(5, errors=(1,)).to_pylist()
+
+
 @given(st.data())
 def test_cells_leave_whole_and_in_order_however_their_rows_arrive(data) -> None:
     sizes = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=3))
@@ -158,12 +173,23 @@ def test_a_cell_with_a_row_missing_never_leaves(rows, data) -> None:
     assert [cell for part in data.draw(st.permutations(parts)) for cell in gather.add(part)] == []
 
 
-def test_a_failed_shard_leaves_no_cell_and_its_reason() -> None:
+@pytest.mark.parametrize(("kind", "where"), [(FAILED_SHARD, "failures"), (ABSENT_SHARD, "away")])
+def test_a_shard_that_failed_leaves_no_cell_and_its_reason_told_from_one_that_is_away(kind, where) -> None:
     gather = Gather()
-    failed = pa.Table.from_pylist([{"model": 0, "shard": 2, "index": FAILED_SHARD, "error": "cut"}], schema=SCORES)
+    failed = pa.Table.from_pylist([{"model": 0, "shard": 2, "index": kind, "error": "cut"}], schema=SCORES)
     assert list(gather.add(score_rows(0, 2, 5).slice(0, 3))) == []
     assert list(gather.add(failed)) == []
-    assert gather.failures == {2: "cut"}
+    assert gather == Gather(**{where: {2: "cut"}})
+
+
+def test_cells_count_as_begun_from_their_first_row_until_they_leave_or_fail() -> None:
+    gather, whole = Gather(), score_rows(0, 2, 5)
+    list(gather.add(pa.concat_tables([whole.slice(0, 3), score_rows(1, 2, 5).slice(3), score_rows(0, 1, 9).slice(4)])))
+    assert gather.begun == 3
+    assert [cell[:2] for cell in gather.add(whole.slice(3))] == [(0, 2)]
+    assert gather.begun == 2
+    list(gather.add(pa.Table.from_pylist([{"model": 0, "shard": 1, "index": ABSENT_SHARD, "error": "x"}], SCORES)))
+    assert gather.begun == 1
 
 
 @pytest.mark.parametrize(("kind", "where"), [(FAILED_MODEL, "unusable"), (ABSENT_MODEL, "absent")])
@@ -175,10 +201,11 @@ def test_a_model_that_is_not_there_leaves_its_reason_and_the_other_models_their_
     assert gather == Gather(**{where: {0: "no fit"}})
 
 
-def test_rows_that_arrive_after_their_shard_failed_are_let_go() -> None:
-    gather = Gather({0: "cut"})
+@pytest.mark.parametrize("where", ["failures", "away"])
+def test_rows_that_arrive_after_their_shard_failed_are_let_go(where) -> None:
+    gather = Gather(**{where: {0: "cut"}})
     assert list(gather.add(score_rows(0, 0, 5))) == []
-    assert gather == Gather({0: "cut"})
+    assert gather == Gather(**{where: {0: "cut"}})
 
 
 def test_one_block_may_hold_rows_of_many_cells() -> None:

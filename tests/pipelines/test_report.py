@@ -33,7 +33,7 @@ CLASSES = 6
 def row(label, classes, error=None):
     """A row that gives `classes` the probabilities 0.5, 0.2 and 0.1, the label 0.5 where it is the first."""
     if error:
-        return {"key": f"{error}.jpg", "label": label, "error": error}
+        return {"key": f"{error}.jpg", "label": label, "error": error, "offset": 1536}
     label_prob = None if label is None else 0.5 * (classes[0] == label)
     return {
         "key": "fine.jpg",
@@ -155,9 +155,9 @@ def test_the_errors_table_lists_every_row_that_cannot_be_judged():
     tables = [cell(RIGHT, BROKEN, UNLABELLED), cell(EMPTY), cell(WRONG)]
     listed = errors_table(zip(shards, tables, strict=True), CLASSES)
     assert [tuple(entry.values()) for entry in listed.to_pylist()] == [
-        ("first", 1, BROKEN["key"], 4, "broken image", "broken image: OSError: cut"),
-        ("first", 2, "fine.jpg", None, MISSING_LABEL, None),
-        ("second", 0, EMPTY["key"], None, "empty file", "empty file"),
+        ("first", 1, 1536, BROKEN["key"], 4, "broken image", "broken image: OSError: cut"),
+        ("first", 2, None, "fine.jpg", None, MISSING_LABEL, None),
+        ("second", 0, 1536, EMPTY["key"], None, "empty file", "empty file"),
     ]
     stored = pq.read_table(pa.BufferReader(errors_parquet(zip(shards, tables, strict=True), CLASSES)))
     assert stored.equals(listed)

@@ -1,11 +1,11 @@
 """The sandbox: whatever a picture does to the process that decodes it, it is one row with a reason and costs no other.
 
-The deaths are real. A picture is made poisonous by bytes behind its end, which a `sitecustomize` in the child looks for
-whenever Pillow opens a picture: it stands for the codec that has a fault.
+The deaths are real. A picture is made poisonous by bytes behind its end, for which the child looks, see `poison`.
 """
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,52 +25,6 @@ from zoo.preprocessing import Geometry
 
 GEOMETRIES = [Geometry(32, 36, "bicubic"), Geometry(48, 48, "bilinear")]
 ROOT = Path(__file__).parents[2]
-
-SITECUSTOMIZE = """
-import io, os, signal, time
-from pathlib import Path
-import PIL.Image
-
-def flood():
-    kept = []
-    while True:
-        kept.append(b"x" * (16 << 20))
-
-def no_memory():
-    raise MemoryError
-
-def once():
-    died = Path(__file__).with_name("died")
-    if not died.exists():
-        died.touch()
-        os.kill(os.getpid(), signal.SIGSEGV)
-
-DOES = {
-    b"segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
-    b"realtime": lambda: os.kill(os.getpid(), 40),
-    b"exits": lambda: os._exit(139),
-    b"killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    b"flood": flood,
-    b"nomemory": no_memory,
-    b"sleeps": lambda: time.sleep(1000),
-    b"stops": lambda: os.kill(os.getpid(), signal.SIGSTOP),
-    b"babbles": lambda: [os.write(fd, bytes(range(256)) * 1000) for fd in (1, 2)],
-    b"nonsense": lambda: [os.write(fd, b"?" * 16) for fd in range(3, 9) if os.path.exists(f"/proc/self/fd/{fd}")
-                          and "socket" in os.readlink(f"/proc/self/fd/{fd}")],
-    b"deaf": lambda: os.closerange(3, 100) or time.sleep(1000),
-    b"raises": lambda: (_ for _ in ()).throw(BaseException("a fault of ours")),
-    b"once": once,
-}
-plain = PIL.Image.open
-
-def opened(file, *args, **kwargs):
-    _, marked, name = file.getvalue().rpartition(b"POISON:")
-    if marked:
-        DOES[name]()
-    return plain(file, *args, **kwargs)
-
-PIL.Image.open = opened
-"""
 
 REASONS = {
     "segfault": "crashed the decoder (SIGSEGV)",
@@ -166,7 +120,7 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def faults(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Children in which poison works, and that are limited so that tests are short."""
-    site.write_text(SITECUSTOMIZE)
+    shutil.copy(Path(__file__).with_name("poison.py"), site)
     monkeypatch.setattr(sandbox, "_SECONDS", 1)
     monkeypatch.setattr(sandbox, "_ENDING_SECONDS", 0.5)
     monkeypatch.setattr(sandbox, "_MEMORY", 256 << 20)

@@ -9,7 +9,7 @@ import torch
 
 import zoo
 from pipelines.decode import decoded_schema
-from pipelines.records import ABSENT_MODEL, FAILED_MODEL, FAILED_SHARD, SCORES
+from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES
 from pipelines.score import Scorer, ScorerConfig, normalise
 from zoo import wanted
 from zoo.preprocessing import Preprocessing
@@ -42,6 +42,7 @@ def chunk(pixels: np.ndarray, labels=None, errors=None, *, start=0, last=True) -
         "failure": None,
         "keys": [f"k{start + i}" for i in range(rows)],
         "labels": labels or list(range(rows)),
+        "offsets": [512 * (start + i) for i in range(rows)],
         "errors": errors or [None] * rows,
         "pixels_0": pixels.tobytes(),
     }
@@ -92,7 +93,8 @@ def test_an_error_row_has_no_scores_and_leaves_its_neighbours_alone(scorer) -> N
     blank[1] = 0
     rows = score(scorer, blank, errors=[None, "empty file", None, None])
     assert (rows[1]["classes"], rows[1]["probs"], rows[1]["label_prob"], rows[1]["sq_prob"]) == (None,) * 4
-    assert rows[1]["label"] == 1
+    assert (rows[1]["label"], rows[1]["offset"]) == (1, 512)
+    assert [rows[i]["offset"] for i in (0, 2, 3)] == [None] * 3
     whole = score(scorer, PIXELS)
     assert [rows[i]["probs"] for i in (0, 2, 3)] == [whole[i]["probs"] for i in (0, 2, 3)]
 
@@ -115,15 +117,25 @@ def test_scores_that_are_no_numbers_are_an_error_of_their_row(scorer, monkeypatc
         return logits
 
     monkeypatch.setattr(scorer, "_models", [overflowing])
-    errors = [row["error"] for row in score(scorer, PIXELS)]
-    assert errors == [None, None, "non-finite scores: the model's output is not a number", None]
+    rows = score(scorer, PIXELS)
+    reason = "non-finite scores: the model's output is not a number"
+    assert [(row["error"], row["offset"]) for row in rows] == [(None, None)] * 2 + [(reason, 1024), (None, None)]
 
 
-def test_a_failed_shard_passes_through_with_its_reason(scorer) -> None:
-    row = {"shard": 3, "start": 0, "last": False, "failure": "cut", "keys": [], "labels": [], "errors": []}
-    failed = pa.Table.from_pylist([row], schema=decoded_schema(1))
+@pytest.mark.parametrize(("transient", "kind"), [(False, FAILED_SHARD), (True, ABSENT_SHARD)])
+def test_a_failed_shard_passes_through_with_its_reason_told_from_one_that_is_away(scorer, transient, kind) -> None:
+    row = {"shard": 3, "start": 0, "last": False, "failure": "cut", "transient": transient}
+    failed = pa.Table.from_pylist([row | dict.fromkeys(("keys", "labels", "offsets", "errors"), ())], decoded_schema(1))
     (scores,) = pa.concat_tables(scorer(failed)).to_pylist()
-    assert (scores["shard"], scores["index"], scores["error"]) == (3, FAILED_SHARD, "cut")
+    assert (scores["shard"], scores["index"], scores["error"], scores["offset"]) == (3, kind, "cut", None)
+
+
+def test_errors_of_a_parquet_shard_have_no_place_in_a_tar(scorer) -> None:
+    table = chunk(PIXELS, errors=[None, "empty file", None, None])
+    position = table.schema.get_field_index("offsets")
+    without = table.set_column(position, table.field(position), pa.array([[None] * 4], pa.list_(pa.int64())))
+    rows = pa.concat_tables(scorer(without)).to_pylist()
+    assert [(row["error"], row["offset"]) for row in rows] == [(None, None), ("empty file", None)] + [(None, None)] * 2
 
 
 @pytest.mark.parametrize(("there", "kind"), [(True, FAILED_MODEL), (False, ABSENT_MODEL)])

@@ -1,0 +1,96 @@
+"""Shards for tests, written by what everybody has: tarfile and pyarrow; and how reading them ends.
+
+Owns no rule of our own readers, so that these are held against something else.
+"""
+
+import io
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from pipelines import read, storage
+from pipelines.records import Sample, Shard
+
+Members = list[tuple[str, bytes]]
+WriteTar = Callable[[Path, Members], bytes]
+BLOCK = 512
+FORMS = {"pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT, "ustar": tarfile.USTAR_FORMAT}
+FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+
+
+KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12).filter(
+    lambda key: not key.rpartition("/")[2].startswith(".") and not key.startswith("./") and key.rpartition("/")[2]
+)
+
+
+SAMPLES = st.lists(
+    st.builds(Sample, key=KEYS, image=st.binary(max_size=700), label=st.none() | st.integers(-(2**31) + 1, 2**31 - 1)),
+    min_size=1,
+    max_size=8,
+    unique_by=lambda sample: sample.key,
+)
+
+
+def shard_at(path: Path | str, **fields) -> Shard:
+    there = storage.exists(str(path))
+    listed = storage.stat(str(path)) if there else storage.StoredObject(str(path), 0, "e")
+    return Shard(name=Path(path).stem, uri=listed.uri, size=listed.size, etag=listed.etag, **fields)
+
+
+def read_all(path: Path | str, **fields) -> list[Sample]:
+    """The samples, but for their places in a tar, of which no test but their own wants to know."""
+    return [replace(sample, offset=None) for sample in read.samples(shard_at(path, **fields))]
+
+
+def failure(path: Path | str, data: bytes | bytearray | None = None, **fields) -> str:
+    """Why the shard fails; it does, and says nowhere that it is whole."""
+    if data is not None:
+        Path(path).write_bytes(data)
+    rows = [chunk.to_pylist()[0] for chunk in read.chunks(3, shard_at(path, **fields), 2)]
+    assert not any(row["last"] for row in rows)
+    assert [row["failure"] is None for row in rows] == [True] * (len(rows) - 1) + [False]
+    assert rows[-1]["keys"] == rows[-1]["offsets"] == rows[-1]["images"] == []
+    assert rows[-1]["transient"] is False
+    return rows[-1]["failure"]
+
+
+def tar_of(members: Members, form: int = tarfile.PAX_FORMAT, encoding: str = "utf-8") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form, encoding=encoding) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def parquet_of(**columns) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, write_page_checksum=True)
+    return buffer.getvalue()
+
+
+def members_of(samples: list[Sample]) -> Members:
+    members = []
+    for sample in samples:
+        members.append((f"{sample.key}.jpg", sample.image))
+        if sample.label is not None:
+            members.append((f"{sample.key}.cls", str(sample.label).encode()))
+    return members
+
+
+def write_both(folder: Path, samples: list[Sample]) -> tuple[Path, Path]:
+    (folder / "a.tar").write_bytes(tar_of(members_of(samples)))
+    columns = {
+        "key": pa.array([sample.key for sample in samples], pa.string()),
+        "image": pa.array([sample.image for sample in samples], pa.binary()),
+        "label": pa.array([sample.label for sample in samples], pa.int32()),
+    }
+    (folder / "a.parquet").write_bytes(parquet_of(**columns))
+    return folder / "a.tar", folder / "a.parquet"
