@@ -1,6 +1,6 @@
 """From a command line to a job's config and back to an exit code.
 
-Owns the `--config FILE.yaml` rule (the command line overrides it, unknown keys are errors), the exit codes 0 and 2, and
+Owns the `--config FILE.yaml` rule (the command line overrides it, unknown keys are errors), the exit codes, and
 how a job ends that is told to. Refuses to know any job's options: they are the fields of its config dataclass, their
 docstrings its `--help`.
 """
@@ -26,6 +26,7 @@ from zoo.card_reader import read_cards
 
 DONE = 0
 BAD_ARGUMENTS = 2
+UNFINISHED = 3
 INTERRUPTED = 130
 TERMINATED = 143
 _GRACE_SECONDS = 15.0

@@ -5,37 +5,28 @@
 
 The same command again continues where the last one stopped, and when nothing is missing only reports. Leaves cells
 under STORE/cells, the report under STORE/reports/DATASET-DIGEST and a run per model in MLflow. Exit codes: 0 done,
-2 bad arguments, 3 finished with cells missing or models without weights, each with its reason.
+2 bad arguments or bad data, 3 finished with cells missing or models without weights, each with its reason, 130 and 143
+stopped by Ctrl-C and SIGTERM.
 """
 
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import zoo
-from jobs import cli, provenance
-from jobs.progress import Meter, count, say
+from jobs import cli, filling, maintenance, preflight, reporting
+from jobs.progress import count, say
 from pipelines import cells, mirror, read, shards, storage
 from pipelines.cells import Column, Plan
-from pipelines.metrics import LABEL_RANGE
-from pipelines.records import Dataset, Decoder, Precision
-from pipelines.report import error_lines, result_table, results_json
+from pipelines.records import Decoder, Precision
 
 if TYPE_CHECKING:
-    from pipelines.evaluation import Evaluation
     from pipelines.flow import Outcome
 
-UNFINISHED = 3
-_PROBED = 8
-"""Shards tried, one after the other, until one can be read, before Ray is started for nothing."""
-_PROBED_SAMPLES = 32
-_FETCHES = 8
-"""Files of weights that are fetched at once, most of them waiting for a server."""
 _NOTHING = ".probe"
 """A name in the store that nothing has."""
+_MODES = ("dry_run", "status", "verify", "retry_failed", "retrack", "gc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +53,22 @@ class EvaluateConfig(cli.Job):
     """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
     limit: int | None = None
     """Evaluate only the first N images."""
+    max_bad_rate: float = 0.01
+    """Stop when more of the images are bad than this share, since then the data is wrong; 1 never stops."""
     dry_run: bool = False
     """Print the plan and stop."""
+    status: bool = False
+    """Compute nothing: show what is committed, in flight and failed, and the runs that are at it, wherever they are."""
+    verify: bool = False
+    """Compute nothing: read every committed cell again, check it against its digest and its shard."""
+    retry_failed: bool = False
+    """Compute again what may have been a machine's fault: cells that are damaged or have quarantined rows."""
     retrack: bool = False
     """Compute nothing: report what is committed and log it to MLflow, for when MLflow was away."""
+    gc: bool = False
+    """Compute nothing: list the store's cells that no plan can reach (their shard has changed), ask, remove them."""
+    yes: bool = False
+    """Let --gc remove without asking."""
     tracking_uri: str | None = None
     """MLflow server; an SQLite file in the store where not given, `none` for no tracking."""
     results_file: str | None = None
@@ -83,6 +86,30 @@ def run(config: EvaluateConfig) -> int:
         FileNotFoundError: if data or weights are not there.
     """
     _check_options(config)
+    if config.gc:
+        return maintenance.collect(config.store, yes=config.yes)
+    columns, unusable, plan = _plan(config)
+    _print_plan(plan, config)
+    if config.status:
+        return maintenance.status(config.store, plan)
+    if config.verify:
+        return maintenance.verify(config.store, plan)
+    if config.dry_run:
+        return reporting.say_unusable(unusable)
+    if config.retry_failed:
+        maintenance.remove_failed(config.store, plan)
+        plan = cells.plan(config.store, plan.dataset, columns)
+    if config.retrack and plan.pending == plan.needed:
+        raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
+    outcome = None
+    if plan.pending and not config.retrack:
+        outcome = _fill(plan, unusable, config)
+        plan = cells.plan(config.store, plan.dataset, columns)
+    return _report(plan, outcome, unusable, config)
+
+
+def _plan(config: EvaluateConfig) -> tuple[list[Column], dict[str, str], Plan]:
+    """The columns, why other models have none, and the plan."""
     chosen = zoo.select(config.models, cli.cards(config.cards))
     if config.checkpoint and len(chosen) > 1:
         names = ", ".join(card.name for card in chosen)
@@ -91,22 +118,7 @@ def run(config: EvaluateConfig) -> int:
     dataset = shards.find(config.data)
     if config.limit is not None:
         dataset = read.limited(dataset, config.limit)
-    plan = cells.plan(config.store, dataset, columns)
-    _print_plan(plan, config)
-    if config.dry_run:
-        return _say_unusable(unusable)
-    outcome = None
-    if config.retrack and plan.pending == plan.needed:
-        raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
-    if plan.pending and not config.retrack:
-        unusable |= _fetch_weights(plan, others=bool(unusable))
-        outcome = _fill_usable(plan, unusable, config)
-        unusable |= _not_loaded(outcome)
-        plan = cells.plan(config.store, dataset, columns)
-    evaluations = _report(plan, config)
-    code = max(_say_failures(plan, outcome), _say_unusable(unusable))
-    _refuse_labels(evaluations)
-    return code
+    return columns, unusable, cells.plan(config.store, dataset, columns)
 
 
 def _check_options(config: EvaluateConfig) -> None:
@@ -114,6 +126,11 @@ def _check_options(config: EvaluateConfig) -> None:
         raise ValueError(f"--batch-size {config.batch_size}: expected a positive number")
     if config.device not in {"auto", "cpu", "cuda"}:
         raise ValueError(f"--device {config.device}: choose from auto, cpu, cuda")
+    if not 0 <= config.max_bad_rate <= 1:
+        raise ValueError(f"--max-bad-rate {config.max_bad_rate}: expected a share from 0 to 1")
+    modes = [f"--{mode.replace('_', '-')}" for mode in _MODES if getattr(config, mode)]
+    if len(modes) > 1:
+        raise ValueError(f"{' and '.join(modes)}: choose one")
     for target in (config.results_file, storage.join(config.store, _NOTHING)):
         if target:
             storage.require_writable(target)
@@ -148,160 +165,26 @@ def _print_plan(plan: Plan, config: EvaluateConfig) -> None:
     say(f"store    {storage.absolute(config.store)} ({settings})")
 
 
-def _fetch_weights(plan: Plan, others: bool) -> dict[str, str]:
-    """Fetch what is neither here nor in the store; why a model's weights cannot be had, by name.
-
-    Raises:
-        FileNotFoundError: if that is so of every model, of which `others` says whether there are more.
-    """
-    lacking = [column for column, missing in zip(plan.columns, plan.missing, strict=True) if missing]
-    far = [column for column in lacking if not mirror.is_near(column.file)]
-    if far:
-        say(f"fetching {count(len(far), 'file')} of weights that are neither on this machine nor in the store")
-    with ThreadPoolExecutor(_FETCHES) as pool:
-        reasons = dict(zip((column.card.name for column in far), pool.map(_fetch, far), strict=True))
-    absent = {name: reason for name, reason in reasons.items() if reason}
-    if len(absent) == len(lacking) and not others:
-        raise FileNotFoundError("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
-    return absent
-
-
-def _fetch(column: Column) -> str | None:
-    try:
-        mirror.obtain(column.file)
-    except FileNotFoundError as error:
-        return str(error)
-    say(f"fetched  {column.file.file}")
-    return None
-
-
-def _fill_usable(plan: Plan, unusable: Mapping[str, str], config: EvaluateConfig) -> "Outcome | None":
-    """Fill the cells of the models whose weights are there; None where there are no such."""
+def _fill(plan: Plan, unusable: dict[str, str], config: EvaluateConfig) -> "Outcome | None":
+    """Fill the cells of the models whose weights are there, if any; adds to `unusable` what comes to light."""
+    unusable |= preflight.fetch_weights(plan, others=bool(unusable))
     usable = [column for column in plan.columns if column.card.name not in unusable]
     part = cells.plan(config.store, plan.dataset, usable)
     if not part.pending:
         return None
-    _check(part)
-    return _fill(part, config)
-
-
-def _not_loaded(outcome: "Outcome | None") -> dict[str, str]:
-    if outcome is None:
-        return {}
-    return {outcome.plan.columns[column].card.name: reason for column, reason in outcome.unusable.items()}
-
-
-def _check(plan: Plan) -> None:
-    """What would fail for certain, said before Ray starts."""
-    classes = min(column.card.num_classes for column in plan.columns)
-    _check_labels(plan.dataset.labels, classes, plan.dataset.source)
-    if plan.pending == plan.needed:  # otherwise some shard has been read before
-        labels, where = _probe(plan.dataset)
-        _check_labels(labels, classes, where)
-
-
-def _probe(dataset: Dataset) -> tuple[tuple[int, int] | None, str]:
-    """The range of the first labels of a shard that can be read, and that shard's URI; a few are tried, far apart."""
-    reasons = []
-    for shard in dataset.shards[:: -(-len(dataset.shards) // _PROBED)]:
-        try:
-            samples = list(islice(read.samples(shard), _PROBED_SAMPLES))
-        except read.ShardError as error:
-            reasons.append(f"{shard.uri}: {error}")
-            continue
-        labels = [sample.label for sample in samples if sample.label is not None]
-        return (min(labels), max(labels)) if labels else None, shard.uri
-    if len(reasons) == len(dataset.shards):
-        raise ValueError(f"no shard can be read ({len(reasons)} tried); {reasons[0]}")
-    return None, dataset.source
-
-
-def _check_labels(found: tuple[int, int] | None, classes: int, where: str) -> None:
-    if found and (found[0] < 0 or found[1] >= classes):
-        hint = "; do they count from 1?" if found[1] == classes else ""
-        raise ValueError(f"{where}: labels from {found[0]} to {found[1]}, expected 0 to {classes - 1}{hint}")
-
-
-def _fill(plan: Plan, config: EvaluateConfig) -> "Outcome":
-    # Ray and torch take seconds to load; --help, --dry-run and a finished evaluation need neither.
-    from pipelines import cluster, flow
-
-    with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
-        cluster.connect()
-        outcome = flow.fill(
-            config.store, plan, config.device, lambda progress: meter.update(progress.cells, progress.images)
-        )
-    say(meter.summary())
+    preflight.check_labels(part)
+    outcome = filling.fill(config.store, part, config.data, config.limit, config.device, config.max_bad_rate)
+    unusable |= {part.columns[column].card.name: reason for column, reason in outcome.unusable.items()}
     return outcome
 
 
-def _images_to_do(plan: Plan) -> int | None:
-    """How many images the walk will decode, where manifests say it."""
-    pending = {position for missing in plan.missing for position in missing}
-    rows = [plan.dataset.shards[i].limit or plan.dataset.shards[i].rows for i in pending]
-    return None if None in rows else sum(filter(None, rows))
-
-
-def _report(plan: Plan, config: EvaluateConfig) -> "list[Evaluation]":
-    from pipelines import evaluation  # matplotlib and mlflow take a second
-
-    found = [evaluation.evaluate(config.store, plan, column) for column in plan.columns]
-    done = [entry for entry in found if entry]
-    results = [entry.result for entry in done]
-    if config.results_file:
-        storage.replace(config.results_file, results_json(results))
-    if not done:
-        say("report   nothing is committed, so there is nothing to report")
-        return done
-    folder = evaluation.write(config.store, plan, done)
-    if scored := [entry for entry in done if _has_labels(entry)]:
-        cli.stdout.print(result_table([entry.result for entry in scored]))
-    for entry in done:
-        _say_what_is_not_scored(entry)
-    say(f"report   {folder}")
-    if config.tracking_uri != "none":
-        provenance.track(config.tracking_uri, config.store, plan, done)
-    return done
-
-
-def _refuse_labels(evaluations: "Sequence[Evaluation]") -> None:
-    """Labels that are no class are the data's fault and not a picture's: reported as errors, and then loudly."""
-    for entry in evaluations:
-        if wrong := entry.result.summary.error_reasons.get(LABEL_RANGE):
-            last = entry.column.card.num_classes - 1
-            raise ValueError(f"{count(wrong, 'label')} outside 0 to {last}, counted as errors; see errors.parquet")
-
-
-def _has_labels(entry: "Evaluation") -> bool:
-    summary = entry.result.summary
-    return summary.labelled > 0 or LABEL_RANGE in summary.error_reasons
-
-
-def _say_what_is_not_scored(entry: "Evaluation") -> None:
-    if not _has_labels(entry):
-        say("note     no sample has a label, so there is nothing to score; the predictions are in the cells")
-        return
-    for line in error_lines(entry.result):
-        cli.stdout.print(line, markup=False)
-    if entry.repeated_keys:
-        say(f"warning: {count(entry.repeated_keys, 'key')} stand in more than one shard; each is counted")
-
-
-def _say_failures(plan: Plan, outcome: "Outcome | None") -> int:
-    failures = outcome.failures if outcome else {}
-    for position, reason in sorted(failures.items()):
-        say(f"failed   {plan.dataset.shards[position].uri}: {reason}")
-    if outcome and outcome.broken:
-        say(f"stopped  the walk broke off: {outcome.broken}")
-    if plan.pending:
-        say(f"{plan.pending} of {plan.needed} cells are missing; the same command tries them again")
-    return UNFINISHED if plan.pending or failures else cli.DONE
-
-
-def _say_unusable(unusable: Mapping[str, str]) -> int:
-    for name, reason in unusable.items():
-        say(f"failed   {name}: {' '.join(reason.split())}")
-    return UNFINISHED if unusable else cli.DONE
+def _report(plan: Plan, outcome: "Outcome | None", unusable: Mapping[str, str], config: EvaluateConfig) -> int:
+    evaluations = reporting.report(config.store, plan, config.results_file, config.tracking_uri)
+    code = max(reporting.say_failures(plan, outcome), reporting.say_unusable(unusable))
+    if outcome and outcome.spoiled:
+        raise ValueError(f"stopped by --max-bad-rate {config.max_bad_rate:g}: {outcome.spoiled}")
+    reporting.require_good(evaluations, config.max_bad_rate)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from PIL import Image
 
 import zoo
 from jobs import evaluate
-from jobs.evaluate import UNFINISHED
+from jobs.cli import UNFINISHED
 from pipelines import cells, flow
 
 MODEL = "efficientnet_lite0"

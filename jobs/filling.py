@@ -1,0 +1,70 @@
+"""Filling cells as a job does it: with progress to watch, a record in the store, and an end when it is told to.
+
+Owns what a run says while it walks. Refuses to hold results: they are committed cells.
+"""
+
+from typing import TYPE_CHECKING
+
+from jobs import cli
+from jobs.progress import Meter, say
+from pipelines import storage
+from pipelines.cells import Plan
+from pipelines.runs import Diary
+
+if TYPE_CHECKING:
+    from pipelines.flow import Outcome, Progress
+
+
+def fill(
+    store: str, plan: Plan, sources: tuple[str, ...], limit: int | None, device: str, max_bad_rate: float
+) -> "Outcome":
+    """Commit the cells that `plan` lacks, as far as they can be had.
+
+    Args:
+        store: where the cells and this run's record go.
+        plan: what is missing.
+        sources: where the data is, as the user named it, and `limit` how much of it counts: both go into the record.
+        limit: see there.
+        device: `cpu`, `cuda` or `auto`.
+        max_bad_rate: the share of pictures that may be bad.
+
+    Raises:
+        OSError: if the store cannot be written.
+        ValueError: if `device` is not there.
+    """
+    # Ray and torch take seconds to load; --help, --dry-run and a finished evaluation need neither.
+    from pipelines import cluster, flow
+
+    say(f"probed   {storage.probe(store)}")
+    diary = Diary(store, plan.dataset, sources, limit, plan.pending)
+    try:
+        with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
+            cluster.connect()
+            cli.stop_on_sigterm()
+            outcome = flow.fill(store, plan, device, lambda progress: _tell(meter, diary, progress), max_bad_rate)
+    except BaseException:
+        diary.close("stopped", {})
+        raise
+    diary.close("unfinished" if outcome.plan.pending else "finished", reasons(outcome))
+    say(meter.summary())
+    return outcome
+
+
+def _tell(meter: Meter, diary: Diary, progress: "Progress") -> None:
+    bad = progress.bad.total()
+    meter.update(progress.cells, progress.images, bad)
+    diary.note(images=progress.images, bad=bad, cells=progress.cells, in_flight=progress.in_flight, rate=meter.rate)
+
+
+def _images_to_do(plan: Plan) -> int | None:
+    """How many images the walk will decode, where manifests say it."""
+    pending = {position for missing in plan.missing for position in missing}
+    rows = [plan.dataset.shards[i].limit or plan.dataset.shards[i].rows for i in pending]
+    return None if None in rows else sum(filter(None, rows))
+
+
+def reasons(outcome: "Outcome") -> dict[str, str]:
+    """Why cells are missing: by the shard's URI or the model's name."""
+    shards, columns = outcome.plan.dataset.shards, outcome.plan.columns
+    failed = {shards[position].uri: reason for position, reason in sorted(outcome.failures.items())}
+    return failed | {columns[column].card.name: reason for column, reason in outcome.unusable.items()}

@@ -1,0 +1,131 @@
+"""Looking at a store's cells and after them: how far a job is, whether cells are sound, what serves nobody.
+
+Owns what --status, --verify, --retry-failed and --gc say and ask. Refuses to remove anything that was not listed first.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from time import localtime, strftime
+
+from rich.box import SIMPLE_HEAD
+from rich.prompt import Confirm
+from rich.table import Table
+
+from jobs import cli
+from jobs.progress import Meter, clock, console, count, say
+from pipelines import runs, storage, upkeep
+from pipelines.cells import Plan
+from pipelines.runs import Run
+from pipelines.upkeep import Finding, Garbage
+
+_SHOWN = 10
+"""Runs, the last ones."""
+
+
+def status(store: str, plan: Plan) -> int:
+    """Say how far the cells of `plan` are, and what runs are at work on them or were.
+
+    Returns:
+        0 if every cell is committed, else 3.
+    """
+    found = runs.of_dataset(store, plan.dataset)
+    living = [run for run in found if run.state == "running" and not run.silent]
+    failures = _lasting(found, plan)
+    done, flying = plan.needed - plan.pending, sum(run.in_flight for run in living)
+    say(f"cells    {done} of {plan.needed} committed, {flying} in flight, {plan.pending} missing")
+    if found:
+        cli.stdout.print(_table(found[-_SHOWN:]))
+    for what, reason in failures.items():
+        say(f"failed   {what}: {' '.join(reason.split())}")
+    return cli.UNFINISHED if plan.pending else cli.DONE
+
+
+def _lasting(found: Iterable[Run], plan: Plan) -> dict[str, str]:
+    """What failed and still lacks cells, with the last reason."""
+    lacking = {plan.dataset.shards[position].uri for missing in plan.missing for position in missing}
+    lacking |= {column.card.name for column, missing in zip(plan.columns, plan.missing, strict=True) if missing}
+    failures = {what: reason for run in found for what, reason in run.failures.items()}
+    return {what: reason for what, reason in failures.items() if what in lacking}
+
+
+def _table(found: Sequence[Run]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("run", "state", "cells", "in flight", "images", "bad", "img/s", "ETA"):
+        table.add_column(heading, justify="left" if heading in {"run", "state"} else "right")
+    for run in found:
+        started = strftime("%Y-%m-%d %H:%M:%S", localtime(run.started))
+        flying = str(run.in_flight) if run.state == "running" else ""
+        eta = clock(run.eta) if run.eta is not None and not run.silent else ""
+        numbers = (f"{run.cells}/{run.pending}", flying, f"{run.images:,}", f"{run.bad:,}", f"{run.rate:.1f}", eta)
+        table.add_row(f"{started} {run.host}:{run.pid}", _state(run), *numbers)
+    return table
+
+
+def _state(run: Run) -> str:
+    return f"silent for {clock(run.silent)}; killed?" if run.silent else run.state
+
+
+def verify(store: str, plan: Plan) -> int:
+    """Read every committed cell of `plan` again and hold it against what it should be.
+
+    Returns:
+        0 if all are sound, else 3.
+    """
+    faults = 0
+    for finding in _inspected(store, plan):
+        if finding.fault:
+            faults += 1
+            say(f"damaged  {finding.uri}: {finding.fault}")
+    committed = plan.needed - plan.pending
+    say(f"verified {count(committed, 'cell')}: {faults} damaged")
+    if faults:
+        say("         --retry-failed removes and computes those again")
+    return cli.UNFINISHED if faults else cli.DONE
+
+
+def remove_failed(store: str, plan: Plan) -> None:
+    """Remove the cells of `plan` that another attempt may better: damaged ones, and those with quarantined rows."""
+    doomed = []
+    for finding in _inspected(store, plan):
+        if finding.fault or finding.quarantined:
+            say(f"again    {finding.uri}: {finding.fault or count(finding.quarantined, 'quarantined row')}")
+            doomed.append(finding.uri)
+    storage.remove(doomed)
+
+
+def _inspected(store: str, plan: Plan) -> Iterator[Finding]:
+    with Meter("cells", plan.needed - plan.pending) as meter:
+        for done, finding in enumerate(upkeep.inspect(store, plan), 1):
+            meter.update(done)
+            yield finding
+
+
+def collect(store: str, *, yes: bool) -> int:
+    """List what no plan can reach, and remove it if `yes` or the user says so."""
+    garbage = upkeep.garbage(store)
+    _list(garbage)
+    number = len(garbage.cells) + len(garbage.leftovers)
+    if not number:
+        say("nothing to remove")
+    elif yes or _confirmed(number):
+        storage.remove(list(garbage.cells))
+        for leftover in garbage.leftovers:
+            storage.discard(leftover)
+        say(f"removed  {count(number, 'object')}")
+    return cli.DONE
+
+
+def _list(garbage: Garbage) -> None:
+    for reason in garbage.kept:
+        say(f"kept     {reason}")
+    for uri, reason in garbage.cells.items():
+        say(f"garbage  {uri}: {reason}")
+    for leftover in garbage.leftovers:
+        say(f"garbage  {leftover.uri}: a write that never ended")
+
+
+def _confirmed(number: int) -> bool:
+    if not sys.stdin.isatty():
+        say(f"{count(number, 'object')} would be removed; --yes removes them")
+        return False
+    return Confirm.ask(f"remove {count(number, 'object')}?", default=False, console=console)

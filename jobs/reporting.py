@@ -1,0 +1,100 @@
+"""From committed cells to what the user sees: table, files, MLflow, and what is missing or wrong.
+
+Owns the order: what was computed is written down before anything is complained of. Refuses to look at a running job.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from jobs import cli, provenance
+from jobs.progress import count, say
+from pipelines import storage
+from pipelines.cells import Plan
+from pipelines.metrics import LABEL_RANGE
+from pipelines.report import error_lines, result_table, results_json
+
+if TYPE_CHECKING:
+    from pipelines.evaluation import Evaluation
+    from pipelines.flow import Outcome
+
+_JUDGED_ERRORS = 10
+"""Fewer say nothing about the data as a whole, however small it is."""
+
+
+def report(store: str, plan: Plan, results_file: str | None, tracking_uri: str | None) -> "list[Evaluation]":
+    """Fold the committed cells of `plan` into results, and show, write and track them."""
+    from pipelines import evaluation  # matplotlib and mlflow take a second
+
+    found = [evaluation.evaluate(store, plan, column) for column in plan.columns]
+    done = [entry for entry in found if entry]
+    results = [entry.result for entry in done]
+    if results_file:
+        storage.replace(results_file, results_json(results))
+    if not done:
+        say("report   nothing is committed, so there is nothing to report")
+        return done
+    folder = evaluation.write(store, plan, done)
+    if scored := [entry for entry in done if _has_labels(entry)]:
+        cli.stdout.print(result_table([entry.result for entry in scored]))
+    for entry in done:
+        _say_what_is_not_scored(entry)
+    say(f"report   {folder}")
+    if tracking_uri != "none":
+        provenance.track(tracking_uri, store, plan, done)
+    return done
+
+
+def _has_labels(entry: "Evaluation") -> bool:
+    summary = entry.result.summary
+    return summary.labelled > 0 or LABEL_RANGE in summary.error_reasons
+
+
+def _say_what_is_not_scored(entry: "Evaluation") -> None:
+    if not _has_labels(entry):
+        say("note     no sample has a label, so there is nothing to score; the predictions are in the cells")
+        return
+    for line in error_lines(entry.result):
+        cli.stdout.print(line, markup=False)
+    if entry.repeated_keys:
+        say(f"warning: {count(entry.repeated_keys, 'key')} stand in more than one shard; each is counted")
+
+
+def require_good(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> None:
+    """Refuse data that is wrong as a whole; its pictures are reported as errors before.
+
+    Raises:
+        ValueError: if labels are no class, or more than `max_bad_rate` of the pictures are errors.
+    """
+    for entry in evaluations:
+        summary = entry.result.summary
+        if wrong := summary.error_reasons.get(LABEL_RANGE):
+            last = entry.column.card.num_classes - 1
+            raise ValueError(f"{count(wrong, 'label')} outside 0 to {last}, counted as errors; see errors.parquet")
+        if _has_labels(entry) and summary.errors > max(max_bad_rate * summary.n, _JUDGED_ERRORS - 1):
+            raise ValueError(
+                f"{summary.errors} of {summary.n} images are bad, more than --max-bad-rate {max_bad_rate:g}: "
+                f"{_counted(summary.error_reasons)}; see errors.parquet"
+            )
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items(), key=lambda item: -item[1]))
+
+
+def say_failures(plan: Plan, outcome: "Outcome | None") -> int:
+    """Say which shards failed and whether cells are missing; the exit code that follows."""
+    failures = outcome.failures if outcome else {}
+    for position, reason in sorted(failures.items()):
+        say(f"failed   {plan.dataset.shards[position].uri}: {reason}")
+    if outcome and outcome.broken:
+        say(f"stopped  the walk broke off: {outcome.broken}")
+    if plan.pending:
+        say(f"{plan.pending} of {plan.needed} cells are missing; the same command tries them again")
+    return cli.UNFINISHED if plan.pending or failures else cli.DONE
+
+
+def say_unusable(unusable: Mapping[str, str]) -> int:
+    """Say which models could not be used; the exit code that follows."""
+    for name, reason in unusable.items():
+        say(f"failed   {name}: {' '.join(reason.split())}")
+    return cli.UNFINISHED if unusable else cli.DONE
