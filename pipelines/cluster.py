@@ -8,17 +8,20 @@ from dataclasses import dataclass
 
 import ray
 
-_READ_CPUS = 0.2
+_READ_CPUS, _DECODE_CPUS = 0.1, 0.2
 """Reading waits for storage most of the time. Unlike decode's share, or Ray Data would fuse the two steps into one
 task a shard, and a dataset of few shards would decode on few cores."""
+_ACTOR_CPUS = 0.01
+"""Not none: then actors would be put on a head that has no CPUs so that nothing runs there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Logical CPUs and GPUs of each step: `actors` scorers of `actor_cpus` and `actor_gpus`, and one task's share.
+    """How many scorers, reading and decoding tasks run at once, and each one's logical CPUs and GPUs.
 
-    One actor, one reading and one decoding task always fit beside each other: were all CPUs given to actors, nothing
-    could read, and the walk would wait for ever.
+    Together they hold less than a third of the CPUs. Tasks that wait for the next step keep their share, and an actor
+    keeps it as long as its job lives: were all CPUs given away, by one job or by two on one cluster, some step of each
+    could have no room, and all would wait for ever.
     """
 
     actors: int
@@ -26,26 +29,31 @@ class Shares:
     actor_gpus: float
     readers: int
     read_cpus: float
+    decoders: int
     decode_cpus: float
 
 
 def share(cpus: float, gpus: float, device: str) -> Shares:
     """How `cpus` logical CPUs and `gpus` GPUs are shared out when models run on `device`.
 
-    On CPUs an actor runs one thread on every core and holds half of it, tasks have the other half; cores that one step
-    leaves idle the operating system gives to the other. With GPUs an actor has one whole and no CPU.
+    On CPUs there is an actor of one thread and a decoding task for every core; cores that one step leaves idle the
+    operating system gives to the other. With GPUs an actor has one whole.
 
     Raises:
         ValueError: if `device` is a GPU and there is none.
     """
     cores = max(1, int(cpus))
-    decode_cpus = 0.25 if cores == 1 else 0.5
-    readers = max(1, cores // 2)
-    if device == "cpu":
-        return Shares(cores, 0.5, 0.0, readers, _READ_CPUS, decode_cpus)
-    if gpus < 1:
+    if device != "cpu" and gpus < 1:
         raise ValueError(f"--device {device}: the cluster has {gpus:g} GPUs; choose cpu, or auto to take what is there")
-    return Shares(int(gpus), 0.0, 1.0, readers, _READ_CPUS, decode_cpus)
+    return Shares(
+        actors=cores if device == "cpu" else int(gpus),
+        actor_cpus=_ACTOR_CPUS,
+        actor_gpus=0.0 if device == "cpu" else 1.0,
+        readers=max(1, cores // 2),
+        read_cpus=_READ_CPUS,
+        decoders=cores,
+        decode_cpus=_DECODE_CPUS,
+    )
 
 
 def connect() -> None:

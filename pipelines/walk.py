@@ -66,6 +66,7 @@ def _pixels(shards: Sequence[Shard], positions: Sequence[int], scorer: ScorerCon
     return _map(
         encoded,
         partial(decode_chunks, geometries=scorer.geometries),
+        compute=TaskPoolStrategy(size=shares.decoders),
         num_cpus=shares.decode_cpus,
         max_retries=_RETRIES,
     )

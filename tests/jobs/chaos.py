@@ -1,0 +1,118 @@
+"""Real runs to put faults on: shards, drivers in processes of their own, Ray nodes that can be killed, and the checker.
+
+Owns what every fault's test does alike. Refuses to know any fault.
+"""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from ray._private.node import Node
+
+from pipelines import cells, storage
+
+ROOT = Path(__file__).parents[2]
+SHARDS, IMAGES = 12, 5
+MODEL = "efficientnet_lite0"
+
+
+def tar_of(members: Sequence[tuple[str, bytes]]) -> bytes:
+    """A shard's bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def put_shards(folder: str, jpegs: Sequence[bytes], shards: int = SHARDS) -> str:
+    """Shards of `IMAGES` labelled pictures each, with keys that tell them apart; returns `folder`."""
+    for shard in range(shards):
+        members = []
+        for i in range(IMAGES * shard, IMAGES * shard + IMAGES):
+            members += [(f"{i}.jpg", jpegs[i % len(jpegs)]), (f"{i}.cls", b"%d" % i)]
+        storage.put(f"{folder}/{shard:05d}.tar", tar_of(members))
+    return folder
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A job in a process group of its own."""
+
+    process: subprocess.Popen[str]
+    started: float = field(default_factory=time.monotonic)
+
+    def wait(self, seconds: float = 150) -> tuple[int, str]:
+        """Its exit code and what it said."""
+        said = self.process.communicate(timeout=seconds)[0]
+        return self.process.returncode, said
+
+    def kill(self) -> None:
+        """SIGKILL, as an operating system out of memory or patience does."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+
+def start(data: str, store: str, *flags: str, env: dict[str, str] | None = None, job: str = "evaluate") -> Driver:
+    """`python -m jobs.evaluate` on `data` into `store`."""
+    command = [sys.executable, "-m", f"jobs.{job}", "--models", MODEL, "--data", data, "--store", store]
+    command += [
+        "--batch-size",
+        str(IMAGES),
+        *(flags if "--tracking-uri" in flags else ("--tracking-uri", "none", *flags)),
+    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return Driver(subprocess.Popen(command, cwd=ROOT, env=os.environ | (env or {}), **pipes))
+
+
+def committed(store: str) -> dict[str, bytes]:
+    """The content of each cell, by its name below the store."""
+    found = storage.list_objects(storage.join(store, "cells"))
+    return {entry.uri.removeprefix(store): storage.read(entry.uri) for entry in found}
+
+
+def keys(store: str) -> list[str]:
+    """The key of every row of every cell, in order."""
+    found = storage.list_objects(storage.join(store, "cells"))
+    return sorted(key for entry in found for key in cells.read(entry.uri, 10)["key"].to_pylist())
+
+
+def wait_until(true: Callable[[], object], driver: Driver | None = None, seconds: float = 120) -> None:
+    """Wait for `true`; fails where the driver ends before, or the time."""
+    until = time.monotonic() + seconds
+    while not true():
+        if driver and driver.process.poll() is not None:
+            raise AssertionError(f"it ended before: {driver.wait()[1]}")
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.01)
+
+
+def workers(raylet: int, name: str = "MapBatches") -> list[psutil.Process]:
+    """Ray's worker processes below the raylet of this pid that run `name` now."""
+    return [
+        child
+        for child in psutil.Process(raylet).children()
+        if _title(child).startswith("ray::") and name in _title(child)
+    ]
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return process.cmdline()[0]
+    except (psutil.NoSuchProcess, IndexError):
+        return ""
+
+
+def raylet(node: Node) -> int:
+    """The pid of a node's raylet."""
+    return node.all_processes["raylet"][0].process.pid

@@ -1,0 +1,181 @@
+"""Parts of a cluster die while a job runs: the cells are those of a calm run, byte for byte, each sample there once.
+
+A head without work on it and two workers, as Ray starts them, on this machine; drivers in processes of their own.
+"""
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ray._private.node import Node
+from ray.cluster_utils import Cluster
+
+from tests.jobs import chaos
+from tests.jobs.chaos import Driver
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+KILLS = 50
+SHARDS = 40
+
+
+@dataclass
+class Site:
+    """A cluster, shards, and the cells of a calm run."""
+
+    cluster: Cluster
+    data: str
+    cells: dict[str, bytes]
+
+    def start(self, store: Path, *flags: str) -> Driver:
+        return chaos.start(self.data, str(store), *flags, env={"RAY_ADDRESS": str(self.cluster.address)})
+
+    def kill_worker(self, name: str, choose: Callable) -> str | None:
+        """SIGKILL a process that runs `name` on some node; None where there is none now."""
+        running = [process for node in self.nodes() for process in chaos.workers(chaos.raylet(node), name)]
+        if not running:
+            return None
+        victim = choose(running)
+        victim.kill()
+        return f"{name} {victim.pid}"
+
+    def nodes(self) -> list[Node]:
+        """Worker nodes, in an order that is the same in every run."""
+        return sorted(self.cluster.worker_nodes, key=lambda node: node.node_id)
+
+    def kill_node(self, choose: Callable) -> str:
+        """Kill all processes of a worker node at once, and have another come."""
+        victim = choose(self.nodes())
+        self.cluster.remove_node(victim, allow_graceful=False)
+        self.cluster.add_node(num_cpus=2)
+        return f"node {victim.node_id[:8]}"
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    for _ in range(2):
+        cluster.add_node(num_cpus=2)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture
+def site(cluster: Cluster, tmp_path: Path, jpegs: list[bytes]) -> Site:
+    data = chaos.put_shards(str(tmp_path / "val"), jpegs, SHARDS)
+    site = Site(cluster, data, {})
+    code, said = site.start(tmp_path / "calm").wait()
+    assert code == 0, said
+    assert chaos.keys(str(tmp_path / "calm")) == sorted(str(i) for i in range(SHARDS * chaos.IMAGES))
+    site.cells = chaos.committed(str(tmp_path / "calm"))
+    return site
+
+
+def test_workers_and_nodes_that_die_in_turn_cost_what_was_in_flight(site: Site, tmp_path: Path) -> None:
+    """In one run: a reading and a decoding task, an actor in mid-batch, each worker node."""
+    store = tmp_path / "torn"
+    driver = site.start(store)
+    for cells, kill in [
+        (0, lambda: site.kill_worker("MapBatches(read_shards)", lambda running: running[0])),
+        (0, lambda: site.kill_worker("MapBatches(decode_chunks)", lambda running: running[0])),
+        (1, lambda: site.kill_worker("MapWorker(MapBatches(Scorer))", lambda running: running[0])),
+        (8, lambda: site.kill_node(lambda nodes: nodes[0])),
+        (16, lambda: site.kill_node(lambda nodes: nodes[-1])),
+    ]:
+        chaos.wait_until(lambda cells=cells: len(chaos.committed(str(store))) >= cells, driver)
+        chaos.wait_until(kill, driver)
+    code, said = driver.wait()
+    assert code == 0, said
+    assert chaos.committed(str(store)) == site.cells
+
+
+@pytest.mark.timeout(1500)
+def test_fifty_kills_at_random_change_nothing(site: Site, tmp_path: Path, capsys) -> None:
+    """Drivers, workers and nodes; when a store is complete, the kills go on with the next."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    chance = random.Random(seed)
+    kills: Counter[str] = Counter()
+    stores, driver, began = [tmp_path / "torn0"], None, time.monotonic()
+    while kills.total() < KILLS:
+        driver = driver or site.start(stores[-1])
+        time.sleep(chance.uniform(0.2, 4))
+        if driver.process.poll() is not None:
+            finish(driver, stores[-1], site)
+            stores.append(tmp_path / f"torn{len(stores)}")
+            driver = None
+            continue
+        kind = chance.choices(["worker", "node", "driver"], [6, 2, 2])[0]
+        if kind == "driver":
+            driver.kill()
+            driver = None
+        elif kind == "node":
+            site.kill_node(chance.choice)
+        elif not site.kill_worker("MapBatches", chance.choice):
+            continue
+        kills[kind] += 1
+    finish(driver or site.start(stores[-1]), stores[-1], site)
+    with capsys.disabled():
+        print(f"\nseed {seed}: {dict(kills)}, {len(stores)} runs completed, {time.monotonic() - began:.0f} s")  # noqa: T201
+
+
+def finish(driver: Driver, store: Path, site: Site) -> None:
+    """Let the driver end, or others after it that do what it could not, and check."""
+    code, said = driver.wait()
+    for _ in range(3):
+        if code == 3:
+            code, said = site.start(store).wait()
+    assert code == 0, said
+    assert chaos.committed(str(store)) == site.cells
+
+
+def test_two_drivers_that_fill_the_same_cells_agree(site: Site, tmp_path: Path) -> None:
+    store = tmp_path / "shared"
+    drivers = [site.start(store), site.start(store)]
+    for driver in drivers:
+        code, said = driver.wait()
+        assert code == 0, said
+    assert chaos.committed(str(store)) == site.cells
+
+
+def test_sigterm_ends_a_job_within_20_seconds_and_keeps_what_is_committed(site: Site, tmp_path: Path) -> None:
+    store = tmp_path / "stopped"
+    for cells in (0, 3):
+        driver = site.start(store)
+        chaos.wait_until(lambda cells=cells: len(chaos.committed(str(store))) >= cells, driver)
+        time.sleep(0 if cells else 5)
+        before, told = chaos.committed(str(store)), time.monotonic()
+        driver.process.send_signal(signal.SIGTERM)
+        code, said = driver.wait()
+        assert (code, time.monotonic() - told < 20) == (143, True), said
+        assert before.items() <= chaos.committed(str(store)).items() <= site.cells.items()
+    code, said = site.start(store).wait()
+    assert code == 0, said
+    assert chaos.committed(str(store)) == site.cells
+
+
+def test_a_head_that_dies_ends_the_job_and_the_next_cluster_goes_on(site: Site, tmp_path: Path, capsys) -> None:
+    store = tmp_path / "headless"
+    driver = site.start(store)
+    chaos.wait_until(lambda: chaos.committed(str(store)), driver)
+    killed = time.monotonic()
+    head = site.cluster.head_node
+    for node in [*site.nodes(), head]:
+        site.cluster.remove_node(node, allow_graceful=False)
+    code, said = driver.wait(200)
+    with capsys.disabled():
+        print(f"\nthe driver ended {time.monotonic() - killed:.0f} s after its head with exit code {code}")  # noqa: T201
+    assert code != 0, said
+    before = chaos.committed(str(store))
+    assert before.items() < site.cells.items()
+    site.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        code, said = site.start(store).wait()
+    finally:
+        site.cluster.shutdown()
+    assert code == 0, said
+    assert chaos.committed(str(store)) == site.cells

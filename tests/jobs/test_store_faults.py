@@ -1,0 +1,134 @@
+"""The store fails in every way that it can while a job runs: the cells are those of a calm run, byte for byte.
+
+Jobs, workers and this module reach a real S3 server through one proxy, which puts the faults in.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from pipelines import storage
+from tests.fault_proxy import Fault, FaultProxy
+from tests.jobs import chaos
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+EVERYTHING = [
+    Fault("status", probability=0.2, argument=503),
+    Fault("reset", probability=0.1),
+    Fault("lost_ack", match="^(PUT|POST)", probability=0.2),
+    Fault("stall", probability=0.05, argument=1),
+    Fault("truncate", match="^GET", probability=0.1),
+]
+
+
+@pytest.fixture(scope="module")
+def network(s3_server: str) -> Iterator[FaultProxy]:
+    """Between everything and the store."""
+    with FaultProxy(os.environ["AWS_ENDPOINT_URL"]) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        storage.forget_clients()
+        yield proxy
+    storage.forget_clients()
+
+
+@pytest.fixture(scope="module")
+def address(network: FaultProxy) -> Iterator[str]:
+    """A Ray cluster whose workers reach the store through the proxy."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    yield str(cluster.address)
+    cluster.shutdown()
+
+
+@dataclass(frozen=True)
+class Calm:
+    """A run without faults: its data, cells by name, and seconds."""
+
+    data: str
+    cells: dict[str, bytes]
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def calm(s3_server: str, network: FaultProxy, address: str, jpegs: list[bytes]) -> Calm:
+    """Of two runs the second, since the first also fetches what the next ones find."""
+    data = chaos.put_shards(f"{s3_server}/{uuid.uuid4().hex}/val", jpegs)
+    for _ in range(2):
+        store, began = new_store(s3_server), time.monotonic()
+        code, said = run(data, store, address)
+        assert code == 0, said
+    assert chaos.keys(store) == sorted(str(i) for i in range(chaos.SHARDS * chaos.IMAGES))
+    return Calm(data, chaos.committed(store), time.monotonic() - began)
+
+
+def new_store(bucket: str) -> str:
+    return f"{bucket}/{uuid.uuid4().hex}"
+
+
+def run(data: str, store: str, address: str, *flags: str) -> tuple[int, str]:
+    return chaos.start(data, store, *flags, env={"RAY_ADDRESS": address}).wait()
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault("status", probability=0.2, argument=503)],
+        [Fault("status", probability=0.2, argument=500)],
+        [Fault("reset", probability=0.2)],
+        [Fault("lost_ack", match="^(PUT|POST)", probability=0.4)],
+        [Fault("stall", match="^GET", probability=0.2, argument=1)],
+        [Fault("truncate", match="^GET", probability=0.3)],
+        [Fault("hang", match="tar", times=1, argument=30), Fault("hang", match="^PUT", times=1, argument=30)],
+        EVERYTHING,
+    ],
+    ids=["503", "500", "resets", "lost acks", "stalls", "cut bodies", "hangs", "everything"],
+)
+def test_a_store_that_fails_costs_time_and_nothing_else(
+    faults: list[Fault], calm: Calm, network: FaultProxy, s3_server: str, address: str, capsys
+) -> None:
+    store, began = new_store(s3_server), time.monotonic()
+    network.counts.clear()
+    network.faults[:] = faults
+    code, said = run(calm.data, store, address)
+    network.faults.clear()
+    seconds = time.monotonic() - began
+    with capsys.disabled():
+        print(f"\n{dict(network.counts)}: {seconds:.1f} s, calm {calm.seconds:.1f} s")  # noqa: T201
+    assert code == 0, said
+    assert network.counts
+    assert chaos.committed(store) == calm.cells
+
+
+@pytest.mark.parametrize("kind", ["before", "after"])
+def test_a_driver_killed_at_any_storage_operation_loses_nothing(
+    kind: str, calm: Calm, network: FaultProxy, s3_server: str, address: str
+) -> None:
+    """One store; each run goes on where the last was killed, and is killed at another operation."""
+    store = new_store(s3_server)
+    name = store.rpartition("/")[2]
+    before: dict[str, bytes] = {}
+    for match in [
+        f"PUT .*{name}/.menagerie",
+        f"GET .*list-type=2.*{name}",
+        "GET .*/00003.tar",
+        f"PUT .*{name}/runs",
+        *[f"PUT .*{name}/cells/"] * 3,
+        f"PUT .*{name}/reports/.*results.json",
+        f"PUT .*{name}/reports/.*results.csv",
+    ]:
+        driver = chaos.start(calm.data, store, env={"RAY_ADDRESS": address})
+        network.faults[:] = [Fault(kind, match=match, times=1, call=driver.process.kill)]
+        code, said = driver.wait()
+        assert code == -9, f"{match} was never asked for: {said}"
+        network.faults.clear()
+        now = chaos.committed(store)
+        assert before.items() <= now.items() <= calm.cells.items()
+        before = now
+    code, said = run(calm.data, store, address)
+    assert code == 0, said
+    assert chaos.committed(store) == calm.cells
