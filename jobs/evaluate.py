@@ -11,7 +11,7 @@ stopped by Ctrl-C and SIGTERM.
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import zoo
@@ -54,7 +54,7 @@ class EvaluateConfig(cli.Job):
     limit: int | None = None
     """Evaluate only the first N images."""
     max_bad_rate: float = 0.01
-    """Stop when more of the images are bad than this share, since then the data is wrong; 1 never stops."""
+    """Stop when more than this share of the images, and ten at least, are bad: the data is wrong; 1 never stops."""
     dry_run: bool = False
     """Print the plan and stop."""
     status: bool = False
@@ -91,13 +91,13 @@ def run(config: EvaluateConfig) -> int:
     columns, unusable, plan = _plan(config)
     _print_plan(plan, config)
     if config.status:
-        return maintenance.status(config.store, plan)
+        return max(maintenance.status(config.store, plan), reporting.say_unusable(unusable))
     if config.verify:
-        return maintenance.verify(config.store, plan)
+        return max(maintenance.verify(config.store, plan), reporting.say_unusable(unusable))
     if config.dry_run:
         return reporting.say_unusable(unusable)
     if config.retry_failed:
-        maintenance.remove_failed(config.store, plan)
+        _remove_failed(plan, unusable, config)
         plan = cells.plan(config.store, plan.dataset, columns)
     if config.retrack and plan.pending == plan.needed:
         raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
@@ -128,6 +128,8 @@ def _check_options(config: EvaluateConfig) -> None:
         raise ValueError(f"--device {config.device}: choose from auto, cpu, cuda")
     if not 0 <= config.max_bad_rate <= 1:
         raise ValueError(f"--max-bad-rate {config.max_bad_rate}: expected a share from 0 to 1")
+    if config.yes and not config.gc:
+        raise ValueError("--yes goes with --gc alone")
     modes = [f"--{mode.replace('_', '-')}" for mode in _MODES if getattr(config, mode)]
     if len(modes) > 1:
         raise ValueError(f"{' and '.join(modes)}: choose one")
@@ -163,6 +165,16 @@ def _print_plan(plan: Plan, config: EvaluateConfig) -> None:
         say(f"model    {column.name}: {count(len(rows) - len(missing), 'cell')} committed, {len(missing)} to do")
     settings = f"{config.precision}, {config.decoder} decoder, batch {config.batch_size}"
     say(f"store    {storage.absolute(config.store)} ({settings})")
+
+
+def _remove_failed(plan: Plan, unusable: dict[str, str], config: EvaluateConfig) -> None:
+    """Nothing is removed before it is known that it can be computed again; adds to `unusable` what cannot."""
+    everything = tuple(range(len(plan.dataset.shards)))
+    unusable |= preflight.fetch_weights(replace(plan, missing=(everything,) * len(plan.columns)), bool(unusable))
+    usable = [column for column in plan.columns if column.card.name not in unusable]
+    if failed := maintenance.failed(config.store, cells.plan(config.store, plan.dataset, usable)):
+        filling.require_device(config.device)
+        storage.remove(failed)
 
 
 def _fill(plan: Plan, unusable: dict[str, str], config: EvaluateConfig) -> "Outcome | None":

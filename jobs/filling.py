@@ -14,6 +14,9 @@ from pipelines.runs import Diary
 if TYPE_CHECKING:
     from pipelines.flow import Outcome, Progress
 
+RUN = "the last run"
+"""What failed where it was no shard and no model."""
+
 
 def fill(
     store: str, plan: Plan, sources: tuple[str, ...], limit: int | None, device: str, max_bad_rate: float
@@ -50,6 +53,19 @@ def fill(
     return outcome
 
 
+def require_device(device: str) -> None:
+    """Start or join Ray, and see that models can run there on `device`.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    from pipelines import cluster, flow
+
+    cluster.connect()
+    cli.stop_on_sigterm()
+    flow.resolve(device)
+
+
 def _tell(meter: Meter, diary: Diary, progress: "Progress") -> None:
     bad = progress.bad.total()
     meter.update(progress.cells, progress.images, bad)
@@ -64,7 +80,9 @@ def _images_to_do(plan: Plan) -> int | None:
 
 
 def reasons(outcome: "Outcome") -> dict[str, str]:
-    """Why cells are missing: by the shard's URI or the model's name."""
+    """Why cells are missing: by the shard's URI, the model's name, or `RUN` for what stopped all of them."""
     shards, columns = outcome.plan.dataset.shards, outcome.plan.columns
     failed = {shards[position].uri: reason for position, reason in sorted(outcome.failures.items())}
+    if stopped := outcome.spoiled or (outcome.broken if outcome.plan.pending else None):
+        failed[RUN] = stopped
     return failed | {columns[column].card.name: reason for column, reason in outcome.unusable.items()}

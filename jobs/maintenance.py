@@ -4,14 +4,14 @@ Owns what --status, --verify, --retry-failed and --gc say and ask. Refuses to re
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from time import localtime, strftime
 
 from rich.box import SIMPLE_HEAD
 from rich.prompt import Confirm
 from rich.table import Table
 
-from jobs import cli
+from jobs import cli, filling
 from jobs.progress import Meter, clock, console, count, say
 from pipelines import runs, storage, upkeep
 from pipelines.cells import Plan
@@ -40,18 +40,21 @@ def status(store: str, plan: Plan) -> int:
     return cli.UNFINISHED if plan.pending else cli.DONE
 
 
-def _lasting(found: Iterable[Run], plan: Plan) -> dict[str, str]:
+def _lasting(found: Sequence[Run], plan: Plan) -> dict[str, str]:
     """What failed and still lacks cells, with the last reason."""
     lacking = {plan.dataset.shards[position].uri for missing in plan.missing for position in missing}
     lacking |= {column.card.name for column, missing in zip(plan.columns, plan.missing, strict=True) if missing}
     failures = {what: reason for run in found for what, reason in run.failures.items()}
+    lacking |= {filling.RUN} if found and filling.RUN in found[-1].failures else set()
     return {what: reason for what, reason in failures.items() if what in lacking}
 
 
 def _table(found: Sequence[Run]) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("run", "state", "cells", "in flight", "images", "bad", "img/s", "ETA"):
-        table.add_column(heading, justify="left" if heading in {"run", "state"} else "right")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("run", "state"):  # on a narrow terminal these are folded, and numbers stay whole
+        table.add_column(heading, overflow="fold")
+    for heading in ("cells", "in flight", "images", "bad", "img/s", "ETA"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for run in found:
         started = strftime("%Y-%m-%d %H:%M:%S", localtime(run.started))
         flying = str(run.in_flight) if run.state == "running" else ""
@@ -83,14 +86,14 @@ def verify(store: str, plan: Plan) -> int:
     return cli.UNFINISHED if faults else cli.DONE
 
 
-def remove_failed(store: str, plan: Plan) -> None:
-    """Remove the cells of `plan` that another attempt may better: damaged ones, and those with quarantined rows."""
-    doomed = []
+def failed(store: str, plan: Plan) -> list[str]:
+    """The cells of `plan` that another attempt may better: damaged ones, and those with quarantined rows."""
+    found = []
     for finding in _inspected(store, plan):
         if finding.fault or finding.quarantined:
             say(f"again    {finding.uri}: {finding.fault or count(finding.quarantined, 'quarantined row')}")
-            doomed.append(finding.uri)
-    storage.remove(doomed)
+            found.append(finding.uri)
+    return found
 
 
 def _inspected(store: str, plan: Plan) -> Iterator[Finding]:
@@ -126,6 +129,12 @@ def _list(garbage: Garbage) -> None:
 
 def _confirmed(number: int) -> bool:
     if not sys.stdin.isatty():
-        say(f"{count(number, 'object')} would be removed; --yes removes them")
+        say(f"nothing was removed; --yes removes {count(number, 'object')}")
         return False
-    return Confirm.ask(f"remove {count(number, 'object')}?", default=False, console=console)
+    try:
+        agreed = Confirm.ask(f"remove {count(number, 'object')}?", default=False, console=console)
+    except EOFError:  # Ctrl-D
+        agreed = False
+    if not agreed:
+        say("nothing was removed")
+    return agreed

@@ -33,7 +33,7 @@ def fetch_weights(plan: Plan, others: bool) -> dict[str, str]:
     with ThreadPoolExecutor(_FETCHES) as pool:
         reasons = dict(zip((column.card.name for column in far), pool.map(_fetch, far), strict=True))
     absent = {name: reason for name, reason in reasons.items() if reason}
-    if len(absent) == len(lacking) and not others:
+    if len(absent) == len(plan.columns) and not others:
         raise FileNotFoundError("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
     return absent
 

@@ -68,12 +68,12 @@ class Meter:
         self._last = (now, done if images is None else images)
         self._first = self._first or self._last
         counts = [] if images is None else [count(images, "image")] + [f"{bad:,} bad"] * (bad > 0)
-        note = " · ".join([*counts, *self._pace(done, self.unit if images is None else "img")])
+        note = " · ".join(["", *counts, *self._pace(done, self.unit if images is None else "img")])
         if self._bar:
-            self._bar.update(self._bar.task_ids[0], completed=done, description=note)
+            self._bar.update(self._bar.task_ids[0], completed=done, description=note.removeprefix(" · "))
         elif now - self._logged > _LOG_SECONDS:
             self._logged = now
-            say(f"{self.unit} {done}/{self.total} · {note}")
+            say(f"{self.unit} {done}/{self.total}{note}")
 
     def summary(self) -> str:
         """For example `250 images in 0:19, 61.3 img/s once running`."""

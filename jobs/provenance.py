@@ -24,7 +24,7 @@ _LIBRARIES = ("torch", "ray", "pyarrow", "numpy", "pillow")
 def track(tracking_uri: str | None, store: str, plan: "Plan", evaluations: Sequence["Evaluation"]) -> None:
     """Log `evaluations`; where MLflow cannot be reached, say so and how to log them later."""
     cli.set_environment_defaults(
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",  # the default holds a job for four minutes when the server is away
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",  # the default holds a job for four minutes when the server is away
         MLFLOW_HTTP_REQUEST_TIMEOUT="5",
         MLFLOW_DISABLE_TELEMETRY="true",
     )

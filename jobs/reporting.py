@@ -10,15 +10,13 @@ from jobs import cli, provenance
 from jobs.progress import count, say
 from pipelines import storage
 from pipelines.cells import Plan
-from pipelines.metrics import LABEL_RANGE
+from pipelines.metrics import LABEL_RANGE, MISSING_LABEL
+from pipelines.records import JUDGED_ERRORS
 from pipelines.report import error_lines, result_table, results_json
 
 if TYPE_CHECKING:
     from pipelines.evaluation import Evaluation
     from pipelines.flow import Outcome
-
-_JUDGED_ERRORS = 10
-"""Fewer say nothing about the data as a whole, however small it is."""
 
 
 def report(store: str, plan: Plan, results_file: str | None, tracking_uri: str | None) -> "list[Evaluation]":
@@ -52,6 +50,8 @@ def _has_labels(entry: "Evaluation") -> bool:
 def _say_what_is_not_scored(entry: "Evaluation") -> None:
     if not _has_labels(entry):
         say("note     no sample has a label, so there is nothing to score; the predictions are in the cells")
+        if bad := _bad(entry):
+            say(f"note     {sum(bad.values())} of {entry.result.summary.n} images are bad: {_counted(bad)}")
         return
     for line in error_lines(entry.result):
         cli.stdout.print(line, markup=False)
@@ -70,11 +70,19 @@ def require_good(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> No
         if wrong := summary.error_reasons.get(LABEL_RANGE):
             last = entry.column.card.num_classes - 1
             raise ValueError(f"{count(wrong, 'label')} outside 0 to {last}, counted as errors; see errors.parquet")
-        if _has_labels(entry) and summary.errors > max(max_bad_rate * summary.n, _JUDGED_ERRORS - 1):
+        bad = _bad(entry)
+        if sum(bad.values()) > max(max_bad_rate * summary.n, JUDGED_ERRORS - 1):
             raise ValueError(
-                f"{summary.errors} of {summary.n} images are bad, more than --max-bad-rate {max_bad_rate:g}: "
-                f"{_counted(summary.error_reasons)}; see errors.parquet"
+                f"{sum(bad.values())} of {summary.n} images are bad, more than --max-bad-rate {max_bad_rate:g}: "
+                f"{_counted(bad)}; see errors.parquet"
             )
+
+
+def _bad(entry: "Evaluation") -> dict[str, int]:
+    """Images by what is wrong with them; where none has a label, lacking one is not wrong."""
+    passed_over = set() if _has_labels(entry) else {MISSING_LABEL}
+    reasons = entry.result.summary.error_reasons
+    return {reason: number for reason, number in reasons.items() if reason not in passed_over}
 
 
 def _counted(reasons: Mapping[str, int]) -> str:

@@ -18,6 +18,7 @@ from pipelines import cells
 from pipelines.cells import Gather, Plan
 from pipelines.cluster import resources, share
 from pipelines.publish import Publisher
+from pipelines.records import JUDGED_ERRORS
 from pipelines.walk import walk
 
 _IDLE_ROUNDS = 2
@@ -102,7 +103,7 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None],
     """
     done = Progress()
     trouble, broken, spoiled, idle = _Trouble(), None, None, 0
-    walker = _device(device)
+    walker = resolve(device)
     while (before := len(trouble.fillable(plan))) and idle < _IDLE_ROUNDS and not spoiled:
         trouble.away, trouble.absent, broken = {}, {}, None
         try:
@@ -121,12 +122,17 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None],
 
 
 def _require_good(done: Progress, max_bad_rate: float) -> None:
-    if done.bad.total() > max_bad_rate * max(done.images, _JUDGED_IMAGES):
+    if done.bad.total() > max(max_bad_rate * max(done.images, _JUDGED_IMAGES), JUDGED_ERRORS - 1):
         reasons = ", ".join(f"{number} {reason}" for reason, number in done.bad.most_common())
         raise _SpoiledError(f"{done.bad.total()} of the first {done.images} images are bad: {reasons}")
 
 
-def _device(device: str) -> str:
+def resolve(device: str) -> str:
+    """`cpu` or `cuda`: what `auto` means on this cluster.
+
+    Raises:
+        ValueError: if `device` is not there.
+    """
     gpus = resources()[1]
     chosen = device if device != "auto" else "cuda" if gpus >= 1 else "cpu"
     share(*resources(), chosen)  # raises here, before a walk begins

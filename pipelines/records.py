@@ -18,6 +18,8 @@ Decoder = Literal["exact"]
 
 QUARANTINED = "quarantined: "
 """How the `error` of a picture begins that killed, hung or flooded the process that decodes it, twice."""
+JUDGED_ERRORS = 10
+"""Fewer errors say nothing about a dataset as a whole, however small it is."""
 
 FAILED_SHARD = -1
 """`index` of the one score row that stands for a shard that could not be read to its end; `error` says why."""

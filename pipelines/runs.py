@@ -119,7 +119,7 @@ def _replace(uri: str, content: bytes) -> None:
 
 def of_dataset(store: str, dataset: Dataset) -> list[Run]:
     """The runs on `dataset`, the earliest first."""
-    return list(_read(_folder(store, dataset)))
+    return sorted(_read(_folder(store, dataset)), key=lambda run: run.started)
 
 
 def every(store: str) -> list[tuple[str, Run]]:

@@ -96,6 +96,8 @@ def persist(uri: str, call: Callable[..., T], **request: Any) -> T:
     try:
         result = retrying(call, **request)
     except (sdk.ClientError, sdk.BotoCoreError, *TRANSIENT_ERRORS) as error:
+        if isinstance(error, sdk.ClientError) and not _is_transient(error):
+            _answering.add(bucket)  # a refusal is an answer
         raise _translated(error, uri) from error
     _answering.add(bucket)
     return result

@@ -123,6 +123,7 @@ class _Ranges(io.RawIOBase):
         span = f"bytes={self._at}-{self._at + len(view) - 1}"
         answer = _ranging_client().get_object(Bucket=bucket, Key=key, Range=span)
         if etag(answer) != self._version:
+            answer["Body"].close()
             raise OSError(f"{self._uri}: was replaced while it was read")
         _fill(view, answer["Body"])
 

@@ -59,7 +59,7 @@ def log(tracking_uri: str, store: str, records: Sequence[Record]) -> list[str]:
     Raises:
         TrackingError: if MLflow cannot be reached or refuses.
     """
-    for noisy in ("alembic", "mlflow"):
+    for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         client = MlflowClient(tracking_uri)

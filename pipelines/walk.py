@@ -112,5 +112,5 @@ def _set_context() -> None:
     context.target_max_block_size = _BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # Of a dataset without manifest nobody knows that it is smaller than the actors are many; it costs only their start.
-    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
+    # Of a dataset without manifest nobody knows that it is smaller than the actors and tasks are many; that is fine.
+    warnings.filterwarnings("ignore", message="The m(in|ax)imum number of concurrent")

@@ -218,7 +218,7 @@ def local_ray() -> Iterator[None]:
     """One Ray of two logical CPUs for the whole session: starting it costs seconds."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 

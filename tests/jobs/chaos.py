@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from ray._common.utils import reset_ray_address
 from ray._private.node import Node
+from ray.cluster_utils import Cluster
 
 from pipelines import cells, storage
 
@@ -95,6 +97,13 @@ def wait_until(true: Callable[[], object], driver: Driver | None = None, seconds
             raise AssertionError(f"it ended before: {driver.wait()[1]}")
         assert time.monotonic() < until, "it never came"
         time.sleep(0.01)
+
+
+def new_cluster(cpus: int) -> Cluster:
+    """A Ray cluster with a head of so many CPUs, which only those join that are told its address."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus})
+    reset_ray_address()  # it has made itself this machine's own
+    return cluster
 
 
 def workers(raylet: int, name: str = "MapBatches") -> list[psutil.Process]:

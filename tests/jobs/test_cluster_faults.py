@@ -58,7 +58,7 @@ class Site:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster = chaos.new_cluster(0)
     for _ in range(2):
         cluster.add_node(num_cpus=2)
     yield cluster
@@ -109,7 +109,7 @@ def test_fifty_kills_at_random_change_nothing(site: Site, tmp_path: Path, capsys
             stores.append(tmp_path / f"torn{len(stores)}")
             driver = None
             continue
-        kind = chance.choices(["worker", "node", "driver"], [6, 2, 2])[0]
+        kind = chance.choices(["worker", "node", "driver"], [14, 3, 3])[0]
         if kind == "driver":
             driver.kill()
             driver = None
@@ -172,7 +172,7 @@ def test_a_head_that_dies_ends_the_job_and_the_next_cluster_goes_on(site: Site, 
     assert code != 0, said
     before = chaos.committed(str(store))
     assert before.items() < site.cells.items()
-    site.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    site.cluster = chaos.new_cluster(2)
     try:
         code, said = site.start(store).wait()
     finally:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from ray.cluster_utils import Cluster
 
 from pipelines import storage
 from tests.fault_proxy import Fault, FaultProxy
@@ -40,7 +39,7 @@ def network(s3_server: str) -> Iterator[FaultProxy]:
 @pytest.fixture(scope="module")
 def address(network: FaultProxy) -> Iterator[str]:
     """A Ray cluster whose workers reach the store through the proxy."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    cluster = chaos.new_cluster(2)
     yield str(cluster.address)
     cluster.shutdown()
 
