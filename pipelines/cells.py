@@ -226,11 +226,15 @@ def about(location: str) -> dict:
 
 
 def _sealed(location: str) -> bytes:
-    content = storage.read(location)
-    start, seal = _seal(content)
-    if content[start : start + _SEAL_DIGITS] != seal:
-        raise ValueError(f"{location} is damaged: its SHA-256 is not its seal; --retry-failed computes it again")
-    return content
+    try:
+        content = storage.read(location)
+        start, seal = _seal(content)
+        if content[start : start + _SEAL_DIGITS] == seal:
+            return content
+        reason = "its SHA-256 is not its seal"
+    except storage.DamagedError:
+        reason = "its bytes do not match the store's checksum"
+    raise ValueError(f"{location} is damaged: {reason}; --retry-failed computes it again")
 
 
 def _folder(store: str, dataset: Dataset, column: Column) -> str:

@@ -66,6 +66,7 @@ _LONGEST_SAID = 300
 """Where a web page answers in a store's place, the SDK repeats all of it."""
 _SECRETS = re.compile(r"[^\s/]*@|\?\S*")
 """In URLs: keys before an @ (a misplaced user and password), and queries, where signatures may stand."""
+_DAMAGED_READS = 5
 _answering: set[str] = set()
 
 T = TypeVar("T")
@@ -75,11 +76,16 @@ class UnavailableError(OSError):
     """The store did not do it in time, though it might later: it was away, overloaded, or its answers were broken."""
 
 
+class DamagedError(OSError):
+    """The object's bytes are not those of its checksum, each time that they are read."""
+
+
 def persist(uri: str, call: Callable[..., T], **request: Any) -> T:
     """What `call` returns to `request`, tried again while the store's errors are transient, with pauses at random.
 
     Raises:
         UnavailableError: if they stay so for a minute, or for seconds where the store has never answered.
+        DamagedError: if what comes does not match the object's checksum, time and again.
         FileNotFoundError, PermissionError, OSError: for every other error, at once; one line, naming the object.
         FileExistsError: if a condition does not hold.
         NotImplementedError: if the store does not know what it was asked.
@@ -90,7 +96,9 @@ def persist(uri: str, call: Callable[..., T], **request: Any) -> T:
         retry=tenacity.retry_if_exception(_is_transient),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=_LONGEST_PAUSE),
         # One attempt may last as long as all should: a few are made in any case.
-        stop=tenacity.stop_all(tenacity.stop_after_delay(patience), tenacity.stop_after_attempt(3)),
+        stop=tenacity.stop_all(
+            tenacity.stop_after_attempt(3), tenacity.stop_any(tenacity.stop_after_delay(patience), _is_damaged)
+        ),
         reraise=True,
     )
     try:
@@ -114,6 +122,12 @@ def _is_transient(error: BaseException) -> bool:
     if isinstance(error, _NOT_TRANSIENT) or isinstance(error.__cause__, ssl.SSLError):
         return False
     return isinstance(error, TRANSIENT_ERRORS)
+
+
+def _is_damaged(state: tenacity.RetryCallState) -> bool:
+    """Whether a wrong checksum came again and again: more patience would not mend the object."""
+    error = state.outcome.exception() if state.outcome else None
+    return isinstance(error, sdk.FlexibleChecksumError) and state.attempt_number >= _DAMAGED_READS
 
 
 def _code(error: sdk.ClientError) -> str:
@@ -146,6 +160,8 @@ def _translated(error: BaseException, uri: str) -> Exception:
 def _without_answer(error: BaseException, uri: str) -> OSError:
     if isinstance(error, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.CredentialRetrievalError):
         return PermissionError(f"{uri}: no credentials found; set AWS_ACCESS_KEY_ID and so on, or AWS_PROFILE")
+    if isinstance(error, sdk.FlexibleChecksumError):
+        return DamagedError(f"{uri}: its bytes do not match the checksum that the store keeps with it")
     kind = UnavailableError if _is_transient(error) else OSError
     said = " ".join(str(error).split()) or type(error).__name__
     return kind(f"{uri}: {_SECRETS.sub('', said)[:_LONGEST_SAID]}")

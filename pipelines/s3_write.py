@@ -5,6 +5,7 @@ retry by itself: every request goes through `s3_errors.persist`.
 """
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
@@ -130,16 +131,24 @@ def abandoned(uri: str, seconds: float) -> list[tuple[str, str]]:
     """URI and upload id of uploads in parts below `uri` that were begun more than `seconds` ago and never ended."""
     bucket, key = split(uri)
     prefix = key.rstrip("/") + "/" if key else ""
-    try:
-        answer = persist(uri, client().list_multipart_uploads, Bucket=bucket, Prefix=prefix)
-    except FileNotFoundError:  # what some stores say where there is none
-        return []
     now = time.time()
     return [
         (f"{S3}{bucket}/{upload['Key']}", upload["UploadId"])
-        for upload in answer.get("Uploads", ())
+        for upload in _uploads(uri, Bucket=bucket, Prefix=prefix)
         if now - upload["Initiated"].timestamp() > seconds
     ]
+
+
+def _uploads(uri: str, **request: str) -> Iterator[dict[str, Any]]:
+    """Page after page; none where some stores say that nothing is found."""
+    while request:
+        try:
+            answer = persist(uri, client().list_multipart_uploads, **request)
+        except FileNotFoundError:
+            return
+        yield from answer.get("Uploads", ())
+        markers = {"KeyMarker": answer.get("NextKeyMarker"), "UploadIdMarker": answer.get("NextUploadIdMarker")}
+        request = {**request, **markers} if answer.get("IsTruncated") else {}
 
 
 def abort(uri: str, upload: str) -> None:

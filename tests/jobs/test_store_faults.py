@@ -103,6 +103,19 @@ def test_a_store_that_fails_costs_time_and_nothing_else(
     assert chaos.committed(store) == calm.cells
 
 
+def test_a_cell_spoilt_on_its_way_up_is_named_in_the_end_and_computed_again_when_told(
+    calm: Calm, network: FaultProxy, s3_server: str, address: str
+) -> None:
+    """This server does not hold what it gets against the checksum that comes with it; real S3 refuses it at once."""
+    store = new_store(s3_server)
+    network.faults[:] = [Fault("flip_up", match="^PUT .*/cells/", times=2)]
+    code, said = run(calm.data, store, address)
+    assert (code, "is damaged: " in said, "--retry-failed" in said) == (2, True, True), said
+    code, said = run(calm.data, store, address, "--retry-failed")
+    assert (code, said.count("again    s3://")) == (0, 2), said
+    assert chaos.committed(store) == calm.cells
+
+
 @pytest.mark.parametrize("kind", ["before", "after"])
 def test_a_driver_killed_at_any_storage_operation_loses_nothing(
     kind: str, calm: Calm, network: FaultProxy, s3_server: str, address: str

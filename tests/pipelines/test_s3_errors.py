@@ -268,3 +268,16 @@ def test_a_server_that_does_not_speak_tls_is_refused_at_once(
 ) -> None:
     at_endpoint(scripted.url.replace("http:", "https:"))
     assert "SSL" in message_of(OSError, lambda: storage.read(URI))
+
+
+def test_uploads_that_never_ended_are_found_on_every_page(scripted: ScriptedStore) -> None:
+    """No server here gives them in pages."""
+    upload = (
+        "<Upload><Key>cells/%s</Key><UploadId>%s</UploadId><Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload>"
+    )
+    more = "<IsTruncated>true</IsTruncated><NextKeyMarker>a</NextKeyMarker><NextUploadIdMarker>1</NextUploadIdMarker>"
+    for body in (more + upload % ("a", 1), upload % ("b", 2)):
+        page = f"<ListMultipartUploadsResult>{body}</ListMultipartUploadsResult>"
+        scripted.answers.append((200, {}, page))
+    found = storage.leftovers(f"s3://{BUCKET}/cells", 0)
+    assert [(leftover.uri[-1], leftover.upload) for leftover in found] == [("a", "1"), ("b", "2")]
