@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import zoo
 from jobs import cli, filling, maintenance, preflight, reporting
-from jobs.progress import count, say
+from jobs.progress import Listing, count, say
 from pipelines import cells, mirror, read, shards, storage
 from pipelines.cells import Column, Plan
 from pipelines.records import Decoder, Precision
@@ -115,10 +115,10 @@ def _plan(config: EvaluateConfig) -> tuple[list[Column], dict[str, str], Plan]:
         names = ", ".join(card.name for card in chosen)
         raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(chosen)} ({names})")
     columns, unusable = _columns(chosen, config)
-    dataset = shards.find(config.data)
+    dataset = shards.find(config.data, watch=Listing())
     if config.limit is not None:
         dataset = read.limited(dataset, config.limit)
-    return columns, unusable, cells.plan(config.store, dataset, columns)
+    return columns, unusable, cells.plan(config.store, dataset, columns, watch=Listing())
 
 
 def _check_options(config: EvaluateConfig) -> None:

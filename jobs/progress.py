@@ -20,6 +20,7 @@ from rich.progress import (
 )
 
 _LOG_SECONDS = 10.0
+_LISTING_SECONDS = 3.0
 _LEAST_SECONDS = 1.0
 """Over less a rate says nothing: two blocks that arrive together would make thousands of images a second."""
 console = Console(stderr=True, highlight=False)
@@ -93,6 +94,20 @@ class Meter:
             return []
         remaining = [f"ETA {clock(max(0.0, expected - worked) / rate)}"] if expected else []
         return [f"{rate:.1f} {what}/s", *remaining]
+
+
+@dataclass(slots=True)
+class Listing:
+    """Says now and then how many objects a long listing has shown: `watch(10_000)`."""
+
+    _logged: float = field(default_factory=time.monotonic)
+
+    def __call__(self, objects: int) -> None:
+        """Say that so many have been seen so far."""
+        now = time.monotonic()
+        if now - self._logged > _LISTING_SECONDS:
+            self._logged = now
+            say(f"listing  {count(objects, 'object')} so far")
 
 
 @dataclass(slots=True)

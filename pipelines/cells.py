@@ -6,7 +6,7 @@ are all there. Refuses to publish a cell with a row missing, and to hand out one
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
@@ -111,11 +111,20 @@ class Plan:
         return sum(map(len, self.missing))
 
 
-def plan(store: str, dataset: Dataset, columns: Iterable[Column]) -> Plan:
-    """What `columns` lack on `dataset`, by one listing a column; nothing is opened."""
-    columns = tuple(columns)
-    missing = tuple(_missing(store, dataset, column) for column in columns)
-    return Plan(dataset, columns, missing)
+def plan(store: str, dataset: Dataset, columns: Iterable[Column], watch: Callable[[int], None] | None = None) -> Plan:
+    """What `columns` lack on `dataset`, by one listing a column; nothing is opened.
+
+    `watch` is told after each column how many cells have been listed.
+    """
+    columns, missing, seen = tuple(columns), [], 0
+    for column in columns:
+        folder = _folder(store, dataset, column)  # once: a column's name takes longer to make than to look up a cell
+        there = _committed(folder)
+        missing.append(tuple(i for i, shard in enumerate(dataset.shards) if _in_folder(folder, shard) not in there))
+        seen += len(there)
+        if watch:
+            watch(seen)
+    return Plan(dataset, columns, tuple(missing))
 
 
 def uri(store: str, dataset: Dataset, column: Column, shard: Shard) -> str:
@@ -200,9 +209,10 @@ def load(store: str, dataset: Dataset, column: Column) -> Iterator[tuple[Shard, 
     Raises:
         ValueError: naming the cell, if it is damaged.
     """
-    absent, folder = set(_missing(store, dataset, column)), _folder(store, dataset, column)
-    for position, shard in enumerate(dataset.shards):
-        if position not in absent:
+    folder = _folder(store, dataset, column)
+    there = _committed(folder)
+    for shard in dataset.shards:
+        if _in_folder(folder, shard) in there:
             yield shard, read(_in_folder(folder, shard), column.top)
 
 
@@ -245,10 +255,8 @@ def _in_folder(folder: str, shard: Shard) -> str:
     return f"{folder}/{shard.name}-{shard.digest}.parquet"
 
 
-def _missing(store: str, dataset: Dataset, column: Column) -> tuple[int, ...]:
-    folder = _folder(store, dataset, column)  # once: a column's name takes longer to make than a cell's to look up
-    there = {entry.uri for entry in storage.list_objects(folder)}
-    return tuple(i for i, shard in enumerate(dataset.shards) if _in_folder(folder, shard) not in there)
+def _committed(folder: str) -> set[str]:
+    return {entry.uri for entry in storage.list_objects(folder)}
 
 
 @dataclass(slots=True)

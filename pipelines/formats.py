@@ -21,21 +21,19 @@ from pipelines import storage
 from pipelines.records import Sample, Shard
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
-MAX_IMAGE_BYTES = 256 << 20
+MAX_IMAGE_BYTES = 64 << 20
 """A member may claim any size in its header; one that claims more than this is a row with a reason, never read."""
 _BUFFER = 1 << 20
 _MOST_MEMBER_BYTES = 1 << 36
 """A header can claim 2**88 bytes, and tarfile would count through all of them in search of the next."""
 LABEL_ALONE = f"no image: a label without a member {'|'.join(IMAGE_SUFFIXES)}"
 _LONGEST_LABEL = 100
-_PARQUET_ROWS = 8
-"""Read at once; a dictionary can make every row as large as the largest."""
+_PARQUET_ROWS = 1
+"""Read at once; a dictionary makes every row as large as the largest, and a file of kilobytes can hold gigabytes."""
 _LABEL = re.compile(rb"\s*-?[0-9]+\s*")
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, tarfile.TarError, pa.ArrowException)
 """What these readers raise on a damaged shard. ValueError and OverflowError: tarfile and pyarrow check neither the
 numbers nor the text in what they read."""
-
-
 MAX_SAMPLES = 1_000_000
 """Samples in a shard: each key is remembered until its end, and a stream of members may never end."""
 

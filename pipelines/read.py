@@ -15,6 +15,8 @@ from pipelines.formats import LABEL_ALONE, MAX_SAMPLES, UNREADABLE, ShardError, 
 from pipelines.records import CHUNK, Dataset, Sample, Shard
 from pipelines.storage import StoredObject
 
+_CHUNK_BYTES = 256 << 20
+"""Of encoded images: what a chunk may hold before it has one too many, whatever the batch."""
 _SHARD_ROW = pa.schema(
     [
         ("position", pa.int32()),
@@ -43,7 +45,7 @@ def read_shards(rows: pa.Table, batch_size: int) -> Iterator[pa.Table]:
 
 
 def chunks(position: int, shard: Shard, batch_size: int) -> Iterator[pa.Table]:
-    """The shard as CHUNK tables of one row each, `batch_size` samples a chunk, fewer only in the last.
+    """The shard as CHUNK tables of one row each, `batch_size` samples a chunk, fewer in the last or of huge ones.
 
     A shard that cannot be read to its end yields what was read and then one empty chunk with `failure`. It is believed
     when it repeats: a bit that was flipped on the way from the store must not condemn a shard.
@@ -130,7 +132,14 @@ def _count(shard: Shard, most: int) -> int:
 
 
 def _batched(items: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
-    while batch := list(islice(items, size)):
+    batch, held = [], 0
+    for item in items:
+        batch.append(item)
+        held += len(item.image or b"")
+        if len(batch) == size or held > _CHUNK_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
         yield batch
 
 

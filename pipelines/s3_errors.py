@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import tenacity
 from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
+from tenacity.stop import stop_base
 from urllib3.exceptions import HTTPError
 
 TRANSIENT_CODES = frozenset(
@@ -80,6 +81,14 @@ class DamagedError(OSError):
     """The object's bytes are not those of its checksum, each time that they are read."""
 
 
+class _StopDamaged(stop_base):
+    """Where a wrong checksum comes again and again, more patience does not mend the object."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        return isinstance(error, sdk.FlexibleChecksumError) and retry_state.attempt_number >= _DAMAGED_READS
+
+
 def persist(uri: str, call: Callable[..., T], **request: Any) -> T:
     """What `call` returns to `request`, tried again while the store's errors are transient, with pauses at random.
 
@@ -96,9 +105,7 @@ def persist(uri: str, call: Callable[..., T], **request: Any) -> T:
         retry=tenacity.retry_if_exception(_is_transient),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=_LONGEST_PAUSE),
         # One attempt may last as long as all should: a few are made in any case.
-        stop=tenacity.stop_all(
-            tenacity.stop_after_attempt(3), tenacity.stop_any(tenacity.stop_after_delay(patience), _is_damaged)
-        ),
+        stop=tenacity.stop_after_attempt(3) & (tenacity.stop_after_delay(patience) | _StopDamaged()),
         reraise=True,
     )
     try:
@@ -122,12 +129,6 @@ def _is_transient(error: BaseException) -> bool:
     if isinstance(error, _NOT_TRANSIENT) or isinstance(error.__cause__, ssl.SSLError):
         return False
     return isinstance(error, TRANSIENT_ERRORS)
-
-
-def _is_damaged(state: tenacity.RetryCallState) -> bool:
-    """Whether a wrong checksum came again and again: more patience would not mend the object."""
-    error = state.outcome.exception() if state.outcome else None
-    return isinstance(error, sdk.FlexibleChecksumError) and state.attempt_number >= _DAMAGED_READS
 
 
 def _code(error: sdk.ClientError) -> str:

@@ -7,6 +7,7 @@ AWS_ENDPOINT_URL. Refuses to retry by itself: every request goes through `s3_err
 import io
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from errno import EINVAL
 from functools import cache
 from typing import Any, BinaryIO, cast
@@ -14,6 +15,8 @@ from typing import Any, BinaryIO, cast
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.session import get_session
+from botocore.utils import parse_timestamp
 
 from pipelines import s3_errors
 from pipelines.s3_errors import persist
@@ -180,6 +183,14 @@ def _ranging_client() -> Any:
     return _made(response_checksum_validation="when_required")
 
 
+def _moment(value: Any) -> datetime:
+    """A time as a store says it. The SDK's own parser takes two thirds of the time of a long listing."""
+    try:
+        return datetime.fromisoformat(value)
+    except (ValueError, TypeError):
+        return parse_timestamp(value)
+
+
 def _made(**options: str) -> Any:
     config = Config(
         connect_timeout=_CONNECT_SECONDS,
@@ -188,8 +199,10 @@ def _made(**options: str) -> Any:
         retries={"mode": "standard", "total_max_attempts": 1},
         **options,
     )
+    core = get_session()
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
     try:
-        return Session().client("s3", config=config)  # the module's own session keeps old credentials
+        return Session(botocore_session=core).client("s3", config=config)  # boto3's own session keeps old credentials
     except BotoCoreError as error:
         raise PermissionError(f"the AWS settings cannot be used: {error}") from error
     except ValueError as error:  # which holds what was set, perhaps with a password

@@ -1,51 +1,56 @@
 """Which shards make a dataset: listing and naming them, without reading any.
 
 Owns the rules for folders, globs, brace patterns and list files, and takes digests from the store's listing and from
-`manifest.json`. Refuses an empty dataset, two shards of one name, and a folder that lacks what its manifest promises.
+`manifest.json`. Refuses an empty dataset, two shards of one name, a name too long for the file of a cell, and a folder
+that lacks what its manifest promises.
 """
 
-import fnmatch
-import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import PurePosixPath
 
 from braceexpand import braceexpand
 
-from pipelines import storage
+from pipelines import lookup, storage
 from pipelines.manifest import Manifest, PackedShard, require_complete
 from pipelines.records import Dataset, Shard
 from pipelines.storage import StoredObject
 
-_log = logging.getLogger(__name__)
-SUFFIXES = (".tar", ".parquet")
-_NEARLY = re.compile(r"(\.tar|\.parquet|\.tgz)(\.\w+)?$", re.IGNORECASE)
-"""`.TAR`, `.tar.gz`: left out, they would make a dataset smaller without a word."""
-_GLOB = re.compile(r"[*?\[]")
+_NAME_BYTES = 255
+"""What local disks allow one part of a path."""
+_CELL_ENDING = "-01234567.parquet"
+"""What a cell's file name has after the shard's."""
 
 
-def find(sources: Sequence[str]) -> Dataset:
+def find(sources: Sequence[str], watch: lookup.Watch | None = None) -> Dataset:
     """The dataset under `sources`: each a folder, a shard, a glob, a brace pattern or a `.txt` file listing such.
 
     A list holds one source a line; empty lines and those that begin with `#` are passed over. In a glob, `*` crosses
     folders. A shard's name is its path below the folder that all sources share, and that folder's name is the
-    dataset's. Order is that of the sources; within a folder or glob, by name.
+    dataset's. Order is that of the sources; within a folder or glob, by name. Listing 100,000 objects takes seconds or,
+    from a slow store, minutes: `watch` is told how many have been seen so far, once every thousand.
 
     Raises:
-        ValueError: if there is no shard, a shard stands twice, or a manifest names shards that are not there.
+        ValueError: if there is no shard, a shard stands twice, a name is too long, or a manifest names shards that are
+            not there.
         FileNotFoundError: if a source names nothing.
     """
     patterns = [pattern for source in sources for pattern in _patterns(source)]
-    found = [entry for pattern in patterns for entry in _expand(pattern)]
+    store = lookup.Seen(watch)
+    named = lookup.look_up(store, [pattern for pattern in patterns if lookup.is_shard(pattern)])
+    found = [entry for pattern in patterns for entry in lookup.entries(store, pattern, named)]
     if not found:
-        raise ValueError(f"no shard ({' or '.join(SUFFIXES)}) under {', '.join(sources) or 'an empty --data'}")
-    root = _common_folder([_literal_folder(pattern) for pattern in patterns])
-    manifests = {folder: require_complete(folder) for folder in sorted({_folder(entry.uri) for entry in found})}
+        raise ValueError(f"no shard ({' or '.join(lookup.SUFFIXES)}) under {', '.join(sources) or 'an empty --data'}")
+    root = _common_folder(
+        {lookup.folder_of(pattern) if pattern in named else _literal_folder(pattern) for pattern in patterns}
+    )
+    manifests = {
+        folder: require_complete(folder) for folder in sorted({lookup.folder_of(entry.uri) for entry in found})
+    }
     packed = {folder: {item.name: item for item in m.shards} for folder, m in manifests.items() if m}
-    shards = tuple(_shard(entry, root, packed.get(_folder(entry.uri), {})) for entry in found)
+    shards = tuple(_shard(entry, root, packed.get(lookup.folder_of(entry.uri), {})) for entry in found)
     _refuse_doubles(shards)
-    _refuse_incomplete([pattern.rstrip("/") for pattern in patterns], found, manifests)
+    _refuse_long_names(shards)
+    _refuse_incomplete({pattern.rstrip("/") for pattern in patterns}, found, manifests)
     name = PurePosixPath(root).name or "dataset"
     return Dataset(name=name, source=" ".join(sources), shards=shards, labels=_labels(manifests.values()))
 
@@ -53,11 +58,11 @@ def find(sources: Sequence[str]) -> Dataset:
 def _patterns(source: str, lists: tuple[str, ...] = ()) -> Iterator[str]:
     """`source` without braces and lists: folders, shards and globs."""
     try:
-        patterns = [source] if _exists(source) else list(braceexpand(source))
+        patterns = [source] if lookup.exists(source) else list(braceexpand(source))
     except ValueError as error:
         raise ValueError(f"{source!r}: {error}") from error
     for pattern in map(storage.absolute, patterns):
-        if not pattern.endswith(".txt") or _is_glob(pattern) or _is_folder(pattern):
+        if not pattern.endswith(".txt") or lookup.is_glob(pattern) or lookup.is_folder(pattern):
             yield pattern
         elif pattern in lists:
             raise ValueError(f"{pattern}: lists itself")
@@ -74,61 +79,12 @@ def _lines(uri: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _expand(pattern: str) -> Sequence[StoredObject]:
-    if _is_glob(pattern):
-        return _glob(pattern)
-    if pattern.endswith(SUFFIXES) and not _is_folder(pattern):
-        if PurePosixPath(pattern).name.startswith("."):  # its cells would be hidden too, and never be listed
-            raise ValueError(f"{pattern}: a shard's name must not begin with a dot")
-        return [storage.stat(pattern)]
-    found = _list_folder(pattern)
-    if not found:
-        raise ValueError(f"no shard ({' or '.join(SUFFIXES)}) under {pattern}")
-    return found
-
-
-def _exists(uri: str) -> bool:
-    """Whether `uri` is a local path as it stands: then its brackets and braces are letters."""
-    return not storage.is_remote(uri) and storage.local_path(uri).exists()
-
-
-def _is_glob(pattern: str) -> bool:
-    return bool(_GLOB.search(pattern)) and not _exists(pattern)
-
-
-def _is_folder(uri: str) -> bool:
-    return not storage.is_remote(uri) and storage.local_path(uri).is_dir()
-
-
-def _list_folder(uri: str) -> list[StoredObject]:
-    if not storage.is_remote(uri) and not storage.local_path(uri).is_dir():
-        raise FileNotFoundError(f"{uri}: no such folder, and not a shard ({' or '.join(SUFFIXES)})")
-    found = list(storage.list_objects(uri))
-    if near := [entry.uri for entry in found if _NEARLY.search(entry.uri) and not entry.uri.endswith(SUFFIXES)]:
-        _log.warning("%s: %d files look like shards and are left out (%s)", uri, len(near), near[0])
-    return [entry for entry in found if entry.uri.endswith(SUFFIXES)]
-
-
-def _glob(pattern: str) -> list[StoredObject]:
-    folder = _folder(pattern[: _GLOB.search(pattern).start()])  # pyright: ignore[reportOptionalMemberAccess]
-    matching = [entry for entry in _list_folder(folder) if fnmatch.fnmatchcase(entry.uri, pattern)]
-    if not matching:
-        raise FileNotFoundError(f"{pattern}: matches no shard ({' or '.join(SUFFIXES)})")
-    return matching
-
-
-def _folder(uri: str) -> str:
-    return uri.rpartition("/")[0] or ("/" if uri.startswith("/") else ".")
-
-
 def _literal_folder(pattern: str) -> str:
     """The folder that a pattern names before any wildcard: what is added below it later moves no name."""
-    if _is_glob(pattern) or (pattern.endswith(SUFFIXES) and not _is_folder(pattern)):
-        return _folder(_GLOB.split(pattern)[0] if _is_glob(pattern) else pattern)
-    return pattern.rstrip("/")
+    return lookup.folder_of(lookup.GLOB.split(pattern)[0]) if lookup.is_glob(pattern) else pattern.rstrip("/")
 
 
-def _common_folder(folders: Sequence[str]) -> str:
+def _common_folder(folders: Iterable[str]) -> str:
     """The deepest folder above all `folders`, without a store's scheme."""
     split = [folder.removeprefix(storage.S3).split("/") for folder in folders]
     shared = 0
@@ -141,9 +97,9 @@ def _common_folder(folders: Sequence[str]) -> str:
 
 def _shard(entry: StoredObject, root: str, promised: Mapping[str, PackedShard]) -> Shard:
     name = entry.uri.removeprefix(storage.S3).removeprefix(root).lstrip("/").rpartition(".")[0]
-    shard = Shard(name=name, uri=entry.uri, size=entry.size, etag=entry.etag)
-    packed = promised.get(PurePosixPath(entry.uri).name)
-    return replace(shard, rows=packed.rows, sha256=packed.sha256) if packed else shard
+    packed = promised.get(entry.uri.rpartition("/")[2])
+    rows, sha256 = (packed.rows, packed.sha256) if packed else (None, None)
+    return Shard(name=name, uri=entry.uri, size=entry.size, etag=entry.etag, rows=rows, sha256=sha256)
 
 
 def _refuse_doubles(shards: Sequence[Shard]) -> None:
@@ -154,13 +110,24 @@ def _refuse_doubles(shards: Sequence[Shard]) -> None:
         first[shard.name] = shard.uri
 
 
+def _refuse_long_names(shards: Sequence[Shard]) -> None:
+    """A cell is named after its shard: hours later, a local disk could not write it."""
+    for shard in shards:
+        if any(len(part.encode()) > _NAME_BYTES for part in f"{shard.name}{_CELL_ENDING}".split("/")):
+            raise ValueError(
+                f"shard {shard.name!r}: its name is too long; with {len(_CELL_ENDING)} bytes more for a cell, no part "
+                f"of a path may be above {_NAME_BYTES} bytes"
+            )
+
+
 def _refuse_incomplete(
-    patterns: Sequence[str], found: Sequence[StoredObject], manifests: Mapping[str, Manifest | None]
+    wholes: set[str], found: Sequence[StoredObject], manifests: Mapping[str, Manifest | None]
 ) -> None:
     """Holds each folder that was taken whole, itself or with one above it, against its manifest."""
     there = {entry.uri for entry in found}
     for folder, manifest in manifests.items():
-        if manifest is None or not any(f"{folder}/".startswith(f"{pattern}/") for pattern in patterns):
+        parts = folder.split("/")
+        if manifest is None or wholes.isdisjoint("/".join(parts[:end]) for end in range(1, len(parts) + 1)):
             continue
         missing = [item.name for item in manifest.shards if f"{folder}/{item.name}" not in there]
         if missing:
