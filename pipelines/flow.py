@@ -15,8 +15,9 @@ from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
 from pipelines import cells
-from pipelines.cells import Gather, Plan
+from pipelines.cells import Plan
 from pipelines.cluster import resources, share
+from pipelines.gather import Gather
 from pipelines.publish import Publisher
 from pipelines.records import JUDGED_ERRORS
 from pipelines.walk import walk
