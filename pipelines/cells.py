@@ -181,7 +181,8 @@ def verify(store: str, dataset: Dataset, column: Column, shard: Shard) -> pa.Tab
         ValueError: naming the cell, if it is damaged, or another than it should be.
     """
     location = uri(store, dataset, column, shard)
-    rows, said = read(location, column.top), about(location)
+    content = _sealed(location)
+    rows, said = _rows(content, column.top), _said(content)
     expected = _about(column, shard, shard.limit or shard.rows or rows.num_rows)
     # Compared as JSON: the plan's tuples are lists there.
     wrong = [name for name, value in json.loads(json.dumps(expected)).items() if said.get(name) != value]
@@ -210,7 +211,7 @@ def read(location: str, top: int) -> pa.Table:
     Raises:
         ValueError: naming the cell, if a bit of it is not as it was written.
     """
-    return pq.read_table(pa.BufferReader(_sealed(location))).cast(cell_schema(top))
+    return _rows(_sealed(location), top)
 
 
 def about(location: str) -> dict:
@@ -219,8 +220,15 @@ def about(location: str) -> dict:
     Raises:
         ValueError: naming the cell, if a bit of it is not as it was written.
     """
-    metadata = pq.read_metadata(pa.BufferReader(_sealed(location))).metadata
-    return json.loads(metadata[_ABOUT.encode()])
+    return _said(_sealed(location))
+
+
+def _rows(content: bytes, top: int) -> pa.Table:
+    return pq.read_table(pa.BufferReader(content)).cast(cell_schema(top))
+
+
+def _said(content: bytes) -> dict:
+    return json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[_ABOUT.encode()])
 
 
 def _sealed(location: str) -> bytes:

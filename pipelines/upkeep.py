@@ -7,6 +7,7 @@ data, as it lies now, that the cell is of.
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from pipelines import cells, runs, shards, storage
 from pipelines.cells import Column, Plan
@@ -51,15 +52,15 @@ def inspect(store: str, plan: Plan) -> Iterator[Finding]:
             return Finding(uri, str(error).removeprefix(f"{uri} "))
         return Finding(uri, None, sum(error.startswith(QUARANTINED) for error in errors))
 
+    targets = _committed(plan)
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        yield from pool.map(one, _committed(plan))
+        while some := list(islice(targets, 8 * _READ_AT_ONCE)):  # all at once, a million would wait in memory
+            yield from pool.map(one, some)
 
 
-def _committed(plan: Plan) -> list[tuple[Column, Shard]]:
-    targets = []
+def _committed(plan: Plan) -> Iterator[tuple[Column, Shard]]:
     for column, missing in zip(plan.columns, map(set, plan.missing), strict=True):
-        targets += [(column, shard) for i, shard in enumerate(plan.dataset.shards) if i not in missing]
-    return targets
+        yield from ((column, shard) for i, shard in enumerate(plan.dataset.shards) if i not in missing)
 
 
 def garbage(store: str) -> Garbage:
