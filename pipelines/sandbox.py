@@ -65,6 +65,9 @@ class Sandbox:
                 except _LostError as error:
                     fate = str(error)
                     self._stop()
+                except BaseException:  # a cancelled task is interrupted anywhere; the answer must be nobody else's
+                    self._stop()
+                    raise
             return QUARANTINED + fate
 
     def close(self) -> None:
@@ -80,9 +83,9 @@ class Sandbox:
         return self._child
 
     def _stop(self) -> None:
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop()
 
 
 class _Child:
@@ -92,6 +95,7 @@ class _Child:
     """
 
     def __init__(self, work: Work) -> None:
+        self._requests = 0
         self._socket, theirs = socket.socketpair()
         self._file = _memory_file()
         self._shared = _resized(self._file, ROOM)
@@ -101,10 +105,14 @@ class _Child:
             f"from {serve.__module__} import serve; serve(work, {self._file}, {_MEMORY})"
         )
         command = [sys.executable, "-c", program]
-        with theirs:
-            self.process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, pass_fds=[self._file]
-            )
+        try:
+            with theirs:
+                self.process = subprocess.Popen(
+                    command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, pass_fds=[self._file]
+                )
+        except OSError as error:  # no memory, too many processes
+            self._release()
+            raise RuntimeError(f"the process that decodes pictures cannot be started: {error}") from error
         try:
             self._answer(_START_SECONDS)
         except _LostError as error:
@@ -114,6 +122,9 @@ class _Child:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._release()
+
+    def _release(self) -> None:
         self._socket.close()
         self._shared.close()
         os.close(self._file)
@@ -126,8 +137,9 @@ class _Child:
             self._shared.close()
             self._shared = _resized(self._file, room)
         self._shared[: len(encoded) + len(wanted)] = encoded + wanted
+        self._requests += 1
         with contextlib.suppress(OSError):  # that it is dead, the answer says
-            self._socket.sendall(REQUEST.pack(len(self._shared), len(encoded), len(wanted)))
+            self._socket.sendall(REQUEST.pack(self._requests, len(self._shared), len(encoded), len(wanted)))
         kind, size = self._answer(_SECONDS)
         if kind == REASON and size <= LONGEST_REASON:
             return self._shared[:size].decode(errors="replace")
@@ -151,7 +163,9 @@ class _Child:
             answer = b""
         if len(answer) < ANSWER.size:
             raise _LostError(f"crashed the decoder ({self._ending()})")
-        kind, size = ANSWER.unpack(answer)
+        number, kind, size = ANSWER.unpack(answer)
+        if number != self._requests:
+            raise _LostError("crashed the decoder (its answer is nonsense)")
         return kind, size
 
     def _ending(self) -> str:

@@ -25,10 +25,10 @@ from zoo.preprocessing import Geometry
 Work = Callable[[bytes, Sequence[Geometry]], list[np.ndarray] | str]
 """Encoded bytes -> one uint8 array (size, size, 3) a geometry, or the reason why not: a function of some module."""
 
-REQUEST = struct.Struct("<QQQ")
-"""Bytes of the shared file, of the picture in it, and of the pickled geometries behind that."""
-ANSWER = struct.Struct("<QQ")
-"""One of the following, and bytes in the shared file."""
+REQUEST = struct.Struct("<QQQQ")
+"""Its number, bytes of the shared file, of the picture in it, and of the pickled geometries behind that."""
+ANSWER = struct.Struct("<QQQ")
+"""The number of the request, one of the following, and bytes in the shared file."""
 READY, PIXELS, REASON, NO_MEMORY = range(4)
 LONGEST_REASON = 1 << 16
 ROOM = 1 << 20
@@ -40,10 +40,10 @@ def serve(work: Work, file: int, memory: int) -> None:
     """The child's life: confine itself, then answer requests until its parent is gone."""
     connection = socket.socket(fileno=os.dup(0))
     _confine(memory)
-    connection.sendall(ANSWER.pack(READY, 0))
+    connection.sendall(ANSWER.pack(0, READY, 0))
     shared = mmap.mmap(file, ROOM)
     while request := connection.recv(REQUEST.size):
-        room, picture, wanted = REQUEST.unpack(request)
+        number, room, picture, wanted = REQUEST.unpack(request)
         if room > len(shared):
             shared.close()
             shared = mmap.mmap(file, room)
@@ -52,7 +52,7 @@ def serve(work: Work, file: int, memory: int) -> None:
             answer = _put(work(shared[:picture], geometries), shared)
         except MemoryError:
             answer = NO_MEMORY, 0
-        connection.sendall(ANSWER.pack(*answer))
+        connection.sendall(ANSWER.pack(number, *answer))
 
 
 def _put(result: list[np.ndarray] | str, shared: mmap.mmap) -> tuple[int, int]:

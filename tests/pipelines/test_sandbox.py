@@ -177,6 +177,45 @@ def test_a_request_to_a_dead_child_says_what_it_died_of() -> None:
         running.decode(picture(0), GEOMETRIES, [np.zeros((g.size, g.size, 3), np.uint8) for g in GEOMETRIES])
 
 
+class Interrupted(BaseException):
+    """What Ray raises in the middle of a task that it cancels."""
+
+
+def test_a_picture_that_is_interrupted_leaves_no_answer_for_the_next() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (4000, 4000, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG")
+    expected = rows([picture(1)])
+    before = child()
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Interrupted):
+            rows([buffer.getvalue()])
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert gone(before.pid)
+    found = rows([picture(1)])
+    assert found[1] == expected[1] == [None]
+    assert all(np.array_equal(a, b) for a, b in zip(found[0], expected[0], strict=True))
+
+
+def test_a_child_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(sandbox.subprocess, "Popen", refuse)
+    files = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="cannot be started: Resource temporarily unavailable"):
+            rows([picture(1)])
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
 @pytest.mark.usefixtures("faults")
 def test_what_a_codec_prints_is_not_taken_for_an_answer() -> None:
     assert_rows([poison("babbles"), picture(0), poison("babbles")], {})
