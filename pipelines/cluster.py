@@ -15,6 +15,10 @@ _ACTOR_CPUS = 0.01
 """Not none: then actors would be put on a head that has no CPUs so that nothing runs there."""
 
 
+class NoDeviceError(ValueError):
+    """What models should run on is not there: never was, or is not there any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shares:
     """How many scorers, reading and decoding tasks run at once, and each one's logical CPUs and GPUs.
@@ -40,11 +44,12 @@ def share(cpus: float, gpus: float, device: str) -> Shares:
     operating system gives to the other. With GPUs an actor has one whole.
 
     Raises:
-        ValueError: if `device` is a GPU and there is none.
+        NoDeviceError: if `device` is a GPU and there is none.
     """
     cores = max(1, int(cpus))
     if device != "cpu" and gpus < 1:
-        raise ValueError(f"--device {device}: the cluster has {gpus:g} GPUs; choose cpu, or auto to take what is there")
+        told = f"--device {device}: the cluster has {gpus:g} GPUs; choose cpu, or auto to take what is there"
+        raise NoDeviceError(told)
     return Shares(
         actors=cores if device == "cpu" else int(gpus),
         actor_cpus=_ACTOR_CPUS,

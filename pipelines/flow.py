@@ -4,6 +4,7 @@ Owns convergence by re-planning: rounds go on while there is hope. Refuses to ke
 whatever happened to the run that made them.
 """
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from ray.exceptions import RayError
 
 from pipelines import cells
 from pipelines.cells import Plan
-from pipelines.cluster import resources, share
+from pipelines.cluster import NoDeviceError, resources, share
 from pipelines.gather import Gather
 from pipelines.publish import Publisher
 from pipelines.records import JUDGED_ERRORS
@@ -24,6 +25,8 @@ from pipelines.walk import walk
 
 _IDLE_ROUNDS = 2
 """Rounds in turn that commit nothing: the second is for what was over only after the first."""
+_PAUSE_SECONDS = 15.0
+"""Before a round after one that broke off: nodes that were lost are replaced, a store comes back."""
 _JUDGED_IMAGES = 1000
 
 
@@ -31,7 +34,7 @@ _JUDGED_IMAGES = 1000
 class Progress:
     """How far a walk is.
 
-    `images` were scored in this run (each once, whatever the number of models), `bad` counts those that have an error
+    `images` were scored in this run (once a pass, whatever the number of models), `bad` counts those that have an error
     instead of a score, by its kind; `cells` are committed, of `in_flight` others some rows are there.
     """
 
@@ -55,6 +58,10 @@ class Outcome:
     unusable: dict[int, str]
     broken: str | None
     spoiled: str | None
+
+
+_PASSING = (RayError, ExecutionTimeoutError, OSError, NoDeviceError)
+"""What breaks a round off and may be over in the next."""
 
 
 class _SpoiledError(Exception):
@@ -85,6 +92,12 @@ class _Trouble:
             if column not in self.unusable and shard not in self.failures
         ]
 
+    def failed(self, plan: Plan) -> dict[int, str]:
+        """Why shards failed; of those that were away for us, another job may have filled the cells."""
+        lacking = {shard for missing in plan.missing for shard in missing}
+        away = {shard: reason for shard, reason in self.away.items() if shard in lacking}
+        return away | self.failures | self.conflicts
+
 
 def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None], max_bad_rate: float = 1.0) -> Outcome:
     """Commit the cells that `plan` lacks; rounds go on until none is pending or two in turn commit nothing.
@@ -112,14 +125,19 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None],
                 done = progress
                 watch(done)
                 _require_good(done, max_bad_rate)
-        except (RayError, ExecutionTimeoutError, OSError) as error:
+        except _PASSING as error:
             broken = f"{type(error).__name__}: {error}"
         except _SpoiledError as error:
             spoiled = str(error)
-        plan = cells.plan(store, plan.dataset, plan.columns)
-        idle = idle + 1 if len(trouble.fillable(plan)) == before else 0
-    failures = trouble.away | trouble.failures | trouble.conflicts
-    return Outcome(plan, done.images, failures, trouble.unusable | trouble.absent, broken, spoiled)
+        try:
+            plan = cells.plan(store, plan.dataset, plan.columns)
+        except OSError as error:
+            broken = f"{type(error).__name__}: {error}"
+        left = len(trouble.fillable(plan))
+        idle = idle + 1 if left == before else 0
+        if broken and left and idle < _IDLE_ROUNDS and not spoiled:
+            time.sleep(_PAUSE_SECONDS)
+    return Outcome(plan, done.images, trouble.failed(plan), trouble.unusable | trouble.absent, broken, spoiled)
 
 
 def _require_good(done: Progress, max_bad_rate: float) -> None:

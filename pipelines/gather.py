@@ -18,8 +18,7 @@ from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_S
 class Gather:
     """Rows of cells in the making, which may arrive in any order.
 
-    Each arriving SCORES table is split by (model, shard); a cell leaves when rows 0 to its last are all there. Ray
-    Data delivers each row once; were one to come twice, the cell would not be published.
+    Each arriving SCORES table is split by (model, shard); a cell leaves when rows 0 to its last are all there.
     """
 
     failures: dict[int, str] = field(default_factory=dict)
@@ -32,6 +31,8 @@ class Gather:
     """Models whose weights some scorer could not get, likewise; another scorer may have them."""
     _parts: dict[tuple[int, int], dict[int, pa.Table]] = field(default_factory=dict)
     _rows: dict[tuple[int, int], int] = field(default_factory=dict)
+    _lost: set[tuple[int, int]] = field(default_factory=set)
+    """Cells that cannot become whole in this pass: what comes of them is not kept."""
 
     @property
     def begun(self) -> int:
@@ -44,9 +45,10 @@ class Gather:
             if part["index"][0].as_py() < 0:
                 self._fail(model, shard, part["index"][0].as_py(), part["error"][0].as_py())
                 continue
-            if shard in self.failures or shard in self.away:  # what was read before the failure may arrive after it
-                continue
             cell = (model, shard)
+            # What was read before a failure may arrive after it.
+            if cell in self._lost or shard in self.failures or shard in self.away:
+                continue
             self._parts.setdefault(cell, {})[part["index"][0].as_py()] = part
             if part["last"][-1].as_py():
                 self._rows[cell] = part["index"][-1].as_py() + 1
@@ -56,9 +58,10 @@ class Gather:
     def _fail(self, model: int, shard: int, kind: int, reason: str) -> None:
         if kind in {FAILED_MODEL, ABSENT_MODEL}:
             (self.unusable if kind == FAILED_MODEL else self.absent)[model] = reason
-            return
-        assert kind in {FAILED_SHARD, ABSENT_SHARD}, kind
-        (self.failures if kind == FAILED_SHARD else self.away)[shard] = reason
+        else:
+            assert kind in {FAILED_SHARD, ABSENT_SHARD}, kind
+            (self.failures if kind == FAILED_SHARD else self.away)[shard] = reason
+        self._lost.add((model, shard))
         self._parts.pop((model, shard), None)
         self._rows.pop((model, shard), None)
 

@@ -87,6 +87,38 @@ def test_a_shard_that_cannot_be_read_is_reported_and_the_rest_goes_on(data, tmp_
     assert len(contents(store)) == 2
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch) -> None:
+    monkeypatch.setattr(flow, "_PAUSE_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_store_that_is_away_for_the_next_plan_costs_another_round_and_nothing_else(
+    data, tmp_path, monkeypatch
+) -> None:
+    store, planned = str(tmp_path / "store"), cells.plan
+    first, attempts = planned(store, shards.find([str(data)]), [COLUMN]), iter(range(100))
+
+    def flaky(*of: object) -> Plan:
+        if next(attempts) == 0:
+            raise storage.UnavailableError("SlowDown (503)")
+        return planned(*of)
+
+    monkeypatch.setattr(cells, "plan", flaky)
+    outcome = flow.fill(store, first, "cpu", print)
+    assert (outcome.plan.pending, outcome.broken, len(contents(store))) == (0, None, 3)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_device_that_is_lost_between_rounds_ends_the_walk_with_its_reason(data, tmp_path, monkeypatch) -> None:
+    """From the first it is an error; later it was a spot machine's."""
+    store, walk = str(tmp_path / "store"), flow.walk
+    monkeypatch.setattr(flow, "walk", lambda *of: walk(*of[:3], "cuda"))
+    outcome = flow.fill(store, plan(data, store), "cpu", print)
+    assert outcome.plan.pending == 3
+    assert "the cluster has 0 GPUs" in (outcome.broken or "")
+
+
 @pytest.mark.usefixtures("local_ray")
 def test_a_store_that_refuses_for_a_while_costs_another_round_and_nothing_else(data, tmp_path, monkeypatch) -> None:
     store, put = str(tmp_path / "store"), storage.put

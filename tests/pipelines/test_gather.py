@@ -10,6 +10,12 @@ from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_S
 from tests.pipelines.cell_rows import cell_rows, score_rows
 
 
+def known(gather: Gather) -> dict[str, dict[int, str]]:
+    """What is known of shards and models that give nothing."""
+    every = {name: getattr(gather, name) for name in ("failures", "away", "unusable", "absent")}
+    return {name: reasons for name, reasons in every.items() if reasons}
+
+
 @given(st.data())
 def test_cells_leave_whole_and_in_order_however_their_rows_arrive(data) -> None:
     sizes = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=3))
@@ -47,7 +53,8 @@ def test_a_shard_that_failed_leaves_no_cell_and_its_reason_told_from_one_that_is
     failed = pa.Table.from_pylist([{"model": 0, "shard": 2, "index": kind, "error": "cut"}], schema=SCORES)
     assert list(gather.add(score_rows(0, 2, 5).slice(0, 3))) == []
     assert list(gather.add(failed)) == []
-    assert gather == Gather(**{where: {2: "cut"}})
+    assert known(gather) == {where: {2: "cut"}}
+    assert gather.begun == 0
 
 
 def test_cells_count_as_begun_from_their_first_row_until_they_leave_or_fail() -> None:
@@ -66,14 +73,26 @@ def test_a_model_that_is_not_there_leaves_its_reason_and_the_other_models_their_
     failed = pa.Table.from_pylist([{"model": 0, "shard": 2, "index": kind, "error": "no fit"}], schema=SCORES)
     assert list(gather.add(failed)) == []
     assert [cell[:2] for cell in gather.add(score_rows(1, 2, 5))] == [(1, 2)]
-    assert gather == Gather(**{where: {0: "no fit"}})
+    assert known(gather) == {where: {0: "no fit"}}
+
+
+@pytest.mark.parametrize("kind", [FAILED_MODEL, ABSENT_MODEL])
+@pytest.mark.parametrize("first", ["scores", "failure"])
+def test_a_cell_that_one_scorer_could_not_score_is_not_held_to_the_end(kind, first) -> None:
+    """Another scorer may have had the weights, and scored the rest of the shard."""
+    gather, scored = Gather(), score_rows(0, 2, 5).slice(0, 3)
+    failed = pa.Table.from_pylist([{"model": 0, "shard": 2, "index": kind, "error": "no fit"}], schema=SCORES)
+    for table in (scored, failed) if first == "scores" else (failed, scored):
+        assert list(gather.add(table)) == []
+    assert gather.begun == 0
 
 
 @pytest.mark.parametrize("where", ["failures", "away"])
 def test_rows_that_arrive_after_their_shard_failed_are_let_go(where) -> None:
     gather = Gather(**{where: {0: "cut"}})
     assert list(gather.add(score_rows(0, 0, 5))) == []
-    assert gather == Gather(**{where: {0: "cut"}})
+    assert known(gather) == {where: {0: "cut"}}
+    assert gather.begun == 0
 
 
 def test_one_block_may_hold_rows_of_many_cells() -> None:
