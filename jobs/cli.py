@@ -1,19 +1,15 @@
 """From a command line to a job's config and back to an exit code.
 
-Owns the `--config FILE.yaml` rule (the command line overrides it, unknown keys are errors), the exit codes, and
-how a job ends that is told to. Refuses to know any job's options: they are the fields of its config dataclass, their
-docstrings its `--help`.
+Owns the `--config FILE.yaml` rule (the command line overrides it, unknown keys are errors), and the exit codes.
+Refuses to know any job's options: they are the fields of its config dataclass, their docstrings its `--help`.
 """
 
 import argparse
 import dataclasses
 import difflib
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 import tyro
@@ -21,6 +17,7 @@ import yaml
 from rich.console import Console
 
 import zoo
+from jobs import ending
 from pipelines import storage
 from zoo.card_reader import read_cards
 
@@ -29,8 +26,6 @@ BAD_ARGUMENTS = 2
 UNFINISHED = 3
 INTERRUPTED = 130
 TERMINATED = 143
-_GRACE_SECONDS = 15.0
-"""After SIGTERM. A spot instance has two minutes, but who runs `docker stop` waits ten seconds, or a little more."""
 stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 """For results; what is said on the way goes to standard error. A pipe has no width, and 80 would fold names."""
 
@@ -49,13 +44,15 @@ def run_job(config_type: type[ConfigT], run: Callable[[ConfigT], int], argv: Seq
     """Parse `argv` into `config_type` and run the job on it.
 
     Returns:
-        What `run` returns, 2 with one line on standard error for what the user gave and we cannot use, 130 after
-        Ctrl-C, or 143 after SIGTERM.
+        What `run` returns, 2 with one line on standard error for what the user gave and we cannot use, 3 where a store
+        is away, 130 after Ctrl-C, or 143 after SIGTERM.
     """
-    before = signal.getsignal(signal.SIGTERM)
     try:
-        stop_on_sigterm()
-        return run(parse(config_type, argv))
+        with ending.on_signals():
+            return run(parse(config_type, argv))
+    except storage.UnavailableError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\nthe same command continues where it was\n")
+        return UNFINISHED
     except (ValueError, OSError) as error:
         if isinstance(error, ValueError) and not _is_ours(error):
             raise
@@ -63,30 +60,7 @@ def run_job(config_type: type[ConfigT], run: Callable[[ConfigT], int], argv: Seq
         return BAD_ARGUMENTS
     except KeyboardInterrupt as stop:
         sys.stderr.write("stopped; the same command continues where it was\n")
-        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
-    finally:
-        _on_sigterm(before)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came: a spot notice, `ray job stop`, a shutdown. It unwinds as Ctrl-C does."""
-
-
-def stop_on_sigterm() -> None:
-    """End this job on SIGTERM, within seconds whatever hangs; to be said again after Ray has started, which forgets."""
-    _on_sigterm(_terminate)
-
-
-def _on_sigterm(handler: Any) -> None:
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    deadline = threading.Timer(_GRACE_SECONDS, os._exit, (TERMINATED,))
-    deadline.daemon = True
-    deadline.start()
-    raise Terminated
+        return TERMINATED if isinstance(stop, ending.Terminated) else INTERRUPTED
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -33,9 +33,9 @@ _MODES = ("dry_run", "status", "verify", "retry_failed", "retrack", "gc")
 class EvaluateConfig(cli.Job):
     """Evaluate models on labelled images: top-1 and top-5, calibration and per-class accuracy, from committed cells."""
 
-    models: str
+    models: str | None = None
     """Names or patterns, comma-separated: `efficientnet_lite0`, `'efficientnet*'`, `all` (see `python -m zoo`)."""
-    data: tuple[str, ...]
+    data: tuple[str, ...] = ()
     """Shards (.tar, .parquet): folders, globs, brace patterns `{00000..00049}.tar`, or .txt files listing such."""
     store: str = "output"
     """Folder or s3:// URI for cells, reports and mirrored weights."""
@@ -66,7 +66,7 @@ class EvaluateConfig(cli.Job):
     retrack: bool = False
     """Compute nothing: report what is committed and log it to MLflow, for when MLflow was away."""
     gc: bool = False
-    """Compute nothing: list the store's cells that no plan can reach (their shard has changed), ask, remove them."""
+    """Compute nothing: list what no plan can reach in all of the store (cells of replaced shards), ask, remove it."""
     yes: bool = False
     """Let --gc remove without asking."""
     tracking_uri: str | None = None
@@ -110,7 +110,7 @@ def run(config: EvaluateConfig) -> int:
 
 def _plan(config: EvaluateConfig) -> tuple[list[Column], dict[str, str], Plan]:
     """The columns, why other models have none, and the plan."""
-    chosen = zoo.select(config.models, cli.cards(config.cards))
+    chosen = zoo.select(config.models or "", cli.cards(config.cards))
     if config.checkpoint and len(chosen) > 1:
         names = ", ".join(card.name for card in chosen)
         raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(chosen)} ({names})")
@@ -130,12 +130,22 @@ def _check_options(config: EvaluateConfig) -> None:
         raise ValueError(f"--max-bad-rate {config.max_bad_rate}: expected a share from 0 to 1")
     if config.yes and not config.gc:
         raise ValueError("--yes goes with --gc alone")
+    _check_what_is_named(config)
     modes = [f"--{mode.replace('_', '-')}" for mode in _MODES if getattr(config, mode)]
     if len(modes) > 1:
         raise ValueError(f"{' and '.join(modes)}: choose one")
-    for target in (config.results_file, storage.join(config.store, _NOTHING)):
+    looks = config.status or config.verify or config.dry_run
+    for target in () if looks else (config.results_file, storage.join(config.store, _NOTHING)):
         if target:
             storage.require_writable(target)
+
+
+def _check_what_is_named(config: EvaluateConfig) -> None:
+    for option, given in (("--models", config.models), ("--data", config.data)):
+        if config.gc and given:
+            raise ValueError(f"{option}: --gc looks at the whole store, whatever the models and data; leave it out")
+        if not config.gc and not given:
+            raise ValueError(f"{option} is needed: which {option[2:]}? --help says how they are named")
 
 
 def _columns(chosen: Sequence[zoo.Card], config: EvaluateConfig) -> tuple[list[Column], dict[str, str]]:
@@ -174,7 +184,8 @@ def _remove_failed(plan: Plan, unusable: dict[str, str], config: EvaluateConfig)
     usable = [column for column in plan.columns if column.card.name not in unusable]
     if failed := maintenance.failed(config.store, cells.plan(config.store, plan.dataset, usable)):
         filling.require_device(config.device)
-        storage.remove(failed)
+        storage.probe(config.store)
+        storage.remove(preflight.with_readable_shards(config.store, plan.dataset, usable, failed))
 
 
 def _fill(plan: Plan, unusable: dict[str, str], config: EvaluateConfig) -> "Outcome | None":

@@ -3,9 +3,10 @@
 Owns what a run says while it walks. Refuses to hold results: they are committed cells.
 """
 
+import re
 from typing import TYPE_CHECKING
 
-from jobs import cli
+from jobs import ending
 from jobs.progress import Meter, say
 from pipelines import storage
 from pipelines.cells import Plan
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 RUN = "the last run"
 """What failed where it was no shard and no model."""
+_LONGEST_SAID = 300
+"""An error of Ray's holds the whole traceback of a worker."""
+_SECRETS = re.compile(r"(?<=//)\S*@|\?\S*")
+"""In URLs: a user and a password, and queries, where signatures may stand. Others can read the store."""
 
 
 def fill(
@@ -43,10 +48,10 @@ def fill(
     try:
         with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
             cluster.connect()
-            cli.stop_on_sigterm()
+            ending.heed()
             outcome = flow.fill(store, plan, device, lambda progress: _tell(meter, diary, progress), max_bad_rate)
-    except BaseException:
-        diary.close("stopped", {})
+    except BaseException as error:
+        diary.close("stopped", {RUN: _cause(error)})
         raise
     diary.close("unfinished" if outcome.plan.pending else "finished", reasons(outcome))
     say(meter.summary())
@@ -62,8 +67,16 @@ def require_device(device: str) -> None:
     from pipelines import cluster, flow
 
     cluster.connect()
-    cli.stop_on_sigterm()
+    ending.heed()
     flow.resolve(device)
+
+
+def _cause(error: BaseException) -> str:
+    """What broke a run off, in one line."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"stopped by {'SIGTERM' if isinstance(error, ending.Terminated) else 'Ctrl-C'}"
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return _SECRETS.sub("", said)[:_LONGEST_SAID]
 
 
 def _tell(meter: Meter, diary: Diary, progress: "Progress") -> None:

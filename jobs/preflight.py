@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from jobs.progress import count, say
-from pipelines import mirror, read
+from pipelines import cells, mirror, read
 from pipelines.cells import Column, Plan
 from pipelines.records import Dataset, Shard
 
@@ -44,6 +44,30 @@ def _fetch(column: Column) -> str | None:
     except FileNotFoundError as error:
         return str(error)
     say(f"fetched  {column.file.file}")
+    return None
+
+
+def with_readable_shards(store: str, dataset: Dataset, columns: Sequence[Column], uris: Sequence[str]) -> list[str]:
+    """Those of the cells `uris` whose shard can be read to its end; of the others it is said why they are kept."""
+    wanted, reasons = set(uris), {}
+    places = ((cells.uri(store, dataset, column, shard), shard) for column in columns for shard in dataset.shards)
+    readable = []
+    for uri, shard in ((uri, shard) for uri, shard in places if uri in wanted):
+        if shard.uri not in reasons:
+            reasons[shard.uri] = _unreadable(shard)
+        if reason := reasons[shard.uri]:
+            say(f"kept     {uri}: its shard cannot be read now: {reason}")
+        else:
+            readable.append(uri)
+    return readable
+
+
+def _unreadable(shard: Shard) -> str | None:
+    try:
+        for _ in read.samples(shard):
+            pass
+    except (read.ShardError, OSError) as error:
+        return str(error)
     return None
 
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 import zoo
-from jobs import cli
+from jobs import cli, ending
 from pipelines import cells, shards, storage
 from pipelines.cells import Column
 from pipelines.formats import IMAGE_SUFFIXES
@@ -167,7 +167,7 @@ def _run(job: str, options: Sequence[str]) -> int:
     with subprocess.Popen([sys.executable, "-m", f"jobs.{job}", *options]) as process:
         try:
             return process.wait()
-        except cli.Terminated:
+        except ending.Terminated:
             process.terminate()  # it was for us alone
             raise
         except KeyboardInterrupt:

@@ -164,7 +164,7 @@ def test_a_damaged_cell_gets_into_no_report_and_that_is_one_line_with_the_way_ou
 
 
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize("cause", ["no GPU", "no weights"])
+@pytest.mark.parametrize("cause", ["no GPU", "no weights", "no shard"])
 def test_what_cannot_be_computed_again_is_not_removed(cause: str, data, store, calm, monkeypatch, capsys) -> None:
     shutil.copytree(calm, store)
     spoil(store, data)
