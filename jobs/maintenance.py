@@ -33,8 +33,12 @@ def status(store: str, plan: Plan) -> int:
     failures = _lasting(found, plan)
     done, flying = plan.needed - plan.pending, sum(run.in_flight for run in living)
     say(f"cells    {done} of {plan.needed} committed, {flying} in flight, {plan.pending} missing")
-    if found:
-        cli.stdout.print(_table(found[-_SHOWN:]))
+    shown = found[-_SHOWN:]
+    if shown:
+        cli.stdout.print(_table(shown))
+    for run in shown:
+        if filling.RUN in run.failures:
+            say(f"ended    {_name(run)}: {' '.join(run.failures[filling.RUN].split())}")
     for what, reason in failures.items():
         say(f"failed   {what}: {' '.join(reason.split())}")
     return cli.UNFINISHED if plan.pending else cli.DONE
@@ -45,7 +49,6 @@ def _lasting(found: Sequence[Run], plan: Plan) -> dict[str, str]:
     lacking = {plan.dataset.shards[position].uri for missing in plan.missing for position in missing}
     lacking |= {column.card.name for column, missing in zip(plan.columns, plan.missing, strict=True) if missing}
     failures = {what: reason for run in found for what, reason in run.failures.items()}
-    lacking |= {filling.RUN} if found and filling.RUN in found[-1].failures else set()
     return {what: reason for what, reason in failures.items() if what in lacking}
 
 
@@ -56,12 +59,15 @@ def _table(found: Sequence[Run]) -> Table:
     for heading in ("cells", "in flight", "images", "bad", "img/s", "ETA"):
         table.add_column(heading, justify="right", no_wrap=True)
     for run in found:
-        started = strftime("%Y-%m-%d %H:%M:%S", localtime(run.started))
         flying = str(run.in_flight) if run.state == "running" else ""
         eta = clock(run.eta) if run.eta is not None and not run.silent else ""
         numbers = (f"{run.cells}/{run.pending}", flying, f"{run.images:,}", f"{run.bad:,}", f"{run.rate:.1f}", eta)
-        table.add_row(f"{started} {run.host}:{run.pid}", _state(run), *numbers)
+        table.add_row(_name(run), _state(run), *numbers)
     return table
+
+
+def _name(run: Run) -> str:
+    return f"{strftime('%Y-%m-%d %H:%M:%S', localtime(run.started))} {run.host}:{run.pid}"
 
 
 def _state(run: Run) -> str:
@@ -74,26 +80,38 @@ def verify(store: str, plan: Plan) -> int:
     Returns:
         0 if all are sound, else 3.
     """
-    faults = 0
+    faults = unread = 0
     for finding in _inspected(store, plan):
-        if finding.fault:
+        if finding.unread:
+            unread += 1
+            _say_unread(finding)
+        elif finding.fault:
             faults += 1
             say(f"damaged  {finding.uri}: {finding.fault}")
     committed = plan.needed - plan.pending
-    say(f"verified {count(committed, 'cell')}: {faults} damaged")
+    say(f"verified {count(committed - unread, 'cell')}: {faults} damaged{f'; {unread} not read' if unread else ''}")
     if faults:
         say("         --retry-failed removes and computes those again")
-    return cli.UNFINISHED if faults else cli.DONE
+    return cli.UNFINISHED if faults or unread else cli.DONE
 
 
 def failed(store: str, plan: Plan) -> list[str]:
-    """The cells of `plan` that another attempt may better: damaged ones, and those with quarantined rows."""
+    """The cells of `plan` that another attempt may better: damaged ones, and those with quarantined rows.
+
+    One that could not be read is neither: a store that is away is no damage.
+    """
     found = []
     for finding in _inspected(store, plan):
-        if finding.fault or finding.quarantined:
+        if finding.unread:
+            _say_unread(finding)
+        elif finding.fault or finding.quarantined:
             say(f"again    {finding.uri}: {finding.fault or count(finding.quarantined, 'quarantined row')}")
             found.append(finding.uri)
     return found
+
+
+def _say_unread(finding: Finding) -> None:
+    say(f"unread   {finding.uri}: {finding.fault}")
 
 
 def _inspected(store: str, plan: Plan) -> Iterator[Finding]:

@@ -5,10 +5,9 @@ Owns temporary names, syncing, and what a listing leaves out. Refuses to know ab
 
 import os
 import stat as modes
-import tempfile
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from errno import ENOSYS, ENOTSUP, EOPNOTSUPP, EPERM
 from pathlib import Path
 from typing import BinaryIO
@@ -136,18 +135,17 @@ def _temporary(path: Path, data: bytes | memoryview) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:  # which would say that `path` is there
         raise NotADirectoryError(f"{path.parent}: is no folder") from None
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
+    temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        # Not mkstemp, whose 0600 would hide results on a shared disk: who may read them is for the umask to say.
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's 0600 would hide results from everybody else on a shared disk
     except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
+        temporary.unlink(missing_ok=True)
         raise
-    return Path(name)
+    return temporary
 
 
 def _sync_folder(folder: Path) -> None:

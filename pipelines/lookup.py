@@ -8,6 +8,7 @@ import fnmatch
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -25,6 +26,7 @@ _WORTH_LISTING = 20
 """So many shards of one folder are looked up in a listing of it; fewer are asked for one by one."""
 _LISTED_PER_SHARD = 100
 """A page of a thousand objects takes a store about as long as ten questions: beyond that a listing is given up."""
+_AT_ONCE = 32
 _ASKED_AGAIN = 20
 """A listing may be minutes old: shards that it lacks are asked for, until so many are really not there."""
 
@@ -40,18 +42,28 @@ class Seen:
         """Every object below `uri`, by name."""
         return map(self._count, storage.list_objects(uri))
 
-    def stat(self, uri: str) -> StoredObject | None:
-        """The object at `uri`, if it is there."""
+    def ask(self, uris: Sequence[str]) -> dict[str, StoredObject]:
+        """Those of the objects `uris` that are there, by URI; stores that are far away are asked for many at once."""
+        if not any(map(storage.is_remote, uris)):
+            return {uri: self._count(entry) for uri in uris if (entry := _stat(uri))}
+        pool = ThreadPoolExecutor(_AT_ONCE)
         try:
-            return self._count(storage.stat(uri))
-        except FileNotFoundError:
-            return None
+            return {entry.uri: self._count(entry) for entry in pool.map(_stat, uris) if entry}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # who gives up waiting does not wait for the rest
 
     def _count(self, entry: StoredObject) -> StoredObject:
         self.objects += 1
         if self.watch and self.objects % _WATCHED_OBJECTS == 0:
             self.watch(self.objects)
         return entry
+
+
+def _stat(uri: str) -> StoredObject | None:
+    try:
+        return storage.stat(uri)
+    except FileNotFoundError:
+        return None
 
 
 def is_shard(pattern: str) -> bool:
@@ -72,38 +84,50 @@ def look_up(store: Seen, uris: Sequence[str]) -> dict[str, StoredObject]:
             raise ValueError(f"{uri}: a shard's name must not begin with a dot")
         folders.setdefault(folder_of(uri), []).append(uri)
     there: dict[str, StoredObject] = {}
+    unlisted: list[str] = []
     for folder, wanted in folders.items():
-        there |= _look_up_in(store, folder, wanted)
+        listed, to_its_end = _listed(store, folder, set(wanted))
+        there |= listed
+        rest = [uri for uri in wanted if uri not in listed]
+        if to_its_end:
+            there |= _ask_again(store, rest)
+        else:
+            unlisted += rest
+    there |= store.ask(unlisted)
     if missing := [uri for wanted in folders.values() for uri in wanted if uri not in there]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise FileNotFoundError(f"{', '.join(missing[:3])}{more}: no such file")
     return there
 
 
-def _look_up_in(store: Seen, folder: str, uris: Sequence[str]) -> dict[str, StoredObject]:
-    """Those of the shards `uris` that are in `folder`: on S3 a listing spares a request for each."""
-    there, all_listed = {}, False
-    if storage.is_remote(folder) and len(uris) >= _WORTH_LISTING:
-        there, all_listed = _look_up_by_listing(store, folder, set(uris))
-    missing = 0
-    for uri in uris:
-        if uri in there or (all_listed and missing == _ASKED_AGAIN):
-            continue
-        if entry := store.stat(uri):
-            there[uri] = entry
-        missing += entry is None
-    return there
+def _listed(store: Seen, folder: str, uris: set[str]) -> tuple[dict[str, StoredObject], bool]:
+    """Those of `uris` that a listing of `folder` shows, and whether it was read to its end.
 
-
-def _look_up_by_listing(store: Seen, folder: str, uris: set[str]) -> tuple[dict[str, StoredObject], bool]:
-    """Those of `uris` that a listing of `folder` shows, and whether it was read to its end."""
+    On S3 a listing spares a request for each shard; who may read shards there may still not be allowed to list them.
+    """
     there: dict[str, StoredObject] = {}
-    for seen, entry in enumerate(store.list_objects(folder), start=1):
-        if entry.uri in uris:
-            there[entry.uri] = entry
-        if len(there) == len(uris) or seen == _LISTED_PER_SHARD * len(uris):
-            return there, False
+    if not storage.is_remote(folder) or len(uris) < _WORTH_LISTING:
+        return there, False
+    try:
+        for seen, entry in enumerate(store.list_objects(folder), start=1):
+            if entry.uri in uris:
+                there[entry.uri] = entry
+            if len(there) == len(uris) or seen == _LISTED_PER_SHARD * len(uris):
+                return there, False
+    except storage.DeniedError as error:
+        _log.warning("%s; its shards are asked for one by one", error)
+        return there, False
     return there, True
+
+
+def _ask_again(store: Seen, uris: Sequence[str]) -> dict[str, StoredObject]:
+    """Those of `uris` that came after their folder was listed, until so many are really not there."""
+    there: dict[str, StoredObject] = {}
+    asked = 0
+    while asked < len(uris) and (left := _ASKED_AGAIN - (asked - len(there))):
+        there |= store.ask(uris[asked : asked + left])
+        asked = min(len(uris), asked + left)
+    return there
 
 
 def entries(store: Seen, pattern: str, named: Mapping[str, StoredObject]) -> Sequence[StoredObject]:

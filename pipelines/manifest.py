@@ -5,11 +5,13 @@ none.
 """
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines import storage
 
+_log = logging.getLogger(__name__)
 NAME = "manifest.json"
 BEGUN = ".packing.json"
 """Written before the first shard: where it lies without a manifest, packing was interrupted."""
@@ -63,7 +65,7 @@ class Manifest:
 
 
 def read_manifest(folder_uri: str) -> Manifest | None:
-    """The manifest in the folder `folder_uri`; None where there is none.
+    """The manifest in the folder `folder_uri`; None where there is none, or a store will not say whether there is one.
 
     Raises:
         ValueError: if it is damaged, or of another format.
@@ -72,6 +74,9 @@ def read_manifest(folder_uri: str) -> Manifest | None:
     try:
         data = storage.read(uri)
     except FileNotFoundError:
+        return None
+    except storage.DeniedError as error:
+        _log.warning("%s; taken for none: a store that will not list says this of what is not there", error)
         return None
     try:
         return _parse(json.loads(data))
@@ -91,9 +96,16 @@ def require_complete(folder_uri: str) -> Manifest | None:
         ValueError: if a packing of ours was interrupted there, or the manifest is damaged.
     """
     manifest = read_manifest(folder_uri)
-    if manifest is None and storage.exists(storage.join(folder_uri, BEGUN)):
+    if manifest is None and _has_begun(folder_uri):
         raise ValueError(f"{folder_uri}: packing was interrupted there; the same jobs.pack_shards command completes it")
     return manifest
+
+
+def _has_begun(folder_uri: str) -> bool:
+    try:
+        return storage.exists(storage.join(folder_uri, BEGUN))
+    except storage.DeniedError:  # which reading the manifest has warned of
+        return False
 
 
 def write_manifest(folder_uri: str, manifest: Manifest) -> None:

@@ -235,8 +235,8 @@ def _blaming(uri: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise FetchError("not in this store") from error
-    except OSError as error:
-        raise FetchError(str(error), transient=True) from error
+    except OSError as error:  # not transient: each request has been tried again already
+        raise FetchError(str(error)) from error
 
 
 _OPENERS = {"s3": _open_object}

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from threading import Thread
+from threading import Event, Thread
 from typing import Literal
 
 from pipelines import storage
@@ -23,7 +23,7 @@ from pipelines.records import Dataset
 _EVERY_SECONDS = 10.0
 _SILENT_SECONDS = 60.0
 _CLOSING_SECONDS = 10.0
-"""A run that is done waits so long for a note under way, and again for its last one."""
+"""A run that is done waits so long for its last note, and one that is under way before it."""
 State = Literal["running", "finished", "unfinished", "stopped"]
 """`unfinished`: it ended with cells missing. `stopped`: by a signal or an error."""
 
@@ -64,7 +64,7 @@ class Run:
 
 
 class Diary:
-    """Writes the record of this run, now and then and beside it.
+    """Writes the record of this run every so often until it is closed, whatever the run itself waits for.
 
     Only the first write must succeed. After it a store that refuses or is slow holds nothing up, at the end for seconds
     at most: the record then looks like that of a killed run, and the cells do not depend on it.
@@ -84,37 +84,30 @@ class Diary:
             pending=pending,
         )
         storage.replace(self._uri, _encode(self.run))
-        self._writing = Thread()
+        self._closed = Event()
+        # One thread for all writes: no older record lands on a newer one. A daemon: the process must not wait at its
+        # end for a store that is away.
+        self._writer = Thread(target=self._write_until_closed, name="diary", daemon=True)
+        self._writer.start()
 
     def note(self, **changes: object) -> None:
-        """Change fields of the record, and have it written if the last time is a while ago."""
+        """Change fields of the record."""
         self.run = replace(self.run, **changes)  # pyright: ignore[reportArgumentType]
-        if time.time() - self.run.updated > _EVERY_SECONDS and not self._writing.is_alive():
-            self._write()
 
     def close(self, state: State, failures: Mapping[str, str]) -> None:
         """Say how the run ended."""
-        self.run = replace(self.run, state=state, failures=failures)
-        if self._is_idle():
-            self._write()
-            self._is_idle()
+        self.run = replace(self.run, state=state, failures=failures, updated=time.time())
+        self._closed.set()
+        self._writer.join(_CLOSING_SECONDS)
 
-    def _is_idle(self) -> bool:
-        """Whether nothing is being written any more, soon: an older note must not land on a newer one."""
-        if self._writing.is_alive():
-            self._writing.join(_CLOSING_SECONDS)
-        return not self._writing.is_alive()
+    def _write_until_closed(self) -> None:
+        while not self._closed.wait(_EVERY_SECONDS):
+            self._write(replace(self.run, updated=time.time()))
+        self._write(self.run)
 
-    def _write(self) -> None:
-        self.run = replace(self.run, updated=time.time())
-        # A daemon: the process must not wait at its end for a store that is away.
-        self._writing = Thread(target=_replace, args=(self._uri, _encode(self.run)), name="diary", daemon=True)
-        self._writing.start()
-
-
-def _replace(uri: str, content: bytes) -> None:
-    with suppress(OSError):
-        storage.replace(uri, content)
+    def _write(self, run: Run) -> None:
+        with suppress(OSError):
+            storage.replace(self._uri, _encode(run))
 
 
 def of_dataset(store: str, dataset: Dataset) -> list[Run]:

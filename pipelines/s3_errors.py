@@ -7,7 +7,8 @@ key's identity may stand.
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import tenacity
@@ -37,12 +38,14 @@ TRANSIENT_ERRORS = (
     sdk.HTTPClientError,
     sdk.IncompleteReadError,
     sdk.FlexibleChecksumError,
+    sdk.CredentialRetrievalError,
     ResponseParserError,
     HTTPError,
     ConnectionError,
     TimeoutError,
 )
-"""No answer, or one that ended early or arrived damaged. What the body of an answer raises is urllib3's own."""
+"""No answer, or one that ended early or arrived damaged; no new credentials, where a service is asked for them. What
+the body of an answer raises is urllib3's own."""
 _NOT_TRANSIENT = (sdk.SSLError, sdk.ProxyConnectionError)
 _PATIENCE_SECONDS = 60.0
 _FIRST_SECONDS = 8.0
@@ -63,6 +66,8 @@ _MEANINGS = {
 _OTHER_REGION = frozenset(
     {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 )
+_STILL_EXPIRED = "still expired"
+"""How the SDK's bare RuntimeError ends where new credentials came that are old."""
 _LONGEST_SAID = 300
 """Where a web page answers in a store's place, the SDK repeats all of it."""
 _SECRETS = re.compile(r"[^\s/]*@|\?\S*")
@@ -81,6 +86,18 @@ class DamagedError(OSError):
     """The object's bytes are not those of its checksum, each time that they are read."""
 
 
+class UnsupportedError(OSError):
+    """The store does not know what it was asked."""
+
+
+class DeniedError(PermissionError):
+    """We may not do this. Where we may not list either, the store says so of what is not there, too."""
+
+
+class ConflictError(UnavailableError):
+    """Another's write of the same object came between, and what we had begun is void."""
+
+
 class _StopDamaged(stop_base):
     """Where a wrong checksum comes again and again, more patience does not mend the object."""
 
@@ -95,9 +112,10 @@ def persist(uri: str, call: Callable[..., T], **request: Any) -> T:
     Raises:
         UnavailableError: if they stay so for a minute, or for seconds where the store has never answered.
         DamagedError: if what comes does not match the object's checksum, time and again.
+        UnsupportedError: if the store does not know what it was asked.
+        DeniedError: if it may not be done with these credentials.
         FileNotFoundError, PermissionError, OSError: for every other error, at once; one line, naming the object.
         FileExistsError: if a condition does not hold.
-        NotImplementedError: if the store does not know what it was asked.
     """
     bucket = uri.removeprefix("s3://").partition("/")[0]
     patience = _PATIENCE_SECONDS if bucket in _answering else _FIRST_SECONDS
@@ -114,8 +132,23 @@ def persist(uri: str, call: Callable[..., T], **request: Any) -> T:
         if isinstance(error, sdk.ClientError) and not _is_transient(error):
             _answering.add(bucket)  # a refusal is an answer
         raise _translated(error, uri) from error
+    except RuntimeError as error:
+        if _STILL_EXPIRED not in str(error):
+            raise
+        raise PermissionError(f"{uri}: {_MEANINGS['ExpiredToken']}") from error
     _answering.add(bucket)
     return result
+
+
+@contextmanager
+def conflicts_end(uri: str) -> Iterator[None]:
+    """Within, a conflict of writers (409) is a `ConflictError`, which nobody waits out."""
+    try:
+        yield
+    except sdk.ClientError as error:
+        if _status(error) != 409:
+            raise
+        raise ConflictError(f"{uri}: {_code(error)} (409): another's write came between") from error
 
 
 def forget() -> None:
@@ -144,7 +177,7 @@ _KINDS: dict[int, type[Exception]] = {
     403: PermissionError,
     404: FileNotFoundError,
     412: FileExistsError,
-    501: NotImplementedError,
+    501: UnsupportedError,
 }
 
 
@@ -153,19 +186,27 @@ def _translated(error: BaseException, uri: str) -> Exception:
     if not isinstance(error, sdk.ClientError):
         return _without_answer(error, uri)
     kind = _KINDS.get(_status(error), OSError)
+    kind = DeniedError if _code(error) in {"AccessDenied", "403"} else kind
     kind = UnavailableError if _is_transient(error) else kind
     meaning = _region(error) if _code(error) in _OTHER_REGION else _MEANINGS.get(_code(error))
     return kind(f"{uri}: {_code(error)} ({_status(error)})" + (f": {meaning}" if meaning else ""))
 
 
 def _without_answer(error: BaseException, uri: str) -> OSError:
-    if isinstance(error, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.CredentialRetrievalError):
+    if isinstance(error, sdk.NoCredentialsError | sdk.PartialCredentialsError):
         return PermissionError(f"{uri}: no credentials found; set AWS_ACCESS_KEY_ID and so on, or AWS_PROFILE")
+    if isinstance(error, sdk.CredentialRetrievalError):
+        return without_credentials(uri, error)
     if isinstance(error, sdk.FlexibleChecksumError):
         return DamagedError(f"{uri}: its bytes do not match the checksum that the store keeps with it")
     kind = UnavailableError if _is_transient(error) else OSError
     said = " ".join(str(error).split()) or type(error).__name__
     return kind(f"{uri}: {_SECRETS.sub('', said)[:_LONGEST_SAID]}")
+
+
+def without_credentials(uri: str, error: sdk.CredentialRetrievalError) -> UnavailableError:
+    """That a service or a helper program gave none; what it printed may be a secret."""
+    return UnavailableError(f"{uri}: no credentials came from {error.kwargs.get('provider')}; away, or overloaded?")
 
 
 def _region(error: sdk.ClientError) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from errno import EINVAL
 from functools import cache
+from threading import Lock
 from typing import Any, BinaryIO, cast
 
 from boto3.session import Session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, CredentialRetrievalError
 from botocore.session import get_session
 from botocore.utils import parse_timestamp
 
@@ -24,10 +25,13 @@ from pipelines.s3_errors import persist
 S3 = "s3://"
 _CONNECT_SECONDS, _READ_SECONDS = 5, 20
 _PART_BYTES = 8 << 20
-_PART_SECONDS = 120.0
-"""A body that trickles never runs into the time limit of one read; slower than 70 kB/s is taken for a stall."""
+_PART_SECONDS = 30.0
+"""A body that trickles never runs into the time limit of one read; slower than 280 kB/s is taken for a stall, so that
+the attempts that are made in any case last hardly longer than a minute."""
 _PIECE_BYTES = 1 << 16
 _CONNECTIONS = 32
+_making = Lock()
+"""Held while a client is made, which takes a while: many threads may ask for the first one at once."""
 
 
 def stat(uri: str) -> tuple[int, str]:
@@ -57,7 +61,10 @@ def list_objects(uri: str) -> Iterator[tuple[str, int, str]]:
 
 
 def read(uri: str) -> bytes:
-    """The whole object at `uri`, its checksum verified where the store has one."""
+    """The whole object at `uri`.
+
+    Up to 8 MiB its checksum is verified, where the store has one; more is read in ranges, which have none.
+    """
     bucket, key = split(uri)
 
     def get() -> bytes | None:
@@ -166,21 +173,20 @@ def etag(answer: dict[str, Any]) -> str:
 
 def forget() -> None:
     """Forget clients, and which stores have answered."""
-    client.cache_clear()
-    _ranging_client.cache_clear()
+    _client.cache_clear()
     s3_errors.forget()
 
 
-@cache
 def client() -> Any:
     """The client of this process."""
-    return _made()
+    with _making:
+        return _client()
 
 
-@cache
 def _ranging_client() -> Any:
     """Some stores send the checksum of the whole object along with a range of it."""
-    return _made(response_checksum_validation="when_required")
+    with _making:
+        return _client(response_checksum_validation="when_required")
 
 
 def _moment(value: Any) -> datetime:
@@ -191,7 +197,8 @@ def _moment(value: Any) -> datetime:
         return parse_timestamp(value)
 
 
-def _made(**options: str) -> Any:
+@cache
+def _client(**options: str) -> Any:
     config = Config(
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
@@ -203,6 +210,8 @@ def _made(**options: str) -> Any:
     core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
     try:
         return Session(botocore_session=core).client("s3", config=config)  # boto3's own session keeps old credentials
+    except CredentialRetrievalError as error:
+        raise s3_errors.without_credentials("the AWS settings", error) from error
     except BotoCoreError as error:
         raise PermissionError(f"the AWS settings cannot be used: {error}") from error
     except ValueError as error:  # which holds what was set, perhaps with a password

@@ -11,13 +11,14 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from pipelines.s3_errors import persist
+from pipelines.s3_errors import TRANSIENT_CODES, ConflictError, UnsupportedError, conflicts_end, persist
 from pipelines.s3_read import S3, client, split, stat
 
 Data = bytes | memoryview
 _UPLOAD_PART_BYTES = 64 << 20
 """Objects over this are uploaded in parts, so that a lost connection costs one part."""
 _DELETED_AT_ONCE = 1000
+_PROBE = b"written by menagerie to learn what this store can do\n"
 _conditional: dict[str, bool] = {}
 """Whether a bucket's store honours `If-None-Match`, where it has been asked."""
 
@@ -35,7 +36,7 @@ def create(uri: str, data: Data) -> bool:
         _put(uri, data, {"IfNoneMatch": "*"})
     except FileExistsError:
         return False
-    except NotImplementedError:
+    except UnsupportedError:
         return replace(uri, data)
     return True
 
@@ -60,16 +61,24 @@ def _put(uri: str, data: Data, condition: dict[str, str]) -> None:
 
 
 def _put_in_parts(uri: str, view: memoryview, condition: dict[str, str]) -> None:
+    try:
+        _upload(uri, view, condition)
+    except ConflictError as error:
+        if condition and _exists(uri):
+            raise FileExistsError(uri) from error
+        _upload(uri, view, condition)
+
+
+def _upload(uri: str, view: memoryview, condition: dict[str, str]) -> None:
     bucket, key = split(uri)
-    upload = persist(uri, client().create_multipart_upload, Bucket=bucket, Key=key)["UploadId"]
+    upload = persist(uri, client().create_multipart_upload, Bucket=bucket, Key=key, **_checksums())["UploadId"]
     target = {"Bucket": bucket, "Key": key, "UploadId": upload}
     try:
         parts = [
-            {"PartNumber": number, "ETag": _upload(uri, target | {"PartNumber": number}, view, start)}
+            _upload_part(uri, target | {"PartNumber": number}, view, start)
             for number, start in enumerate(range(0, len(view), _UPLOAD_PART_BYTES), 1)
         ]
-        complete = {**target, "MultipartUpload": {"Parts": parts}, **condition}
-        persist(uri, client().complete_multipart_upload, **complete)
+        persist(uri, _complete, **target, MultipartUpload={"Parts": parts}, **condition)
     except FileNotFoundError as error:
         if not _exists(uri):
             raise
@@ -81,9 +90,24 @@ def _put_in_parts(uri: str, view: memoryview, condition: dict[str, str]) -> None
         raise
 
 
-def _upload(uri: str, part: dict[str, Any], view: memoryview, start: int) -> str:
+def _checksums() -> dict[str, str]:
+    """What makes the store keep the checksums of parts, which the SDK computes unless its settings say otherwise."""
+    computed = client().meta.config.request_checksum_calculation == "when_supported"
+    return {"ChecksumAlgorithm": "CRC32"} if computed else {}
+
+
+def _upload_part(uri: str, part: dict[str, Any], view: memoryview, start: int) -> dict[str, Any]:
+    """What the completion has to say of the part: also its checksum, where the store has compared one."""
     body = bytes(view[start : start + _UPLOAD_PART_BYTES])
-    return persist(uri, client().upload_part, Body=body, **part)["ETag"]
+    answer = persist(uri, client().upload_part, Body=body, **part)
+    said = {name: answer[name] for name in ("ETag", "ChecksumCRC32") if name in answer}
+    return {"PartNumber": part["PartNumber"], **said}
+
+
+def _complete(**request: Any) -> None:
+    """A conflict ends the upload itself, so that waiting and asking again would only find that it is gone."""
+    with conflicts_end(f"{S3}{request['Bucket']}/{request['Key']}"):
+        client().complete_multipart_upload(**request)
 
 
 def _exists(uri: str) -> bool:
@@ -103,11 +127,12 @@ def probe(uri: str) -> bool:
     bucket, _ = split(uri)
     try:
         for _ in range(2):
-            _put(uri, b"written by menagerie to learn what this store can do\n", {"IfNoneMatch": "*"})
+            _put(uri, _PROBE, {"IfNoneMatch": "*"})
         _conditional[bucket] = False
     except FileExistsError:
         _conditional[bucket] = True
-    except NotImplementedError:
+    except UnsupportedError:
+        _put(uri, _PROBE, {})  # a store may know no writing at all
         _conditional[bucket] = False
     return _conditional[bucket]
 
@@ -121,10 +146,21 @@ def remove(uris: list[str]) -> None:
 
 
 def _remove(bucket: str, entries: list[dict[str, str]]) -> None:
-    doomed = {"Objects": entries, "Quiet": True}
-    answer = persist(f"{S3}{bucket}", client().delete_objects, Bucket=bucket, Delete=doomed)
-    for error in answer.get("Errors", ()):
-        raise OSError(f"{S3}{bucket}/{error['Key']}: {error['Code']}: not removed")
+    """The answer says for each key what went wrong; what may be over by the next attempt is asked for again, alone."""
+    left = entries
+
+    def delete() -> None:
+        nonlocal left
+        doomed = {"Objects": left, "Quiet": True}
+        errors = client().delete_objects(Bucket=bucket, Delete=doomed).get("Errors", ())
+        for error in errors:
+            if error["Code"] not in TRANSIENT_CODES:
+                raise OSError(f"{S3}{bucket}/{error['Key']}: {error['Code']}: not removed")
+        left = [{"Key": error["Key"]} for error in errors]
+        if errors:
+            raise ConnectionError(f"{errors[0]['Key']}: {errors[0]['Code']}: not removed")
+
+    persist(f"{S3}{bucket}", delete)
 
 
 def abandoned(uri: str, seconds: float) -> list[tuple[str, str]]:
@@ -140,11 +176,11 @@ def abandoned(uri: str, seconds: float) -> list[tuple[str, str]]:
 
 
 def _uploads(uri: str, **request: str) -> Iterator[dict[str, Any]]:
-    """Page after page; none where some stores say that nothing is found."""
+    """Page after page; none where some stores say that nothing is found, and others that they know no such thing."""
     while request:
         try:
             answer = persist(uri, client().list_multipart_uploads, **request)
-        except FileNotFoundError:
+        except (FileNotFoundError, UnsupportedError):
             return
         yield from answer.get("Uploads", ())
         markers = {"KeyMarker": answer.get("NextKeyMarker"), "UploadIdMarker": answer.get("NextUploadIdMarker")}

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from pipelines import local, s3_read, s3_write
 from pipelines.s3_errors import DamagedError as DamagedError
+from pipelines.s3_errors import DeniedError as DeniedError
 from pipelines.s3_errors import UnavailableError as UnavailableError
 from pipelines.s3_read import S3
 from pipelines.s3_write import Data

@@ -4,6 +4,7 @@ Owns these judgements. Refuses to remove anything by itself, and to call a cell 
 data, as it lies now, that the cell is of.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,13 +12,19 @@ from itertools import islice
 
 from pipelines import cells, runs, shards, storage
 from pipelines.cells import Column, Plan
-from pipelines.records import QUARANTINED, Shard
+from pipelines.records import QUARANTINED, Shard, short_digest
 from pipelines.runs import Run
 from pipelines.storage import Leftover
 
 _READ_AT_ONCE = 8
 _DAY = 86_400.0
 """What a process began to write this long ago, no living one still writes."""
+_OURS = ("cells", "reports", "runs", "weights")
+"""Where in a store jobs write. It may be a whole bucket or somebody's home: beside these, unfinished writes are others'
+own, and what MLflow uploads is MLflow's."""
+_PLACE = re.compile(
+    r"(?P<dataset>[^/]+)/(?P<column>[^/]+(-[0-9a-f]{8}){2})/(?P<cell>(?P<shard>.+)-[0-9a-f]{8}\.parquet)", re.DOTALL
+)
 _Known = dict[str, set[Shard]]
 """The shards of a dataset by name; where runs named several places for it, there may be several of one name."""
 
@@ -28,6 +35,8 @@ class Finding:
 
     uri: str
     fault: str | None
+    unread: bool = False
+    """Whether the fault is that it could not be read, which says nothing of what is in it."""
     quarantined: int = 0
     """Rows whose picture killed, hung or flooded its decoder: that may have been the machine's fault."""
 
@@ -50,7 +59,9 @@ def inspect(store: str, plan: Plan) -> Iterator[Finding]:
             errors = cells.verify(store, plan.dataset, *target)["error"].drop_null().to_pylist()
         except ValueError as error:
             return Finding(uri, str(error).removeprefix(f"{uri} "))
-        return Finding(uri, None, sum(error.startswith(QUARANTINED) for error in errors))
+        except OSError as error:  # removed meanwhile, or the store was away: the others can still be looked at
+            return Finding(uri, str(error).removeprefix(f"{uri}: "), unread=True)
+        return Finding(uri, None, quarantined=sum(error.startswith(QUARANTINED) for error in errors))
 
     targets = _committed(plan)
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
@@ -78,7 +89,8 @@ def garbage(store: str) -> Garbage:
     for name in sorted(_names_of_new(before, runs.every(store))):
         kept[name] = f"a run on {name!r} has begun just now"
     doomed = {uri: reason for name, uri, reason in dead if name not in kept}
-    return Garbage(doomed, tuple(storage.leftovers(store, _DAY)), tuple(kept.values()))
+    leftovers = [found for name in _OURS for found in storage.leftovers(storage.join(store, name), _DAY)]
+    return Garbage(doomed, tuple(leftovers), tuple(kept.values()))
 
 
 def _names_of_new(before: Iterable[tuple[str, Run]], after: Iterable[tuple[str, Run]]) -> set[str]:
@@ -95,23 +107,29 @@ def _dead(store: str, known: dict[str, _Known], kept: dict[str, str]) -> Iterato
     folder = storage.join(store, "cells")
     versions: dict[str, int | None] = {}
     for entry in storage.list_objects(folder):
-        name, _, rest = entry.uri.removeprefix(folder).lstrip("/").partition("/")
-        column, _, cell = rest.partition("/")
-        if not cell.endswith(".parquet"):  # no cell of ours
+        place = _PLACE.fullmatch(entry.uri.removeprefix(folder).lstrip("/"))
+        if place is None:
+            _keep_unknown(entry.uri, kept)
             continue
+        name, column = place["dataset"], f"{place['dataset']}/{place['column']}"
         if name not in known:
             kept.setdefault(name, f"no run names the data of {name!r}")
             continue
-        place = f"{name}/{column}"
-        if versions.get(place) is None:
-            versions[place] = _version(entry.uri)
-        version = versions[place] or cells.SCHEMA_VERSION
+        if versions.get(column) is None:
+            versions[column] = _version(entry.uri)
+        version = versions[column] or cells.SCHEMA_VERSION
         if version > cells.SCHEMA_VERSION:
-            kept.setdefault(place, f"the cells of {place} are a newer version's")
+            kept.setdefault(column, f"the cells of {column} are a newer version's")
         elif version < cells.SCHEMA_VERSION:
             yield name, entry.uri, "an older version's cell"
-        elif not _is_reachable(entry.uri, cell, known[name]):
+        elif not _is_reachable(entry.uri, place, known[name]):
             yield name, entry.uri, "its shard is gone or has changed"
+
+
+def _keep_unknown(uri: str, kept: dict[str, str]) -> None:
+    folder, _, file = uri.rpartition("/")
+    if file.endswith(".parquet"):  # others are not cells at all
+        kept.setdefault(folder, f"what is in {folder} is not named as cells are")
 
 
 def _known(found: Iterable[tuple[str, Run]]) -> tuple[dict[str, _Known], dict[str, str]]:
@@ -134,19 +152,26 @@ def _cell_name(shard: Shard) -> str:
 
 
 def _version(uri: str) -> int | None:
-    """None where the cell is damaged, which is --verify's business: the next one of its column will say."""
+    """None where the cell is damaged, which is --verify's business, or gone: the next one of its column will say."""
     try:
         return cells.about(uri)["schema"]
-    except ValueError:
+    except (ValueError, FileNotFoundError):
         return None
 
 
-def _is_reachable(uri: str, cell: str, known: _Known) -> bool:
-    same = known.get(cell.rpartition("-")[0], ())
-    if any(_cell_name(shard) == cell for shard in same):
+def _is_reachable(uri: str, place: re.Match[str], known: _Known) -> bool:
+    same = known.get(place["shard"], ())
+    if any(_cell_name(shard) == place["cell"] for shard in same):
         return True
     try:
-        limit = cells.about(uri)["shard"]["limit"]
-    except ValueError:  # nothing that is not a sound cell of ours is called garbage
+        said = cells.about(uri)
+    except (ValueError, FileNotFoundError):  # nothing that is not a sound cell of ours is called garbage
         return True
-    return any(_cell_name(replace(shard, limit=limit)) == cell for shard in same)
+    # Its path alone can be read in two ways: a shard's name may have slashes, and a model's once could.
+    if (_column_name(said), said["shard"]["name"]) != (place["column"], place["shard"]):
+        return True
+    return any(_cell_name(replace(shard, limit=said["shard"]["limit"])) == place["cell"] for shard in same)
+
+
+def _column_name(said: dict) -> str:
+    return f"{said['model']}-{said['weights'][:8]}-{short_digest(said['plan'])}"

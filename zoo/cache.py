@@ -9,7 +9,7 @@ of.
 import hashlib
 import importlib.util
 import os
-import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -185,17 +185,16 @@ def _from(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Watch 
 
 
 def _download(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Watch | None) -> str | None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        # Not mkstemp, whose 0600 would hide it from other users of a shared cache: the umask says who may read it.
+        with temporary.open("xb") as file:
             with opener(source) as (chunks, size):
                 digest = _copy(chunks, size, file, watch)
             file.flush()
             os.fsync(file.fileno())
         if not _agrees(digest, wanted) or _is_page(temporary):
             return f"expected SHA-256 {wanted.sha256}, found {digest} ({_described(temporary)})"
-        temporary.chmod(0o644)  # mkstemp's 0600 would hide it from other users of a shared cache
         temporary.replace(path)
     except OSError as error:
         if error.errno is None:

@@ -3,6 +3,7 @@
 Owns the fields and their checks. Refuses to measure anything and to import torch: listing the zoo must stay instant.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,10 @@ from zoo.preprocessing import Preprocessing
 
 LabelOrder = Literal["synset", "devkit"]
 """Which of a classifier's outputs is which class: sorted synset ids, as everywhere here, or ILSVRC2012_ID less one."""
+
+_NAME = re.compile(rf"({architectures.TIMM})?\w[\w.-]*")
+_NAME_BYTES = 200
+"""Folders of cells and files of weights are called after a model: local disks allow 255, and digests need some."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +92,11 @@ class Card:
     errata: tuple[Erratum, ...] = ()
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or len(self.name.encode()) > _NAME_BYTES:
+            raise ValueError(
+                f"a card is called {self.name!r}: a name is of letters, digits, '_' and, after the first, '.' and '-' "
+                f"and has {_NAME_BYTES} bytes at most, since folders are called after it"
+            )
         architectures.find(self.architecture)
         if self.name == "all":
             raise ValueError("the name 'all' selects every model; give yours another name")

@@ -1,6 +1,7 @@
 """A run while it walks: what it shows, what others see of it, and how it ends when it is told to or must."""
 
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,8 +9,8 @@ import pytest
 import yaml
 
 import zoo
-from jobs import evaluate, filling, progress
-from jobs.cli import BAD_ARGUMENTS, DONE, INTERRUPTED, UNFINISHED
+from jobs import ending, evaluate, filling, progress
+from jobs.cli import BAD_ARGUMENTS, DONE, INTERRUPTED, TERMINATED, UNFINISHED
 from jobs.progress import Meter
 from pipelines import cells, flow, runs, shards
 from tests.pipelines import cell_rows
@@ -71,7 +72,7 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
     tmp_path, jpegs, monkeypatch, capsys
 ) -> None:
     write_shards(tmp_path, [*jpegs[:5], b""], 3)
-    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0)
+    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(progress, "_LOG_SECONDS", 0)
     monkeypatch.setattr(progress, "_LEAST_SECONDS", 0)
     tell, codes = filling._tell, []
@@ -79,7 +80,8 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
     def then_ask(meter: Meter, diary: runs.Diary, done: flow.Progress) -> None:
         tell(meter, diary, done)
         if done.images > 6 and not codes:
-            diary._is_idle()
+            while the_run(tmp_path).images < done.images:
+                time.sleep(0.01)
             codes.append(run(tmp_path, "--status"))
 
     monkeypatch.setattr(filling, "_tell", then_ask)
@@ -109,16 +111,37 @@ def test_a_run_stops_as_soon_as_too_many_images_are_bad_and_reports_what_it_has(
     assert the_run(tmp_path).state == "unfinished"
 
 
+STOPS = [
+    (KeyboardInterrupt(), INTERRUPTED, "stopped by Ctrl-C"),
+    (ending.Terminated(), TERMINATED, "stopped by SIGTERM"),
+    (
+        OSError("http://me:pa/ss@here/x?signature=1:\n  no room left"),
+        BAD_ARGUMENTS,
+        "OSError: http://here/x no room left",
+    ),
+]
+
+
 @pytest.mark.usefixtures("local_ray")
-def test_an_interrupted_run_says_so_and_leaves_it_in_its_record(tmp_path, jpegs, monkeypatch, capsys) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(("error", "code", "reason"), STOPS, ids=lambda value: type(value).__name__)
+def test_a_run_that_is_stopped_leaves_the_reason_in_its_record_without_what_is_secret(
+    error, code, reason, tmp_path, jpegs, monkeypatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise error
 
     write_shards(tmp_path, jpegs[:1], 1)
-    monkeypatch.setattr(flow, "fill", interrupted)
-    assert run(tmp_path) == INTERRUPTED
-    assert capsys.readouterr().err.endswith("stopped; the same command continues where it was\n")
-    assert the_run(tmp_path).state == "stopped"
+    monkeypatch.setattr(flow, "fill", stopped)
+    assert run(tmp_path) == code
+    ended = the_run(tmp_path)
+    assert (ended.state, ended.failures) == ("stopped", {filling.RUN: reason})
+
+
+def test_the_reason_of_a_stop_is_short_and_in_one_line() -> None:
+    said = filling._cause(RuntimeError("\n".join(["a line of a worker's traceback"] * 1000)))
+    assert said.startswith("RuntimeError: a line of")
+    assert "\n" not in said
+    assert len(said) <= 300
 
 
 def test_a_model_without_weights_does_not_keep_the_others_results_from_being_shown(

@@ -13,9 +13,10 @@ import pytest
 
 from jobs import evaluate, preflight
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
-from pipelines import cells, flow, shards
+from pipelines import cells, flow, s3_errors, shards, storage
 from pipelines.records import QUARANTINED, Dataset
 from pipelines.runs import Diary
+from tests.fault_proxy import Fault
 from tests.pipelines import cell_rows
 from tests.pipelines.shard_files import tar_of
 
@@ -55,13 +56,17 @@ def calm(pictures: Path, tmp_path_factory: pytest.TempPathFactory, local_ray: No
     return store
 
 
-def arguments(data: Path, store: Path, *flags: str) -> list[str]:
+def arguments(data: Path, store: Path | str, *flags: str) -> list[str]:
     command = ["--models", COLUMN.card.name, "--data", str(data), "--store", str(store), "--batch-size", "4"]
     return [*command, "--tracking-uri", "none", *flags]
 
 
-def run(data: Path, store: Path, *flags: str) -> int:
+def run(data: Path, store: Path | str, *flags: str) -> int:
     return evaluate.main(arguments(data, store, *flags))
+
+
+def collect(store: Path, *flags: str) -> int:
+    return evaluate.main(["--store", str(store), "--gc", *flags])
 
 
 def files(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -74,7 +79,7 @@ def cells_of(store: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (store / "cells").rglob("*.parquet")}
 
 
-def fill(store: Path, data: Path, names: str = "0123") -> Dataset:
+def fill(store: Path | str, data: Path, names: str = "0123") -> Dataset:
     """Commit a cell for each of the shards `names`, in a run that has ended."""
     dataset = shards.find([str(data)])
     diary = Diary(str(store), dataset, (str(data),), None, pending=len(dataset.shards))
@@ -88,7 +93,8 @@ def fill(store: Path, data: Path, names: str = "0123") -> Dataset:
 LOOKING = """
 import sys
 from jobs import evaluate
-codes = [evaluate.main([*sys.argv[1:], mode]) for mode in ("--status", "--verify", "--gc", "--dry-run")]
+codes = [evaluate.main([*sys.argv[1:], mode]) for mode in ("--status", "--verify", "--dry-run")]
+codes.append(evaluate.main(["--gc", "--store", sys.argv[sys.argv.index("--store") + 1]]))
 sys.exit(f"exit codes {codes}, ray {'ray' in sys.modules}, torch {'torch' in sys.modules}")
 """
 
@@ -104,12 +110,13 @@ def test_looking_at_a_store_loads_no_ray_and_changes_nothing(data, store) -> Non
 
 
 def test_modes_exclude_each_other(data, store, capsys) -> None:
-    for modes in (("--status", "--verify"), ("--retry-failed", "--gc"), ("--dry-run", "--gc")):
+    for modes in (("--status", "--verify"), ("--retry-failed", "--verify"), ("--dry-run", "--retrack")):
         assert run(data, store, *modes) == BAD_ARGUMENTS
         said = capsys.readouterr().err
         assert all(mode in said for mode in modes)
         assert said.endswith(": choose one\n")
     assert run(data, store, "--yes") == BAD_ARGUMENTS
+    assert run(data, store, "--gc") == BAD_ARGUMENTS
     assert not store.exists()
 
 
@@ -152,6 +159,24 @@ def test_damaged_cells_are_named_and_what_is_then_advised_makes_the_store_that_o
     assert run(data, store, "--verify") == DONE
 
 
+def test_a_cell_that_is_away_is_neither_called_damaged_nor_removed(data, faulty_s3, monkeypatch, capsys) -> None:
+    store, proxy = faulty_s3
+    fill(store, data)
+    before = list(storage.list_objects(f"{store}/cells"))
+    monkeypatch.setattr(s3_errors, "_PATIENCE_SECONDS", 0)
+    proxy.faults.append(Fault("status", match="^GET /.*/00001-"))
+    for mode, verdict in (
+        ("--verify", "verified 3 cells: 0 damaged; 1 not read"),
+        ("--retry-failed", "the same command"),
+    ):
+        assert run(data, store, mode) == UNFINISHED
+        said = capsys.readouterr().err
+        assert f"unread   {before[1].uri}: SlowDown (503)" in said
+        assert verdict in said
+        assert "damaged " not in said.replace(verdict, "")
+    assert list(storage.list_objects(f"{store}/cells")) == before
+
+
 def test_a_damaged_cell_gets_into_no_report_and_that_is_one_line_with_the_way_out(data, store, capsys) -> None:
     fill(store, data)
     lost = next((store / "cells").rglob("00002-*.parquet"))
@@ -171,6 +196,11 @@ def test_what_cannot_be_computed_again_is_not_removed(cause: str, data, store, c
     before = files(store / "cells")
     if cause == "no weights":
         monkeypatch.setattr(preflight, "fetch_weights", lambda *_: {COLUMN.card.name: "gone"})
+    if cause == "no shard":
+        for shard in data.iterdir():
+            status = shard.stat()
+            shard.write_bytes(b"x" * status.st_size)
+            os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert run(data, store, "--retry-failed", *(("--device", "cuda") if cause == "no GPU" else ())) == BAD_ARGUMENTS
     assert ("has 0 GPUs" if cause == "no GPU" else "is damaged") in capsys.readouterr().err
     assert files(store / "cells") == before
@@ -243,11 +273,11 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     os.close(keyboard)
 
 
-def test_away_from_a_terminal_garbage_is_listed_and_kept(data, store, garbage, monkeypatch, capsys) -> None:
+def test_away_from_a_terminal_garbage_is_listed_and_kept(store, garbage, monkeypatch, capsys) -> None:
     before = files(store)
     with open(os.devnull) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        assert run(data, store, "--gc") == DONE
+        assert collect(store) == DONE
     said = capsys.readouterr().err
     assert all(f"garbage  {store}/{name}: its shard is gone or has changed" in said for name in garbage)
     assert said.endswith("nothing was removed; --yes removes 2 objects\n")
@@ -255,27 +285,27 @@ def test_away_from_a_terminal_garbage_is_listed_and_kept(data, store, garbage, m
 
 
 @pytest.mark.parametrize(("answer", "removes"), [(b"n\n", False), (b"\n", False), (b"\x04", False), (b"y\n", True)])
-def test_at_a_terminal_garbage_goes_if_the_answer_is_yes(answer, removes, data, store, garbage, typed, capsys) -> None:
+def test_at_a_terminal_garbage_goes_if_the_answer_is_yes(answer, removes, store, garbage, typed, capsys) -> None:
     before = files(store)
     os.write(typed, answer)
-    assert run(data, store, "--gc") == DONE
+    assert collect(store) == DONE
     assert "remove 2 objects?" in capsys.readouterr().err
     assert before.keys() - files(store).keys() == (garbage if removes else set())
 
 
-def test_yes_removes_the_garbage_without_asking_and_nothing_else(data, store, garbage, capsys) -> None:
+def test_yes_removes_the_garbage_without_asking_and_nothing_else(store, garbage, capsys) -> None:
     before = files(store)
-    assert run(data, store, "--gc", "--yes") == DONE
+    assert collect(store, "--yes") == DONE
     assert "removed  2 objects" in capsys.readouterr().err
     assert files(store) == {name: entry for name, entry in before.items() if name not in garbage}
-    assert run(data, store, "--gc", "--yes") == DONE
+    assert collect(store, "--yes") == DONE
     assert capsys.readouterr().err == "nothing to remove\n"
 
 
 def test_the_cells_of_data_that_is_away_are_kept_and_that_is_said(data, store, garbage, capsys) -> None:
     before = files(store)
     data.rename(data.with_name("away"))
-    assert run(data, store, "--gc", "--yes") == DONE
+    assert collect(store, "--yes") == DONE
     said = capsys.readouterr().err
     assert said.startswith("kept     the data of 'val' cannot be listed now: ")
     assert said.endswith("nothing to remove\n")

@@ -1,20 +1,22 @@
 """What is told of runs, by --status, and of data: that it is wrong, after the results are shown and not for a few."""
 
 import json
+import re
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from jobs import cli, evaluate
+from jobs import cli, evaluate, filling
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
-from pipelines import cells, runs, shards
+from pipelines import cells, shards, storage
 from pipelines.records import Dataset
-from pipelines.runs import Diary
+from pipelines.runs import Run
 from tests.pipelines import cell_rows
 from tests.pipelines.shard_files import tar_of
 
@@ -125,18 +127,17 @@ def status(tmp_path: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str])
     return ask
 
 
-def begin(folder: Path, dataset: Dataset, pending: int = 4) -> Diary:
-    return Diary(str(folder / "out"), dataset, (str(folder / "val"),), None, pending)
+def record(folder: Path, dataset: Dataset, **fields: Any) -> None:
+    """What another run on `dataset` left about itself; `ago` is when it was last heard of, a minute after its start."""
+    updated = int(time.time()) - fields.pop("ago", 0)
+    about = {"sources": (), "limit": None, "host": "here", "pid": 7, "started": updated - 60, "pending": 4, **fields}
+    where = f"{folder}/out/runs/{dataset.name}-{dataset.digest}/{uuid.uuid4().hex}.json"
+    storage.put(where, json.dumps(asdict(Run(updated=updated, **about))).encode())
 
 
 def commit(folder: Path, dataset: Dataset, *positions: int) -> None:
     for position in positions:
         cells.publish(str(folder / "out"), dataset, COLUMN, dataset.shards[position], cell_rows.cell_rows(2))
-
-
-def at(moment: float) -> SimpleNamespace:
-    """The module `time` at another moment."""
-    return SimpleNamespace(time=lambda: moment, strftime=time.strftime, gmtime=time.gmtime)
 
 
 def row(table: str) -> list[str]:
@@ -151,49 +152,37 @@ def test_before_any_run_the_status_is_that_nothing_is_there_and_the_store_stays_
     assert not (tmp_path / "out").exists()
 
 
-def test_the_status_of_a_run_that_goes_on_says_how_far_it_is(tmp_path, dataset, status, monkeypatch) -> None:
-    monkeypatch.setattr("socket.gethostname", lambda: "here")
-    monkeypatch.setattr(runs, "time", at(time.time() - 30))
-    diary = begin(tmp_path, dataset)
-    monkeypatch.setattr(runs, "time", at(time.time() - 10))
-    diary.note(cells=1, images=2000, bad=3, in_flight=2, rate=61.2)
-    diary._is_idle()
-    monkeypatch.setattr(runs, "time", time)
+def test_the_status_of_a_run_that_goes_on_says_how_far_it_is(tmp_path, dataset, status) -> None:
+    record(tmp_path, dataset, ago=10, cells=1, images=2000, bad=3, in_flight=2, rate=61.2)
     commit(tmp_path, dataset, 1)
     code, table, said = status()
     assert code == UNFINISHED
     assert "cells    1 of 4 committed, 2 in flight, 3 missing" in said
-    assert row(table) == ["running", "1/4", "2", "2,000", "3", "61.2", "1:00"]
+    assert row(table) == ["running", "1/4", "2", "2,000", "3", "61.2", "3:00"]
 
 
-def test_the_status_of_a_killed_run_says_for_how_long_it_is_silent(tmp_path, dataset, status, monkeypatch) -> None:
-    monkeypatch.setattr(runs, "time", at(time.time() - 3700))
-    begin(tmp_path, dataset)
-    monkeypatch.setattr(runs, "time", time)
+def test_the_status_of_a_killed_run_says_for_how_long_it_is_silent(tmp_path, dataset, status) -> None:
+    record(tmp_path, dataset, ago=3700, in_flight=2)
     code, table, said = status()
     assert code == UNFINISHED
-    assert "silent for 1:01:40; killed?" in table
+    assert re.search(r"silent for 1:01:4\d; killed\?", table)
     assert "0 in flight" in said
 
 
-def test_the_status_after_the_end_is_that_nothing_is_missing(tmp_path, dataset, status, monkeypatch) -> None:
-    monkeypatch.setattr("socket.gethostname", lambda: "here")
-    diary = begin(tmp_path, dataset)
+def test_the_status_after_the_end_is_that_nothing_is_missing(tmp_path, dataset, status) -> None:
     commit(tmp_path, dataset, 0, 1, 2, 3)
-    diary.note(cells=4, images=8)
-    diary.close("finished", {})
+    record(tmp_path, dataset, cells=4, images=8, state="finished")
     code, table, said = status()
     assert code == DONE
     assert "cells    4 of 4 committed, 0 in flight, 0 missing" in said
     assert row(table) == ["finished", "4/4", "8", "0", "0.0"]
 
 
-def test_the_status_names_what_failed_last_and_still_lacks_cells(tmp_path, dataset, status, monkeypatch) -> None:
+def test_the_status_names_what_failed_last_and_still_lacks_cells(tmp_path, dataset, status) -> None:
     mended, broken, model = dataset.shards[0].uri, dataset.shards[3].uri, COLUMN.card.name
     for ago, reason in ((200, "another one"), (100, "ReadError:\n  cut")):
-        monkeypatch.setattr(runs, "time", at(time.time() - ago))
-        begin(tmp_path, dataset).close("unfinished", {mended: "cut", broken: reason, model: "no weights"})
-    monkeypatch.setattr(runs, "time", time)
+        failures = {mended: "cut", broken: reason, model: "no weights"}
+        record(tmp_path, dataset, ago=ago, state="unfinished", failures=failures)
     commit(tmp_path, dataset, 0, 1, 2)
     code, _, said = status()
     assert code == UNFINISHED
@@ -201,15 +190,21 @@ def test_the_status_names_what_failed_last_and_still_lacks_cells(tmp_path, datas
     assert failed == [f"failed   {broken}: ReadError: cut", f"failed   {model}: no weights"]
 
 
+def test_the_status_says_why_each_run_ended_before_its_time_whatever_runs_since(tmp_path, dataset, status) -> None:
+    for ago, state, reason in ((300, "stopped", "stopped by SIGTERM"), (200, "unfinished", "RayError:\n  lost")):
+        record(tmp_path, dataset, ago=ago, state=state, failures={filling.RUN: reason})
+    record(tmp_path, dataset)
+    ended = [line for line in status()[2].splitlines() if line.startswith("ended")]
+    assert [line.partition(" here:7: ")[2] for line in ended] == ["stopped by SIGTERM", "RayError: lost"]
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_on_a_narrow_terminal_the_status_keeps_every_number_whole(
     width, tmp_path, dataset, status, monkeypatch
 ) -> None:
     monkeypatch.setattr(cli.stdout, "width", width)
-    monkeypatch.setattr("socket.gethostname", lambda: "ray-worker-0123456789-abcde.cluster.local")
-    diary = begin(tmp_path, dataset, pending=50_000)
-    diary.note(cells=49_999, images=1_281_167, bad=12_345, in_flight=64, rate=1234.5)
-    diary.close("unfinished", {})
+    numbers = {"cells": 49_999, "pending": 50_000, "images": 1_281_167, "bad": 12_345, "rate": 1234.5}
+    record(tmp_path, dataset, host="ray-worker-0123456789-abcde.cluster.local", state="unfinished", **numbers)
     table = status()[1]
     assert {"unfinished", "49999/50000", "1,281,167", "12,345", "1234.5"} <= set(table.split())
     assert "…" not in table

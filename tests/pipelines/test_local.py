@@ -146,11 +146,17 @@ def test_a_folder_within_itself_is_an_error(tmp_path: Path) -> None:
         list(storage.list_objects(str(tmp_path)))
 
 
-def test_files_may_be_read_by_others_and_have_one_name(tmp_path: Path) -> None:
-    for name, write in zip("ab", WRITES, strict=True):
-        write(f"{tmp_path}/{name}", b"x")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_may_be_read_by_whom_the_umask_says_and_have_one_name(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        for name, write in zip("ab", WRITES, strict=True):
+            write(f"{tmp_path}/{name}", b"x")
+    finally:
+        os.umask(before)
+    for name in "ab":
         status = os.stat(tmp_path / name)
-        assert (status.st_mode & 0o777, status.st_nlink) == (0o644, 1)
+        assert (status.st_mode & 0o777, status.st_nlink) == (mode, 1)
     assert names(tmp_path) == ["a", "b"]
 
 

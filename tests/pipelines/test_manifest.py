@@ -5,7 +5,20 @@ import json
 import pytest
 
 from pipelines import storage
-from pipelines.manifest import Labels, Manifest, PackedShard, read_manifest, write_manifest
+from pipelines.manifest import (
+    BEGUN,
+    NAME,
+    Labels,
+    Manifest,
+    PackedShard,
+    begin,
+    read_manifest,
+    require_complete,
+    write_manifest,
+)
+from tests.conftest import BUCKET
+from tests.fault_proxy import Fault, FaultProxy
+from tests.pipelines.scripted_store import ScriptedStore
 
 MANIFEST = Manifest(
     samples=5,
@@ -29,6 +42,27 @@ def test_a_manifest_is_not_written_over(store: str) -> None:
     with pytest.raises(FileExistsError, match=r"manifest\.json"):
         write_manifest(store, Manifest(samples=0, labels=Labels(min=None, max=None, count=0), shards=()))
     assert read_manifest(store) == MANIFEST
+
+
+def test_a_store_that_will_not_say_whether_there_is_a_manifest_has_none_and_that_is_said_once(
+    faulty_s3: tuple[str, FaultProxy], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the right to list, that is what AWS answers where nothing is there."""
+    folder, proxy = faulty_s3
+    begin(folder)
+    proxy.faults.append(Fault("status", match=f"{NAME}|{BEGUN}", argument=403))
+    assert require_complete(folder) is None
+    (said,) = caplog.messages
+    assert said.startswith(f"{folder}/{NAME}: AccessDenied (403)")
+    assert "taken for none" in said
+
+
+def test_a_manifest_that_cannot_be_read_for_another_reason_is_an_error(
+    scripted: ScriptedStore,
+) -> None:
+    scripted.answer(403, "RequestTimeTooSkewed")
+    with pytest.raises(PermissionError, match="this machine's clock is wrong"):
+        require_complete(f"s3://{BUCKET}/packed")
 
 
 SHARD = {"name": "00000.tar", "size": 10240, "rows": 5, "sha256": "a" * 64}

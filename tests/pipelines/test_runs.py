@@ -25,6 +25,12 @@ def diary(store: str, dataset: Dataset = DATASET) -> Diary:
     return Diary(store, dataset, ("/d",), None, pending=10)
 
 
+def ended(store: str, dataset: Dataset = DATASET) -> Run:
+    written = diary(store, dataset)
+    written.close("finished", {})
+    return written.run
+
+
 def puts(proxy: FaultProxy) -> int:
     return sum(name.startswith("PUT ") for name in proxy.seen)
 
@@ -48,20 +54,21 @@ def test_a_record_is_read_back_as_it_was_written(store: str) -> None:
 
 def test_sources_are_recorded_such_that_another_process_finds_them(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run = Diary("store", DATASET, ("data", "s3://b/x"), None, pending=1).run
-    assert run.sources == (str(tmp_path / "data"), "s3://b/x")
+    written = Diary("store", DATASET, ("data", "s3://b/x"), None, pending=1)
+    written.close("finished", {})
+    assert written.run.sources == (str(tmp_path / "data"), "s3://b/x")
 
 
 def test_runs_come_the_earliest_first(tmp_path, monkeypatch) -> None:
     for now in (2e9, 1e9, 1.5e9):
         clock = SimpleNamespace(time=lambda now=now: now, strftime=time.strftime, gmtime=time.gmtime)
         monkeypatch.setattr(runs, "time", clock)
-        diary(str(tmp_path))
+        ended(str(tmp_path))
     assert [run.started for run in runs.of_dataset(str(tmp_path), DATASET)] == [1e9, 1.5e9, 2e9]
 
 
 def test_every_run_comes_with_the_name_of_its_dataset(store: str) -> None:
-    expected = [(dataset.name, diary(store, dataset).run) for dataset in (DATASET, OTHER)]
+    expected = [(dataset.name, ended(store, dataset)) for dataset in (DATASET, OTHER)]
     assert runs.every(store) == expected
     assert runs.every(f"{store}/empty") == []
 
@@ -78,26 +85,32 @@ def test_notes_are_not_written_each_but_the_last_word_is(faulty_s3) -> None:
     assert (run.cells, run.state) == (999, "finished")
 
 
-def test_notes_are_written_at_most_every_so_often(faulty_s3, monkeypatch) -> None:
+def test_a_run_that_has_nothing_to_note_is_heard_of_every_so_often(faulty_s3, monkeypatch) -> None:
     monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.2)
     uri, proxy = faulty_s3
     begin = time.monotonic()
     written = diary(uri)
-
-    def noted() -> bool:
-        written.note(cells=written.run.cells + 1)
-        return puts(proxy) == 4
-
-    eventually(noted)
+    eventually(lambda: puts(proxy) == 4)
     assert time.monotonic() - begin > 3 * 0.2
+    (heard,) = runs.of_dataset(uri, DATASET)
+    assert heard.updated > written.run.updated
+    assert heard == replace(written.run, updated=heard.updated)
     written.close("finished", {})
+
+
+def test_a_run_that_is_closed_is_never_written_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.01)
+    written = diary(str(tmp_path))
+    written.close("stopped", {})
+    time.sleep(0.1)
+    assert runs.of_dataset(str(tmp_path), DATASET) == [written.run]
 
 
 @pytest.mark.parametrize(
     "fault", [Fault("hang", argument=30), Fault("reset"), Fault("status", argument=503)], ids=lambda fault: fault.kind
 )
 def test_a_store_that_is_away_holds_up_neither_notes_nor_the_end(faulty_s3, monkeypatch, fault: Fault) -> None:
-    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0)
+    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.01)
     monkeypatch.setattr(runs, "_CLOSING_SECONDS", 0.2)
     uri, proxy = faulty_s3
     written = diary(uri)
@@ -127,24 +140,24 @@ runs.Diary({uri!r}, Dataset(name="d", source="d", shards=()), (), None, 1).close
 
 
 def test_notes_go_on_when_the_store_is_back(faulty_s3, monkeypatch) -> None:
-    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0)
+    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(s3_errors, "_PATIENCE_SECONDS", 0)
     uri, proxy = faulty_s3
     written = diary(uri)
     proxy.faults.append(Fault("status", match="^PUT", times=3))  # as often as it is tried
     written.note(cells=1)
-    eventually(lambda: proxy.counts["status"] == 3 and not written._writing.is_alive())
-    assert runs.of_dataset(uri, DATASET)[0].cells == 0
-    written.note(cells=2)
-    eventually(lambda: runs.of_dataset(uri, DATASET)[0].cells == 2)
+    eventually(lambda: proxy.counts["status"] == 3)
+    eventually(lambda: runs.of_dataset(uri, DATASET)[0].cells == 1)
+    written.close("finished", {})
 
 
 def test_an_older_note_never_lands_on_a_newer_one(faulty_s3, monkeypatch) -> None:
-    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0)
+    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.05)
     uri, proxy = faulty_s3
     written = diary(uri)
     proxy.faults.append(Fault("before", match="^PUT", times=1, call=lambda: time.sleep(0.5)))
     written.note(cells=1)
+    eventually(lambda: puts(proxy) == 2)
     written.note(cells=2)
     written.close("finished", {})
     assert runs.of_dataset(uri, DATASET) == [written.run]
@@ -160,7 +173,7 @@ def test_a_first_write_that_fails_is_said(tmp_path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"sources": 1}', b'{"sources": [], "new": 1}', b"\xff"])
 def test_a_damaged_record_is_passed_over_or_said_by_name_where_one_must_know_all(tmp_path, content: bytes) -> None:
     store = str(tmp_path)
-    sound = diary(store).run
+    sound = ended(store)
     damaged = f"{store}/runs/{DATASET.name}-{DATASET.digest}/0.json"
     storage.put(damaged, content)
     assert runs.of_dataset(store, DATASET) == [sound]

@@ -191,6 +191,10 @@ def test_a_body_that_trickles_for_too_long_is_a_stall(
     assert proxy.counts["slow"] == 3
 
 
+def test_bodies_that_trickle_again_and_again_last_hardly_longer_than_a_store_is_waited_for() -> None:
+    assert 3 * s3_read._PART_SECONDS <= 1.5 * s3_errors._PATIENCE_SECONDS
+
+
 def test_a_slow_body_that_arrives_in_time_is_read_once(folder: str, proxy: FaultProxy) -> None:
     proxy.faults.append(Fault("slow", match="^GET", argument=20_000))
     assert storage.read(f"{folder}/a") == CONTENT

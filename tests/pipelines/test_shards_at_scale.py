@@ -1,5 +1,7 @@
 """Finding very many shards: what it asks a store, what it tells who waits, and which names no disk could take."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,39 @@ def test_a_shard_that_comes_while_its_folder_is_listed_is_found(faulty_s3: tuple
     proxy.faults.append(arrival)
     assert [shard.name for shard in find([braces(folder, 60)]).shards] == [f"{number:05d}" for number in range(60)]
     assert proxy.counts == {"after": 1}
+
+
+def test_who_may_read_shards_and_not_list_them_names_them(
+    faulty_s3: tuple[str, FaultProxy], caplog: pytest.LogCaptureFixture
+) -> None:
+    """AWS then refuses a listing, and says the same of what is not there."""
+    folder, proxy = faulty_s3
+    put_at_once(folder, numbered(30))
+    proxy.faults.append(Fault("status", rf"{LISTING}|json|/0003\d", argument=403))
+    assert [shard.name for shard in find([braces(folder, 30)]).shards] == [f"{number:05d}" for number in range(30)]
+    assert ["asked for one by one" in said or "taken for none" in said for said in caplog.messages] == [True, True]
+    with pytest.raises(PermissionError, match=r"/0003\d\.tar: 403"):
+        find([braces(folder, 32)])
+
+
+def test_shards_in_many_folders_are_asked_for_at_once_and_keep_their_order(
+    faulty_s3: tuple[str, FaultProxy],
+) -> None:
+    folder, proxy = faulty_s3
+    put_at_once(folder, [f"{number:02d}/a.tar" for number in range(40)])
+    lock, counts = threading.Lock(), [0]
+
+    def take_long() -> None:
+        with lock:
+            counts.append(counts[-1] + 1)
+        time.sleep(0.1)
+        with lock:
+            counts.append(counts[-1] - 1)
+
+    proxy.faults.append(Fault("before", r"^HEAD .*\.tar", call=take_long))
+    names = [shard.name for shard in find([f"{folder}/{{39..00}}/a.tar"]).shards]
+    assert names == [f"{number:02d}/a" for number in reversed(range(40))]
+    assert 10 < max(counts) <= 32
 
 
 def test_a_bucket_that_is_not_there_is_no_empty_folder(s3_server: str) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines import cells, read, s3_read, shards, storage, upkeep
+from pipelines import cells, read, s3_errors, s3_read, shards, storage, upkeep
 from pipelines.records import QUARANTINED, Dataset, Shard
 from pipelines.runs import Diary
 from pipelines.upkeep import Finding
+from tests.fault_proxy import Fault
 from tests.pipelines.cell_rows import COLUMN, cell_rows
 from tests.pipelines.shard_files import WriteTar
 
@@ -56,6 +57,22 @@ def test_every_committed_cell_of_every_column_is_looked_at_and_no_other(tmp_path
     assert found(str(tmp_path)) == [Finding(cells.uri(str(tmp_path), DATASET, *target), None) for target in targets]
 
 
+def test_cells_that_are_away_or_removed_meanwhile_are_said_and_the_others_looked_at(faulty_s3, monkeypatch) -> None:
+    monkeypatch.setattr(s3_errors, "_PATIENCE_SECONDS", 0)
+    store, proxy = faulty_s3
+    where = [cells.uri(store, DATASET, COLUMN, shard) for shard in SHARDS]
+    for shard in SHARDS:
+        cells.publish(store, DATASET, COLUMN, shard, cell_rows(5))
+    plan = cells.plan(store, DATASET, [COLUMN])
+    proxy.faults.append(Fault("status", match="^GET /.*/00001-"))
+    storage.remove([where[4]])
+    expected: list[tuple[str | None, bool]] = [(None, False)] * 6
+    expected[1], expected[4] = ("SlowDown (503)", True), ("NoSuchKey (404)", True)
+    findings = list(upkeep.inspect(store, plan))
+    assert [(finding.fault, finding.unread) for finding in findings] == expected
+    assert [finding.uri for finding in findings] == where
+
+
 def test_rows_that_the_machine_may_be_to_blame_for_are_counted(tmp_path) -> None:
     rows = cell_rows(5, errors=(0, 2, 3))
     reasons = [QUARANTINED + "timed out", None, "empty file", QUARANTINED + "crashed the decoder", None]
@@ -76,7 +93,7 @@ def run_on(store: str, data: Path, limit: int | None = None) -> Dataset:
     """The dataset in `data`, after a run on it that committed all its cells."""
     dataset = shards.find([str(data)])
     dataset = read.limited(dataset, limit) if limit else dataset
-    Diary(store, dataset, (str(data),), limit, pending=len(dataset.shards))
+    Diary(store, dataset, (str(data),), limit, pending=len(dataset.shards)).close("finished", {})
     for shard in dataset.shards:
         cells.publish(store, dataset, COLUMN, shard, cell_rows(shard.limit or 4))
     return dataset
@@ -139,6 +156,19 @@ def test_what_is_damaged_or_not_ours_is_no_garbage_and_says_nothing_of_its_neigh
     assert upkeep.garbage(store).cells == dict.fromkeys(others, OUTDATED)
 
 
+@pytest.mark.parametrize("model", ["org/model", "org-01234567-89abcdef/model"])
+def test_cells_of_a_model_whose_name_had_a_slash_are_kept(model: str, store: str, data: Path) -> None:
+    column = replace(COLUMN, card=replace(COLUMN.card, name="model"))
+    dataset = run_on(store, data)
+    for shard in dataset.shards:
+        uri = cells.uri(store, dataset, column, shard).replace("/model-", f"/{model}-")
+        storage.put(uri, cells.encode(column, shard, cell_rows(4)))
+    garbage = upkeep.garbage(store)
+    assert garbage.cells == {}
+    assert len(garbage.kept) == (model == "org/model")
+    assert all(reason.endswith("is not named as cells are") for reason in garbage.kept)
+
+
 def test_cells_of_data_that_cannot_be_listed_now_are_kept_and_that_is_said(store: str, data: Path) -> None:
     run_on(store, data)
     shutil.rmtree(data)
@@ -197,19 +227,19 @@ def test_a_damaged_record_of_a_run_stops_everything(tmp_path: Path, data: Path) 
         upkeep.garbage(str(tmp_path))
 
 
-def begin_a_write(store: str, name: str) -> None:
+def begin_a_write(store: str, folder: str, name: str = "x") -> None:
     """What a process that is killed while it writes leaves."""
     if storage.is_remote(store):
-        bucket, key = s3_read.split(f"{store}/cells/d/{name}")
+        bucket, key = s3_read.split(storage.join(store, folder, name))
         s3_read.client().create_multipart_upload(Bucket=bucket, Key=key)
     else:
-        Path(store, "cells", "d").mkdir(parents=True, exist_ok=True)
-        Path(store, "cells", "d", f".menagerie-{name}").write_bytes(b"PAR1")
+        Path(store, folder).mkdir(parents=True, exist_ok=True)
+        Path(store, folder, f".menagerie-{name}").write_bytes(b"PAR1")
 
 
 def test_unfinished_writes_are_garbage_once_they_are_old_enough(store: str, data: Path, monkeypatch) -> None:
     run_on(store, data)
-    begin_a_write(store, "x")
+    begin_a_write(store, "cells/d")
     monkeypatch.setattr(upkeep, "_DAY", 1e10)  # moto says of every upload that it was begun in 2010
     assert upkeep.garbage(store).leftovers == ()
     monkeypatch.setattr(upkeep, "_DAY", -1.0)
@@ -219,9 +249,18 @@ def test_unfinished_writes_are_garbage_once_they_are_old_enough(store: str, data
     assert upkeep.garbage(store).leftovers == ()
 
 
+def test_unfinished_writes_of_others_beside_our_folders_are_not_ours_to_remove(store: str, monkeypatch) -> None:
+    ours = {"cells/d/c", "reports/d-x", "runs/d-x", "weights"}
+    for folder in ours | {"training", "cells-of-others", "mlartifacts/1"}:
+        begin_a_write(store, folder)
+    monkeypatch.setattr(upkeep, "_DAY", -1.0)
+    found = {leftover.uri.rpartition("/")[0] for leftover in upkeep.garbage(store).leftovers}
+    assert found == {f"{store}/{folder}" for folder in ours}
+
+
 def test_that_is_after_a_day(tmp_path: Path) -> None:
     for name, hours in (("new", 0), ("young", 23), ("old", 25)):
-        begin_a_write(str(tmp_path), name)
+        begin_a_write(str(tmp_path), "cells/d", name)
         begun = time.time() - hours * 3600
         os.utime(tmp_path / "cells" / "d" / f".menagerie-{name}", (begun, begun))
     assert [Path(leftover.uri).name for leftover in upkeep.garbage(str(tmp_path)).leftovers] == [".menagerie-old"]

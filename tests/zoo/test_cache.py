@@ -202,6 +202,17 @@ def test_a_trickle_is_given_up(web, new_machine: Callable[[], Path], monkeypatch
         cache.obtain(file(web.put("/net.pth", CONTENT)))
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_fetched_file_may_be_read_by_whom_the_umask_says(web, new_machine: Callable[[], Path], umask: int, mode: int):
+    new_machine()
+    before = os.umask(umask)
+    try:
+        path = cache.obtain(file(web.put("/net.pth", CONTENT)))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == mode
+
+
 def test_leftovers_of_a_killed_fetch_go_with_the_next(web, new_machine: Callable[[], Path]):
     folder = new_machine()
     folder.mkdir(parents=True)

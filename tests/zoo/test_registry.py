@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 
 import pytest
 import torch
@@ -74,6 +75,20 @@ def test_a_model_can_be_made_of_a_card():
     mine = dataclasses.replace(zoo.card("efficientnet_lite0"), name="mine", num_classes=3)
     assert zoo.create(mine)(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
     assert mine.params == sum(parameter.numel() for parameter in zoo.create(mine).parameters())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["org/model", "../model", "..", ".model", "-model", "", "a b", "a\nb", "a\0b", "a:b", "hf-hub:a/b", "é" * 101],
+)
+def test_a_name_that_cannot_be_a_folders_is_refused_and_named(name: str):
+    with pytest.raises(ValueError, match=rf"^a card is called {re.escape(repr(name))}: a name is of letters, "):
+        dataclasses.replace(zoo.card("resnest50d"), name=name)
+
+
+@pytest.mark.parametrize("name", ["timm:resnet50.a1_in1k", "ResNet-50_v1.5", "réseau", "x" * 200])
+def test_names_of_timms_models_and_of_other_letters_are_fine(name: str):
+    assert dataclasses.replace(zoo.card("resnest50d"), name=name).name == name
 
 
 @pytest.mark.parametrize("num_classes", [0, -1])
