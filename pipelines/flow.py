@@ -13,7 +13,7 @@ from itertools import count
 import pyarrow as pa
 import pyarrow.compute as pc
 from ray.data.exceptions import ExecutionTimeoutError
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from pipelines import cells
 from pipelines.cells import Plan
@@ -126,18 +126,24 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None],
                 watch(done)
                 _require_good(done, max_bad_rate)
         except _PASSING as error:
-            broken = f"{type(error).__name__}: {error}"
+            broken = _said(error)
         except _SpoiledError as error:
             spoiled = str(error)
         try:
             plan = cells.plan(store, plan.dataset, plan.columns)
         except OSError as error:
-            broken = f"{type(error).__name__}: {error}"
+            broken = _said(error)
         left = len(trouble.fillable(plan))
         idle = idle + 1 if left == before else 0
         if broken and left and idle < _IDLE_ROUNDS and not spoiled:
             time.sleep(_PAUSE_SECONDS)
     return Outcome(plan, done.images, trouble.failed(plan), trouble.unusable | trouble.absent, broken, spoiled)
+
+
+def _said(error: Exception) -> str:
+    """In one line: of what a task of Ray raised the last one says it, below the traceback."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1 if isinstance(error, RayTaskError) else 0]}"
 
 
 def _require_good(done: Progress, max_bad_rate: float) -> None:
