@@ -31,7 +31,11 @@ _MODES = ("dry_run", "status", "verify", "retry_failed", "retrack", "gc")
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(cli.Job):
-    """Evaluate models on labelled images: top-1 and top-5, calibration and per-class accuracy, from committed cells."""
+    """Evaluate models on labelled images: top-1 and top-5, calibration and per-class accuracy, from committed cells.
+
+    The same command again continues. Exit codes: 0 done, 2 bad arguments or bad data, 3 cells are missing, 130 and 143
+    stopped by Ctrl-C and SIGTERM.
+    """
 
     models: str | None = None
     """Names or patterns, comma-separated: `efficientnet_lite0`, `'efficientnet*'`, `all` (see `python -m zoo`)."""
@@ -56,7 +60,7 @@ class EvaluateConfig(cli.Job):
     max_bad_rate: float = 0.01
     """Stop when more than this share of the images, and ten at least, are bad: the data is wrong; 1 never stops."""
     dry_run: bool = False
-    """Print the plan and stop."""
+    """Print the plan and stop; with --gc, only list."""
     status: bool = False
     """Compute nothing: show what is committed, in flight and failed, and the runs that are at it, wherever they are."""
     verify: bool = False
@@ -70,7 +74,8 @@ class EvaluateConfig(cli.Job):
     yes: bool = False
     """Let --gc remove without asking."""
     tracking_uri: str | None = None
-    """MLflow server; an SQLite file in the store where not given, `none` for no tracking."""
+    """MLflow server. Where not given, the file mlflow.db in the store, in the working folder where the store is s3://;
+    `none` for no tracking."""
     results_file: str | None = None
     """Where to write the results as JSON too."""
 
@@ -87,7 +92,7 @@ def run(config: EvaluateConfig) -> int:
     """
     _check_options(config)
     if config.gc:
-        return maintenance.collect(config.store, yes=config.yes)
+        return maintenance.collect(config.store, yes=config.yes, dry=config.dry_run)
     columns, unusable, plan = _plan(config)
     _print_plan(plan, config)
     if config.status:
@@ -132,7 +137,7 @@ def _check_options(config: EvaluateConfig) -> None:
         raise ValueError("--yes goes with --gc alone")
     _check_what_is_named(config)
     modes = [f"--{mode.replace('_', '-')}" for mode in _MODES if getattr(config, mode)]
-    if len(modes) > 1:
+    if len(modes) > 1 and modes != ["--dry-run", "--gc"]:
         raise ValueError(f"{' and '.join(modes)}: choose one")
     looks = config.status or config.verify or config.dry_run
     for target in () if looks else (config.results_file, storage.join(config.store, _NOTHING)):

@@ -45,6 +45,7 @@ def fill(
 
     say(f"probed   {storage.probe(store)}")
     diary = Diary(store, plan.dataset, sources, limit, plan.pending)
+    diary.note(columns=tuple(column.name for column in plan.columns))
     try:
         with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
             cluster.connect()
@@ -82,7 +83,8 @@ def _cause(error: BaseException) -> str:
 def _tell(meter: Meter, diary: Diary, progress: "Progress") -> None:
     bad = progress.bad.total()
     meter.update(progress.cells, progress.images, bad)
-    diary.note(images=progress.images, bad=bad, cells=progress.cells, in_flight=progress.in_flight, rate=meter.rate)
+    diary.note(images=progress.images, bad=bad, cells=progress.cells, in_flight=progress.in_flight)
+    diary.note(rate=meter.rate, remaining=meter.remaining)
 
 
 def _images_to_do(plan: Plan) -> int | None:

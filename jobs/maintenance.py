@@ -5,7 +5,7 @@ Owns what --status, --verify, --retry-failed and --gc say and ask. Refuses to re
 
 import sys
 from collections.abc import Iterator, Sequence
-from time import localtime, strftime
+from time import localtime, strftime, time
 
 from rich.box import SIMPLE_HEAD
 from rich.prompt import Confirm
@@ -29,7 +29,8 @@ def status(store: str, plan: Plan) -> int:
         0 if every cell is committed, else 3.
     """
     found = runs.of_dataset(store, plan.dataset)
-    living = [run for run in found if run.state == "running" and not run.silent]
+    named = {column.name for column in plan.columns}
+    living = [run for run in found if run.state == "running" and not run.silent and named.intersection(run.columns)]
     failures = _lasting(found, plan)
     done, flying = plan.needed - plan.pending, sum(run.in_flight for run in living)
     say(f"cells    {done} of {plan.needed} committed, {flying} in flight, {plan.pending} missing")
@@ -54,15 +55,15 @@ def _lasting(found: Sequence[Run], plan: Plan) -> dict[str, str]:
 
 def _table(found: Sequence[Run]) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("run", "state"):  # on a narrow terminal these are folded, and numbers stay whole
-        table.add_column(heading, overflow="fold")
+    for heading in ("run", "models", "state"):  # on a narrow terminal these are folded, and numbers stay whole
+        table.add_column(heading, overflow="fold", min_width=10 if heading == "state" else 4)
     for heading in ("cells", "in flight", "images", "bad", "img/s", "ETA"):
         table.add_column(heading, justify="right", no_wrap=True)
     for run in found:
-        flying = str(run.in_flight) if run.state == "running" else ""
-        eta = clock(run.eta) if run.eta is not None and not run.silent else ""
+        flying = str(run.in_flight) if run.state == "running" and not run.silent else ""
+        eta = clock(run.eta) if run.eta is not None else ""
         numbers = (f"{run.cells}/{run.pending}", flying, f"{run.images:,}", f"{run.bad:,}", f"{run.rate:.1f}", eta)
-        table.add_row(_name(run), _state(run), *numbers)
+        table.add_row(_name(run), _models(run), _state(run), *numbers)
     return table
 
 
@@ -70,15 +71,24 @@ def _name(run: Run) -> str:
     return f"{strftime('%Y-%m-%d %H:%M:%S', localtime(run.started))} {run.host}:{run.pid}"
 
 
+def _models(run: Run) -> str:
+    """The models that it fills cells of, the first of them by name."""
+    names = [column.rsplit("-", 2)[0] for column in run.columns]
+    return " ".join([*names[:1], *([f"+{len(names) - 1}"] if names[1:] else [])])
+
+
 def _state(run: Run) -> str:
-    return f"silent for {clock(run.silent)}; killed?" if run.silent else run.state
+    if run.state != "running":
+        return run.state
+    heard = clock(time() - run.updated)
+    return f"silent for {heard}; killed?" if run.silent else f"running, {heard} ago"
 
 
 def verify(store: str, plan: Plan) -> int:
     """Read every committed cell of `plan` again and hold it against what it should be.
 
     Returns:
-        0 if all are sound, else 3.
+        0 if all are there and sound, else 3.
     """
     faults = unread = 0
     for finding in _inspected(store, plan):
@@ -92,7 +102,9 @@ def verify(store: str, plan: Plan) -> int:
     say(f"verified {count(committed - unread, 'cell')}: {faults} damaged{f'; {unread} not read' if unread else ''}")
     if faults:
         say("         --retry-failed removes and computes those again")
-    return cli.UNFINISHED if faults or unread else cli.DONE
+    if plan.pending:
+        say(f"missing  {plan.pending} of {count(plan.needed, 'cell')}")
+    return cli.UNFINISHED if faults or unread or plan.pending else cli.DONE
 
 
 def failed(store: str, plan: Plan) -> list[str]:
@@ -121,14 +133,14 @@ def _inspected(store: str, plan: Plan) -> Iterator[Finding]:
             yield finding
 
 
-def collect(store: str, *, yes: bool) -> int:
-    """List what no plan can reach, and remove it if `yes` or the user says so."""
+def collect(store: str, *, yes: bool, dry: bool) -> int:
+    """List what no plan can reach, and remove it, unless `dry`, if `yes` or the user says so."""
     garbage = upkeep.garbage(store)
     _list(garbage)
     number = len(garbage.cells) + len(garbage.leftovers)
     if not number:
         say("nothing to remove")
-    elif yes or _confirmed(number):
+    elif not dry and (yes or _confirmed(number)):
         storage.remove(list(garbage.cells))
         for leftover in garbage.leftovers:
             storage.discard(leftover)
@@ -151,7 +163,8 @@ def _confirmed(number: int) -> bool:
         return False
     try:
         agreed = Confirm.ask(f"remove {count(number, 'object')}?", default=False, console=console)
-    except EOFError:  # Ctrl-D
+    except (EOFError, KeyboardInterrupt):  # Ctrl-D, Ctrl-C: on the line of the question
+        console.print()
         agreed = False
     if not agreed:
         say("nothing was removed")

@@ -47,7 +47,9 @@ class Meter:
     _first: tuple[float, int] | None = None
     """When the first were done, and how many: rates count from there, not from before the workers started."""
     _last: tuple[float, int] = (0.0, 0)
+    _done: int = 0
     _logged: float = 0.0
+    _unsaid: str = ""
 
     def __enter__(self) -> "Meter":
         if console.is_terminal:
@@ -62,19 +64,23 @@ class Meter:
     ) -> None:
         if self._bar:
             self._bar.stop()
+        elif self._unsaid and kind is None:  # else the last line of a log would look like a hang
+            say(self._unsaid)
 
     def update(self, done: int, images: int | None = None, bad: int = 0) -> None:
         """Say that `done` units are done, and of `images` that were worked on in this run `bad` are errors."""
         now = time.monotonic()
-        self._last = (now, done if images is None else images)
+        self._last, self._done = (now, done if images is None else images), done
         self._first = self._first or self._last
         counts = [] if images is None else [count(images, "image")] + [f"{bad:,} bad"] * (bad > 0)
-        note = " · ".join(["", *counts, *self._pace(done, self.unit if images is None else "img")])
+        note = " · ".join(["", *counts, *self._pace(self.unit if images is None else "img")])
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=done, description=note.removeprefix(" · "))
-        elif now - self._logged > _LOG_SECONDS:
-            self._logged = now
-            say(f"{self.unit} {done}/{self.total}{note}")
+            return
+        self._unsaid = f"{self.unit} {done}/{self.total}{note}"
+        if now - self._logged > _LOG_SECONDS:
+            say(self._unsaid)
+            self._logged, self._unsaid = now, ""
 
     def summary(self) -> str:
         """For example `250 images in 0:19, 61.3 img/s once running`."""
@@ -87,13 +93,18 @@ class Meter:
         first, last = self._first or self._last, self._last
         return (last[1] - first[1]) / (last[0] - first[0]) if last[0] - first[0] > _LEAST_SECONDS else 0.0
 
-    def _pace(self, done: int, what: str) -> list[str]:
-        rate, worked = self.rate, self._last[1]
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until all is done, where that can be told."""
+        done, worked, rate = self._done, self._last[1], self.rate
         expected = self.expected or (worked * self.total / done if done else None)
-        if not rate:
+        return max(0.0, expected - worked) / rate if rate and expected else None
+
+    def _pace(self, what: str) -> list[str]:
+        if not self.rate:
             return []
-        remaining = [f"ETA {clock(max(0.0, expected - worked) / rate)}"] if expected else []
-        return [f"{rate:.1f} {what}/s", *remaining]
+        remaining = [] if self.remaining is None else [f"ETA {clock(self.remaining)}"]
+        return [f"{self.rate:.1f} {what}/s", *remaining]
 
 
 @dataclass(slots=True)

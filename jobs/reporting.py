@@ -96,8 +96,10 @@ def say_failures(plan: Plan, outcome: "Outcome | None") -> int:
         say(f"failed   {plan.dataset.shards[position].uri}: {reason}")
     if outcome and outcome.broken:
         say(f"stopped  the walk broke off: {outcome.broken}")
-    if plan.pending:
-        say(f"{plan.pending} of {plan.needed} cells are missing; the same command tries them again")
+    if outcome and outcome.spoiled:
+        say(f"{plan.pending} of {plan.needed} cells are missing; --max-bad-rate 1 takes the data as it is")
+    elif plan.pending:
+        say(f"{plan.pending} of {plan.needed} cells are missing; once the cause is mended, the same command fills them")
     return cli.UNFINISHED if plan.pending or failures else cli.DONE
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ _ABOUT = "menagerie.cell"
 _SEAL = "menagerie.seal"
 _SEAL_DIGITS = 64
 _BLANK = "@" + "0" * _SEAL_DIGITS
+REMEDY = "--retry-failed computes it again"
 TOP = 10
 """Classes kept of each row: P of Yalniz et al. 2019, and enough for top-5."""
 
@@ -187,9 +189,15 @@ def verify(store: str, dataset: Dataset, column: Column, shard: Shard) -> pa.Tab
     # Compared as JSON: the plan's tuples are lists there.
     wrong = [name for name, value in json.loads(json.dumps(expected)).items() if said.get(name) != value]
     if wrong or not np.array_equal(rows["index"], np.arange(expected["rows"])):
-        told = "; ".join(f"{name} {said.get(name)}, expected {expected[name]}" for name in wrong)
+        told = "; ".join(_told(name, said.get(name), expected[name]) for name in wrong)
         raise ValueError(f"{location} is not what it should be: {told or 'its rows are not in order'}")
     return rows
+
+
+def _told(name: str, found: Any, expected: Any) -> str:
+    if name == "shard" and isinstance(found, dict) and found.get("name") != expected["name"]:
+        return f"it is of shard {found.get('name')}, not {expected['name']}"
+    return f"{name} {found}, expected {expected}"
 
 
 def load(store: str, dataset: Dataset, column: Column) -> Iterator[tuple[Shard, pa.Table]]:
@@ -240,7 +248,7 @@ def _sealed(location: str) -> bytes:
         reason = "its SHA-256 is not its seal"
     except storage.DamagedError:
         reason = "its bytes do not match the store's checksum"
-    raise ValueError(f"{location} is damaged: {reason}; --retry-failed computes it again")
+    raise ValueError(f"{location} is damaged: {reason}; {REMEDY}")
 
 
 def _folder(store: str, dataset: Dataset, column: Column) -> str:

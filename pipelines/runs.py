@@ -21,7 +21,7 @@ from pipelines import storage
 from pipelines.records import Dataset
 
 _EVERY_SECONDS = 10.0
-_SILENT_SECONDS = 60.0
+_SILENT_SECONDS = 40.0
 _CLOSING_SECONDS = 10.0
 """A run that is done waits so long for its last note, and one that is under way before it."""
 State = Literal["running", "finished", "unfinished", "stopped"]
@@ -32,7 +32,8 @@ State = Literal["running", "finished", "unfinished", "stopped"]
 class Run:
     """One run: where its data is, how far it is, and what failed, with the reasons, by shard or model.
 
-    `started` and `updated` are seconds since 1970 by the clock of `host`. `rate` is in images a second.
+    `started` and `updated` are seconds since 1970 by the clock of `host`. `rate` is in images a second, `remaining` in
+    seconds from `updated` on; `columns` are those that it fills, by name.
     """
 
     sources: tuple[str, ...]
@@ -48,6 +49,8 @@ class Run:
     pending: int = 0
     in_flight: int = 0
     rate: float = 0.0
+    remaining: float | None = None
+    columns: tuple[str, ...] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -58,9 +61,10 @@ class Run:
 
     @property
     def eta(self) -> float | None:
-        """Seconds until its cells are filled, at the rate of its cells so far."""
-        seconds = self.updated - self.started
-        return (self.pending - self.cells) * seconds / self.cells if self.cells and self.state == "running" else None
+        """Seconds until its cells are filled, as the run itself reckons, if it can and goes on."""
+        if self.remaining is None or self.state != "running" or self.silent:
+            return None
+        return max(0.0, self.remaining - (time.time() - self.updated))
 
 
 class Diary:
@@ -138,7 +142,7 @@ def _read(folder: str, *, strict: bool = False) -> Iterator[Run]:
     for entry in storage.list_objects(folder):
         try:
             content = json.loads(storage.read(entry.uri))
-            yield Run(**{**content, "sources": tuple(content["sources"])})
+            yield Run(**{**content, "sources": tuple(content["sources"]), "columns": tuple(content.get("columns", ()))})
         except (ValueError, TypeError, KeyError, FileNotFoundError) as error:
             if strict:
                 raise ValueError(

@@ -1,7 +1,7 @@
 """Reading from S3 and what speaks its protocol: listing in pages, whole objects, ranges.
 
 Owns clients and the time limits of requests. Credentials come from the standard AWS chain, the endpoint from
-AWS_ENDPOINT_URL. Refuses to retry by itself: every request goes through `s3_errors.persist`.
+AWS_ENDPOINT_URL. Refuses to retry by itself: every request goes through `s3_retries.persist`.
 """
 
 import io
@@ -19,8 +19,8 @@ from botocore.exceptions import BotoCoreError, CredentialRetrievalError
 from botocore.session import get_session
 from botocore.utils import parse_timestamp
 
-from pipelines import s3_errors
-from pipelines.s3_errors import persist
+from pipelines import s3_errors, s3_retries
+from pipelines.s3_retries import persist
 
 S3 = "s3://"
 _CONNECT_SECONDS, _READ_SECONDS = 5, 20
@@ -174,7 +174,7 @@ def etag(answer: dict[str, Any]) -> str:
 def forget() -> None:
     """Forget clients, and which stores have answered."""
     _client.cache_clear()
-    s3_errors.forget()
+    s3_retries.forget()
 
 
 def client() -> Any:
@@ -215,4 +215,4 @@ def _client(**options: str) -> Any:
     except BotoCoreError as error:
         raise PermissionError(f"the AWS settings cannot be used: {error}") from error
     except ValueError as error:  # which holds what was set, perhaps with a password
-        raise ValueError("AWS_ENDPOINT_URL is no URL of a store; expected http://HOST:PORT or https://HOST") from error
+        raise OSError("AWS_ENDPOINT_URL is no URL of a store; expected http://HOST:PORT or https://HOST") from error

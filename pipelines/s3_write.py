@@ -1,7 +1,7 @@
 """Writing to S3 and what speaks its protocol: conditional puts, uploads in parts, removal.
 
 Owns what is known of a store's abilities. Refuses to stream results out (a half-written object could be seen) and to
-retry by itself: every request goes through `s3_errors.persist`.
+retry by itself: every request goes through `s3_retries.persist`.
 """
 
 import time
@@ -11,8 +11,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from pipelines.s3_errors import TRANSIENT_CODES, ConflictError, UnsupportedError, conflicts_end, persist
+from pipelines.s3_errors import TRANSIENT_CODES, ConflictError, UnsupportedError
 from pipelines.s3_read import S3, client, split, stat
+from pipelines.s3_retries import conflicts_end, persist
 
 Data = bytes | memoryview
 _UPLOAD_PART_BYTES = 64 << 20

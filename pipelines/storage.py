@@ -194,7 +194,11 @@ def probe(uri: str) -> str:
         local.replace(local_path(place), b"")
         local_path(place).unlink(missing_ok=True)
         return "local disk"
-    if s3_write.probe(place):
+    try:
+        conditional = s3_write.probe(place)
+    except OSError as error:
+        raise type(error)(f"{uri} cannot be written: {str(error).removeprefix(f'{place}: ')}") from error
+    if conditional:
         return "S3, conditional writes"
     return "S3 without conditional writes: let one job at a time fill a cell, or jobs on one kind of device"
 

@@ -58,7 +58,7 @@ def inspect(store: str, plan: Plan) -> Iterator[Finding]:
         try:
             errors = cells.verify(store, plan.dataset, *target)["error"].drop_null().to_pylist()
         except ValueError as error:
-            return Finding(uri, str(error).removeprefix(f"{uri} "))
+            return Finding(uri, str(error).removeprefix(f"{uri} ").removesuffix(f"; {cells.REMEDY}"))
         except OSError as error:  # removed meanwhile, or the store was away: the others can still be looked at
             return Finding(uri, str(error).removeprefix(f"{uri}: "), unread=True)
         return Finding(uri, None, quarantined=sum(error.startswith(QUARANTINED) for error in errors))

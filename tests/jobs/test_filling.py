@@ -91,7 +91,7 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
     pace = r"cells \d/3 · \d+ images( · \d bad)? · \d[\d.]* img/s( · ETA \d:\d\d)?"
     assert [line for line in said.err.splitlines() if re.fullmatch(pace, line)]
     assert re.search(r"cells    \d of 3 committed, \d in flight, \d missing", said.err)
-    assert re.search(r":\d+ +running +\d/3 +\d +\d+ +\d +\d", said.out), said.out
+    assert re.search(r":\d+ +efficientnet_lite0 +running, 0:0\d ago +\d/3 +\d +\d+ +\d +\d", said.out), said.out
     assert re.search(r"^18 images in \d:\d\d", said.err, re.MULTILINE)
     ended = the_run(tmp_path)
     assert (ended.state, ended.cells, ended.images, ended.bad, ended.in_flight) == ("finished", 3, 18, 3, 0)

@@ -13,7 +13,7 @@ import pytest
 
 from jobs import evaluate, preflight
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
-from pipelines import cells, flow, s3_errors, shards, storage
+from pipelines import cells, flow, s3_retries, shards, storage
 from pipelines.records import QUARANTINED, Dataset
 from pipelines.runs import Diary
 from tests.fault_proxy import Fault
@@ -105,7 +105,7 @@ def test_looking_at_a_store_loads_no_ray_and_changes_nothing(data, store) -> Non
     command = [sys.executable, "-c", LOOKING, *arguments(data, store)]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL).stderr
     assert said.count("2 cells committed, 2 to do") == 3
-    assert said.splitlines()[-1] == "exit codes [3, 0, 0, 0], ray False, torch False"
+    assert said.splitlines()[-1] == "exit codes [3, 3, 0, 0], ray False, torch False"
     assert files(store) == before
 
 
@@ -163,7 +163,7 @@ def test_a_cell_that_is_away_is_neither_called_damaged_nor_removed(data, faulty_
     store, proxy = faulty_s3
     fill(store, data)
     before = list(storage.list_objects(f"{store}/cells"))
-    monkeypatch.setattr(s3_errors, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(s3_retries, "_PATIENCE_SECONDS", 0)
     proxy.faults.append(Fault("status", match="^GET /.*/00001-"))
     for mode, verdict in (
         ("--verify", "verified 3 cells: 0 damaged; 1 not read"),

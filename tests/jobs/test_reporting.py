@@ -130,7 +130,8 @@ def status(tmp_path: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str])
 def record(folder: Path, dataset: Dataset, **fields: Any) -> None:
     """What another run on `dataset` left about itself; `ago` is when it was last heard of, a minute after its start."""
     updated = int(time.time()) - fields.pop("ago", 0)
-    about = {"sources": (), "limit": None, "host": "here", "pid": 7, "started": updated - 60, "pending": 4, **fields}
+    about = {"sources": (), "limit": None, "host": "here", "pid": 7, "started": updated - 60, "pending": 4}
+    about |= {"columns": (COLUMN.name,), **fields}
     where = f"{folder}/out/runs/{dataset.name}-{dataset.digest}/{uuid.uuid4().hex}.json"
     storage.put(where, json.dumps(asdict(Run(updated=updated, **about))).encode())
 
@@ -153,12 +154,21 @@ def test_before_any_run_the_status_is_that_nothing_is_there_and_the_store_stays_
 
 
 def test_the_status_of_a_run_that_goes_on_says_how_far_it_is(tmp_path, dataset, status) -> None:
-    record(tmp_path, dataset, ago=10, cells=1, images=2000, bad=3, in_flight=2, rate=61.2)
+    record(tmp_path, dataset, ago=10, cells=1, images=2000, bad=3, in_flight=2, rate=61.2, remaining=190.9)
     commit(tmp_path, dataset, 1)
     code, table, said = status()
     assert code == UNFINISHED
     assert "cells    1 of 4 committed, 2 in flight, 3 missing" in said
-    assert row(table) == ["running", "1/4", "2", "2,000", "3", "61.2", "3:00"]
+    assert row(table)[1:] == ["running,", "0:10", "ago", "1/4", "2", "2,000", "3", "61.2", "3:00"]
+
+
+def test_what_others_fill_is_not_in_flight_for_these_models(tmp_path, dataset, status) -> None:
+    record(
+        tmp_path, dataset, in_flight=2, columns=("resnest50d-0b0b0b0b-12345678", COLUMN.name.replace("efficient", "x"))
+    )
+    _, table, said = status()
+    assert "0 in flight" in said
+    assert "resnest50d +1" in table
 
 
 def test_the_status_of_a_killed_run_says_for_how_long_it_is_silent(tmp_path, dataset, status) -> None:
@@ -175,7 +185,7 @@ def test_the_status_after_the_end_is_that_nothing_is_missing(tmp_path, dataset, 
     code, table, said = status()
     assert code == DONE
     assert "cells    4 of 4 committed, 0 in flight, 0 missing" in said
-    assert row(table) == ["finished", "4/4", "8", "0", "0.0"]
+    assert row(table)[1:] == ["finished", "4/4", "8", "0", "0.0"]
 
 
 def test_the_status_names_what_failed_last_and_still_lacks_cells(tmp_path, dataset, status) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import zoo
-from pipelines import mirror, s3_errors, s3_read, storage
+from pipelines import mirror, s3_read, s3_retries, storage
 from tests.fault_proxy import Fault, FaultProxy
 from zoo.wanted import Wanted
 
@@ -37,7 +37,7 @@ def test_a_store_that_refuses_or_is_away_is_asked_no_more_than_storage_asks(
     requests: int,
 ) -> None:
     for patience in ("_FIRST_SECONDS", "_PATIENCE_SECONDS"):
-        monkeypatch.setattr(s3_errors, patience, 0)
+        monkeypatch.setattr(s3_retries, patience, 0)
     _, proxy = faulty_s3
     proxy.seen.clear()
     proxy.faults.append(Fault("status", match=r"\.pth", argument=status))

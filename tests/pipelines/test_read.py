@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import read, s3_errors, storage
+from pipelines import read, s3_retries, storage
 from pipelines.records import CHUNK, Dataset, Sample, Shard
 from tests.fault_proxy import Fault, FaultProxy
 from tests.pipelines.shard_files import (
@@ -129,7 +129,7 @@ def ending(shard: Shard) -> tuple[str | None, bool | None]:
 def remote(faulty_s3, monkeypatch) -> tuple[Shard, FaultProxy]:
     """A sound shard with a manifest, and the proxy that it is behind; a store that is away is soon given up."""
     for patience in ("_PATIENCE_SECONDS", "_FIRST_SECONDS"):
-        monkeypatch.setattr(s3_errors, patience, 0)
+        monkeypatch.setattr(s3_retries, patience, 0)
     uri, proxy = faulty_s3
     data = tar_of([(f"{i}.jpg", b"x" * 3000) for i in range(3)])
     storage.put(f"{uri}/a.tar", data)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines import runs, s3_errors, storage
+from pipelines import runs, s3_retries, storage
 from pipelines.records import Dataset, Shard
 from pipelines.runs import Diary, Run
 from tests.fault_proxy import Fault, FaultProxy
@@ -141,7 +141,7 @@ runs.Diary({uri!r}, Dataset(name="d", source="d", shards=()), (), None, 1).close
 
 def test_notes_go_on_when_the_store_is_back(faulty_s3, monkeypatch) -> None:
     monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.05)
-    monkeypatch.setattr(s3_errors, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(s3_retries, "_PATIENCE_SECONDS", 0)
     uri, proxy = faulty_s3
     written = diary(uri)
     proxy.faults.append(Fault("status", match="^PUT", times=3))  # as often as it is tried
@@ -188,8 +188,10 @@ def test_only_a_run_that_says_it_is_running_is_silent_and_only_after_a_while() -
     assert replace(RUN, updated=now - 100, state="finished").silent == 0
 
 
-def test_the_eta_is_by_the_rate_of_cells_so_far_and_unknown_before_the_first_and_after_the_end() -> None:
-    assert RUN.eta == 150.0  # 4 cells in 100 s, 6 to go
-    assert replace(RUN, cells=10).eta == 0
-    assert replace(RUN, cells=0).eta is None
-    assert replace(RUN, state="stopped").eta is None
+def test_the_eta_is_the_runs_own_less_what_has_passed_since_and_unknown_after_the_end() -> None:
+    now = replace(RUN, updated=time.time() - 10, remaining=150.0)
+    assert now.eta == pytest.approx(140, abs=1)
+    assert replace(now, remaining=3.0).eta == 0
+    assert replace(now, remaining=None).eta is None
+    assert replace(now, state="stopped").eta is None
+    assert replace(now, updated=time.time() - 1000).eta is None

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
-from pipelines import s3_errors, s3_read, s3_write, storage
+from pipelines import s3_read, s3_retries, s3_write, storage
 from tests.conftest import BUCKET, RcloneServer
 from tests.fault_proxy import Fault, FaultProxy
 
@@ -37,15 +37,15 @@ WITH_EVERY_METHOD = ["statuses", "reset", "lost_ack", "hang"]
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses and parts are small, so that nothing here takes long."""
-    monkeypatch.setattr(s3_errors, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(s3_retries, "_LONGEST_PAUSE", 0.05)
     monkeypatch.setattr(s3_write, "_UPLOAD_PART_BYTES", PART)
 
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three attempts are made, the fewest in any case: what lasts longer lasts."""
-    monkeypatch.setattr(s3_errors, "_PATIENCE_SECONDS", 0)
-    monkeypatch.setattr(s3_errors, "_FIRST_SECONDS", 0)
+    monkeypatch.setattr(s3_retries, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_fault_that_lasts_is_an_unavailable_store_after_a_bounded_number_of_at
 def test_attempts_go_on_until_the_patience_ends(
     folder: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_errors, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(s3_retries, "_PATIENCE_SECONDS", 0.5)
     proxy.faults.append(Fault("status", match="^GET"))
     started = time.monotonic()
     with pytest.raises(storage.UnavailableError):
@@ -167,7 +167,7 @@ def test_a_store_that_has_never_answered_is_given_up_first(
     faulty_s3: tuple[str, FaultProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be misnamed; three attempts are made in any case."""
-    monkeypatch.setattr(s3_errors, "_FIRST_SECONDS", 0)
+    monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
     folder, proxy = faulty_s3
     proxy.faults.append(Fault("status", times=5))
     with pytest.raises(storage.UnavailableError):
@@ -192,7 +192,7 @@ def test_a_body_that_trickles_for_too_long_is_a_stall(
 
 
 def test_bodies_that_trickle_again_and_again_last_hardly_longer_than_a_store_is_waited_for() -> None:
-    assert 3 * s3_read._PART_SECONDS <= 1.5 * s3_errors._PATIENCE_SECONDS
+    assert 3 * s3_read._PART_SECONDS <= 1.5 * s3_retries._PATIENCE_SECONDS
 
 
 def test_a_slow_body_that_arrives_in_time_is_read_once(folder: str, proxy: FaultProxy) -> None:

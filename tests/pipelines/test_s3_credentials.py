@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import s3_errors, storage
+from pipelines import s3_retries, storage
 from tests.conftest import RcloneServer
 from tests.fault_proxy import FaultProxy
 from tests.pipelines.scripted_store import CALLS, LEAK, URI, ScriptedStore, message_of
@@ -97,7 +97,7 @@ def test_an_error_of_our_own_stays_what_it_is() -> None:
         raise RuntimeError("ours")
 
     with pytest.raises(RuntimeError, match="ours"):
-        s3_errors.persist(URI, ours)
+        s3_retries.persist(URI, ours)
 
 
 def test_credentials_that_come_late_are_waited_for(helper: Callable[..., Path], scripted: ScriptedStore) -> None:
@@ -112,7 +112,7 @@ def test_credentials_that_come_late_are_waited_for(helper: Callable[..., Path], 
 def test_credentials_that_never_come_are_unavailable(
     helper: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, lasting: tuple[int | None, ...]
 ) -> None:
-    monkeypatch.setattr(s3_errors, "_FIRST_SECONDS", 0)
+    monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
     helper(*lasting)
     said = message_of(storage.UnavailableError, lambda: storage.read(URI))
     assert said.endswith(": no credentials came from custom-process; away, or overloaded?")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipelines import s3_errors, storage
+from pipelines import s3_retries, storage
 from tests.conftest import BUCKET
 from tests.fault_proxy import FaultProxy
 from tests.pipelines.scripted_store import CALLS, LEAK, URI, ScriptedStore, message_of
@@ -72,7 +72,7 @@ def test_what_the_network_did_to_a_request_is_tried_again(scripted: ScriptedStor
 def test_a_web_page_in_a_stores_place_is_not_repeated(
     scripted: ScriptedStore, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    monkeypatch.setattr(s3_errors, "_FIRST_SECONDS", 0)
+    monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
     scripted.answers.append((status, {"Content-Type": "text/html"}, "<html><p>Welcome\n" + "<br>to nginx!\n" * 1000))
     with pytest.raises(OSError, match=BUCKET) as raised:
         list(storage.list_objects(URI))
@@ -111,12 +111,35 @@ def test_a_uri_that_holds_more_or_less_than_a_bucket_and_a_key_is_refused(uri: s
 def test_an_endpoint_where_nobody_listens_is_unavailable(
     s3_keys: tuple[str, str], at_endpoint: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_errors, "_FIRST_SECONDS", 0)
+    monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
     with socket.socket() as unheard:  # bound, never listening: nobody else takes the port
         unheard.bind(("127.0.0.1", 0))
-        at_endpoint(f"http://user:{LEAK}@127.0.0.1:{unheard.getsockname()[1]}")
+        port = unheard.getsockname()[1]
+        at_endpoint(f"http://user:{LEAK}@127.0.0.1:{port}")
         said = message_of(storage.UnavailableError, lambda: storage.read(URI))
-    assert said.startswith(f"{URI}: Could not connect to the endpoint URL")
+    assert said == f"s3://{BUCKET}: cannot connect to http://127.0.0.1:{port} (AWS_ENDPOINT_URL): connection refused"
+
+
+def test_an_error_whose_headers_hold_a_checksum_is_tried_again(
+    scripted: ScriptedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rclone repeats the object's there, and the SDK trips over it."""
+    monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
+    scripted.answer(500, "InternalError", x_amz_checksum_crc32="AAAAAA==")
+    message_of(storage.UnavailableError, lambda: storage.read(URI))
+    assert len(scripted.requests) == 3
+
+
+def test_a_long_wait_says_what_for_now_and_then(
+    scripted: ScriptedStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, seconds in {"_FIRST_SECONDS": 1.0, "_QUIET_SECONDS": 0.3, "_EVERY_SECONDS": 60.0}.items():
+        monkeypatch.setattr(s3_retries, name, seconds)
+    monkeypatch.setattr(s3_retries, "_said_at", [float("-inf")])
+    scripted.answer(503, "SlowDown")
+    for _ in range(2):
+        message_of(storage.UnavailableError, lambda: storage.read(URI))
+    assert [record.getMessage() for record in caplog.records] == [f"{URI}: SlowDown (503); trying again for a while"]
 
 
 def test_a_server_that_does_not_speak_tls_is_refused_at_once(

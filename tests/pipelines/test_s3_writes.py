@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from pipelines import s3_errors, s3_write, storage
+from pipelines import s3_errors, s3_retries, s3_write, storage
 from tests.conftest import BUCKET
 from tests.fault_proxy import Fault, FaultProxy
 from tests.pipelines.scripted_store import CALLS, LEAK, URI, ScriptedStore, message_of
@@ -79,7 +79,7 @@ def test_only_the_keys_that_were_not_removed_are_asked_for_again(scripted: Scrip
 
 
 def test_a_key_that_is_never_removed_is_named(scripted: ScriptedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_errors, "_FIRST_SECONDS", 0)
+    monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
     error = "<Error><Key>cells/a</Key><Code>InternalError</Code></Error>"
     scripted.answers.append((200, {}, f"<DeleteResult>{error}</DeleteResult>"))
     said = message_of(storage.UnavailableError, lambda: storage.remove([URI]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines import cells, read, s3_errors, s3_read, shards, storage, upkeep
+from pipelines import cells, read, s3_read, s3_retries, shards, storage, upkeep
 from pipelines.records import QUARANTINED, Dataset, Shard
 from pipelines.runs import Diary
 from pipelines.upkeep import Finding
@@ -36,7 +36,7 @@ def found(store: str) -> list[Finding]:
 def test_a_cell_that_is_not_what_it_should_be_is_found_and_a_sound_one_is_not(store: str) -> None:
     contents = {
         0: (flipped(cells.encode(COLUMN, SHARDS[0], cell_rows(5)), 5000), "is damaged: "),
-        1: (cells.encode(COLUMN, SHARDS[0], cell_rows(5)), "is not what it should be: shard "),
+        1: (cells.encode(COLUMN, SHARDS[0], cell_rows(5)), "is not what it should be: it is of shard 00000, not 00001"),
         2: (cells.encode(COLUMN, SHARDS[2], cell_rows(5).take([1, 0, 2, 3, 4])), "is not what it should be: its rows "),
         3: (cells.encode(COLUMN, SHARDS[3], cell_rows(4)), "is not what it should be: rows 4, expected 5"),
         5: (cells.encode(COLUMN, SHARDS[5], cell_rows(5)), None),
@@ -58,7 +58,7 @@ def test_every_committed_cell_of_every_column_is_looked_at_and_no_other(tmp_path
 
 
 def test_cells_that_are_away_or_removed_meanwhile_are_said_and_the_others_looked_at(faulty_s3, monkeypatch) -> None:
-    monkeypatch.setattr(s3_errors, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(s3_retries, "_PATIENCE_SECONDS", 0)
     store, proxy = faulty_s3
     where = [cells.uri(store, DATASET, COLUMN, shard) for shard in SHARDS]
     for shard in SHARDS:
