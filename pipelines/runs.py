@@ -143,7 +143,9 @@ def _read(folder: str, *, strict: bool = False) -> Iterator[Run]:
         try:
             content = json.loads(storage.read(entry.uri))
             yield Run(**{**content, "sources": tuple(content["sources"]), "columns": tuple(content.get("columns", ()))})
-        except (ValueError, TypeError, KeyError, FileNotFoundError) as error:
+        except FileNotFoundError:  # removed since it was listed
+            continue
+        except (ValueError, TypeError, KeyError) as error:
             if strict:
                 raise ValueError(
                     f"{entry.uri}: not a record of a run; remove it if its data is gone: {error}"
