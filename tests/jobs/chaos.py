@@ -3,12 +3,10 @@
 Owns what every fault's test does alike. Refuses to know any fault.
 """
 
-import io
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,21 +18,11 @@ from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
 from pipelines import cells, storage
+from tests.pipelines.shard_files import tar_of
 
 ROOT = Path(__file__).parents[2]
 SHARDS, IMAGES = 12, 5
 MODEL = "efficientnet_lite0"
-
-
-def tar_of(members: Sequence[tuple[str, bytes]]) -> bytes:
-    """A shard's bytes."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def put_shards(folder: str, jpegs: Sequence[bytes], shards: int = SHARDS) -> str:

@@ -34,7 +34,7 @@ def test_poison_and_a_flood_of_memory_cost_a_row_each_and_less_than_60_seconds(t
     env = {"PYTHONPATH": str(site.parent), "RAY_ADDRESS": "local"}
     seconds = {}
     for name, pictures in (("calm", list(jpegs) * 2), ("ill", poisoned)):
-        data = put_shards(tmp_path / name / "val", pictures)
+        data = chaos.put_shards(f"{tmp_path}/{name}/val", pictures)
         driver = chaos.start(data, str(tmp_path / f"{name}-out"), env=env)
         code, said = driver.wait(200)
         seconds[name] = time.monotonic() - driver.started
@@ -49,13 +49,3 @@ def test_poison_and_a_flood_of_memory_cost_a_row_each_and_less_than_60_seconds(t
         key: row for key, row in calm.items() if key not in lost
     }
     assert seconds["ill"] - seconds["calm"] < 60
-
-
-def put_shards(folder: Path, pictures: list[bytes]) -> str:
-    """Shards of `chaos.IMAGES` pictures each, in the order of `pictures`."""
-    for shard in range(chaos.SHARDS):
-        members = []
-        for i in range(chaos.IMAGES * shard, chaos.IMAGES * shard + chaos.IMAGES):
-            members += [(f"{i}.jpg", pictures[i]), (f"{i}.cls", b"%d" % i)]
-        storage.put(f"{folder}/{shard:05d}.tar", chaos.tar_of(members))
-    return str(folder)
