@@ -14,12 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import zoo
-from jobs import cli, filling, maintenance, preflight, reporting
-from jobs.progress import Listing, count, say
-from pipelines import cells, mirror, read, shards, storage
-from pipelines.cells import Column, Plan
-from pipelines.records import Decoder, Precision
+from jobs import cli, filling, maintenance, planning, preflight, reporting
+from pipelines import cells, storage
+from pipelines.cells import Plan
 
 if TYPE_CHECKING:
     from pipelines.flow import Outcome
@@ -30,35 +27,13 @@ _MODES = ("dry_run", "status", "verify", "retry_failed", "retrack", "gc")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(cli.Job):
+class EvaluateConfig(planning.WalkConfig):
     """Evaluate models on labelled images: top-1 and top-5, calibration and per-class accuracy, from committed cells.
 
     The same command again continues. Exit codes: 0 done, 2 bad arguments or bad data, 3 cells are missing, 130 and 143
     stopped by Ctrl-C and SIGTERM.
     """
 
-    models: str | None = None
-    """Names or patterns, comma-separated: `efficientnet_lite0`, `'efficientnet*'`, `all` (see `python -m zoo`)."""
-    data: tuple[str, ...] = ()
-    """Shards (.tar, .parquet): folders, globs, brace patterns `{00000..00049}.tar`, or .txt files listing such."""
-    store: str = "output"
-    """Folder or s3:// URI for cells, reports and mirrored weights."""
-    checkpoint: str | None = None
-    """Weights of the one model of --models, a path or URI, in place of those that its card names."""
-    cards: tuple[str, ...] = ()
-    """Model-index files (path or URI) with cards of your own models; the README shows one."""
-    precision: Precision = "fp32"
-    """Arithmetic of the models; part of a cell's identity."""
-    decoder: Decoder = "exact"
-    """How images are decoded; `exact` is Pillow, as published numbers were measured. Part of a cell's identity."""
-    batch_size: int = 32
-    """Images that a model sees at once. Part of a cell's identity, since it moves probabilities in the 7th digit."""
-    device: str = "auto"
-    """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
-    limit: int | None = None
-    """Evaluate only the first N images."""
-    max_bad_rate: float = 0.01
-    """Stop when more than this share of the images, and ten at least, are bad: the data is wrong; 1 never stops."""
     dry_run: bool = False
     """Print the plan and stop; with --gc, only list."""
     status: bool = False
@@ -93,8 +68,8 @@ def run(config: EvaluateConfig) -> int:
     _check_options(config)
     if config.gc:
         return maintenance.collect(config.store, yes=config.yes, dry=config.dry_run)
-    columns, unusable, plan = _plan(config)
-    _print_plan(plan, config)
+    unusable, plan = planning.plan(config)
+    planning.tell(plan, config.store)
     if config.status:
         return max(maintenance.status(config.store, plan), reporting.say_unusable(unusable))
     if config.verify:
@@ -103,36 +78,18 @@ def run(config: EvaluateConfig) -> int:
         return reporting.say_unusable(unusable)
     if config.retry_failed:
         _remove_failed(plan, unusable, config)
-        plan = cells.plan(config.store, plan.dataset, columns)
+        plan = cells.plan(config.store, plan.dataset, plan.columns)
     if config.retrack and plan.pending == plan.needed:
         raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
     outcome = None
     if plan.pending and not config.retrack:
         outcome = _fill(plan, unusable, config)
-        plan = cells.plan(config.store, plan.dataset, columns)
+        plan = cells.plan(config.store, plan.dataset, plan.columns)
     return _report(plan, outcome, unusable, config)
 
 
-def _plan(config: EvaluateConfig) -> tuple[list[Column], dict[str, str], Plan]:
-    """The columns, why other models have none, and the plan."""
-    chosen = zoo.select(config.models or "", cli.cards(config.cards))
-    if config.checkpoint and len(chosen) > 1:
-        names = ", ".join(card.name for card in chosen)
-        raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(chosen)} ({names})")
-    columns, unusable = _columns(chosen, config)
-    dataset = shards.find(config.data, watch=Listing())
-    if config.limit is not None:
-        dataset = read.limited(dataset, config.limit)
-    return columns, unusable, cells.plan(config.store, dataset, columns, watch=Listing())
-
-
 def _check_options(config: EvaluateConfig) -> None:
-    if config.batch_size < 1:
-        raise ValueError(f"--batch-size {config.batch_size}: expected a positive number")
-    if config.device not in {"auto", "cpu", "cuda"}:
-        raise ValueError(f"--device {config.device}: choose from auto, cpu, cuda")
-    if not 0 <= config.max_bad_rate <= 1:
-        raise ValueError(f"--max-bad-rate {config.max_bad_rate}: expected a share from 0 to 1")
+    planning.check(config)
     if config.yes and not config.gc:
         raise ValueError("--yes goes with --gc alone")
     _check_what_is_named(config)
@@ -151,35 +108,6 @@ def _check_what_is_named(config: EvaluateConfig) -> None:
             raise ValueError(f"{option}: --gc looks at the whole store, whatever the models and data; leave it out")
         if not config.gc and not given:
             raise ValueError(f"{option} is needed: which {option[2:]}? --help says how they are named")
-
-
-def _columns(chosen: Sequence[zoo.Card], config: EvaluateConfig) -> tuple[list[Column], dict[str, str]]:
-    """A column for each model whose weights are known, and why the others' are not, by name; one at least must be."""
-    columns, unusable = [], {}
-    settings = {"precision": config.precision, "decoder": config.decoder, "batch_size": config.batch_size}
-    for card in chosen:
-        try:
-            file = mirror.find(config.store, card, config.checkpoint)
-            columns.append(Column(card=card, file=file, **settings))
-        except (ValueError, FileNotFoundError) as error:
-            if len(chosen) == 1:
-                raise
-            unusable[card.name] = str(error).removeprefix(f"{card.name}: ")
-    if not columns:
-        raise ValueError(f"no model has weights; {'; '.join(f'{name}: {reason}' for name, reason in unusable.items())}")
-    return columns, unusable
-
-
-def _print_plan(plan: Plan, config: EvaluateConfig) -> None:
-    dataset = plan.dataset
-    rows = [shard.limit or shard.rows for shard in dataset.shards]
-    images = count(sum(filter(None, rows)), "image") if all(rows) else "images not counted yet"
-    size = sum(shard.size for shard in dataset.shards) / 1e6
-    say(f"dataset  {dataset.name}-{dataset.digest}: {count(len(rows), 'shard')}, {images}, {size:,.1f} MB")
-    for column, missing in zip(plan.columns, plan.missing, strict=True):
-        say(f"model    {column.name}: {count(len(rows) - len(missing), 'cell')} committed, {len(missing)} to do")
-    settings = f"{config.precision}, {config.decoder} decoder, batch {config.batch_size}"
-    say(f"store    {storage.absolute(config.store)} ({settings})")
 
 
 def _remove_failed(plan: Plan, unusable: dict[str, str], config: EvaluateConfig) -> None:
@@ -202,13 +130,14 @@ def _fill(plan: Plan, unusable: dict[str, str], config: EvaluateConfig) -> "Outc
         return None
     preflight.check_labels(part)
     outcome = filling.fill(config.store, part, config.data, config.limit, config.device, config.max_bad_rate)
-    unusable |= {part.columns[column].card.name: reason for column, reason in outcome.unusable.items()}
+    unusable |= {planning.label(part.columns[i], part): reason for i, reason in outcome.unusable.items()}
     return outcome
 
 
 def _report(plan: Plan, outcome: "Outcome | None", unusable: Mapping[str, str], config: EvaluateConfig) -> int:
-    evaluations = reporting.report(config.store, plan, config.results_file, config.tracking_uri)
-    code = max(reporting.say_failures(plan, outcome), reporting.say_unusable(unusable))
+    speeds = {outcome.plan.columns[i].name: speed for i, speed in outcome.speeds.items()} if outcome else {}
+    evaluations, damaged = reporting.report(config.store, plan, config.results_file, config.tracking_uri, speeds)
+    code = max(reporting.say_failures(plan, outcome), reporting.say_unusable({**unusable, **damaged}))
     if outcome and outcome.spoiled:
         raise ValueError(f"stopped by --max-bad-rate {config.max_bad_rate:g}: {outcome.spoiled}")
     reporting.require_good(evaluations, config.max_bad_rate)

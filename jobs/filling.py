@@ -100,4 +100,4 @@ def reasons(outcome: "Outcome") -> dict[str, str]:
     failed = {shards[position].uri: reason for position, reason in sorted(outcome.failures.items())}
     if stopped := outcome.spoiled or (outcome.broken if outcome.plan.pending else None):
         failed[RUN] = stopped
-    return failed | {columns[column].card.name: reason for column, reason in outcome.unusable.items()}
+    return failed | {columns[column].name: reason for column, reason in outcome.unusable.items()}

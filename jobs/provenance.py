@@ -7,7 +7,7 @@ and reported before this module is called.
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 _LIBRARIES = ("torch", "ray", "pyarrow", "numpy", "pillow")
 
 
-def track(tracking_uri: str | None, store: str, plan: "Plan", evaluations: Sequence["Evaluation"]) -> None:
+def track(
+    tracking_uri: str | None,
+    store: str,
+    plan: "Plan",
+    evaluations: Sequence["Evaluation"],
+    speeds: Mapping[str, float],
+) -> None:
     """Log `evaluations`; where MLflow cannot be reached, say so and how to log them later."""
     cli.set_environment_defaults(
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",  # the default holds a job for four minutes when the server is away
@@ -31,9 +37,10 @@ def track(tracking_uri: str | None, store: str, plan: "Plan", evaluations: Seque
     from pipelines import evaluation, track
 
     uri = tracking_uri or track.default_uri(store)
-    records = [evaluation.record(plan, entry, environment()) for entry in evaluations]
+    about = environment()
+    records = [evaluation.record(plan, entry, about, speeds) for entry in evaluations]
     try:
-        track.log(uri, store, records)
+        track.log(uri, store, records, evaluation.sweep(plan, evaluations, about))
     except track.TrackingError as error:
         say(f"warning: not logged to MLflow: {error}")
         say("         the results are complete; the same command with --retrack logs them")

@@ -19,18 +19,36 @@ if TYPE_CHECKING:
     from pipelines.flow import Outcome
 
 
-def report(store: str, plan: Plan, results_file: str | None, tracking_uri: str | None) -> "list[Evaluation]":
-    """Fold the committed cells of `plan` into results, and show, write and track them."""
+def report(
+    store: str, plan: Plan, results_file: str | None, tracking_uri: str | None, speeds: Mapping[str, float]
+) -> "tuple[list[Evaluation], dict[str, str]]":
+    """Fold the committed cells of `plan` into results, and show, write and track them.
+
+    Args:
+        store: where the cells are.
+        plan: which.
+        results_file: where the results go as JSON too.
+        tracking_uri: MLflow's; `none` for no tracking.
+        speeds: images a second by the column's name, of those that this command ran.
+
+    Returns:
+        The evaluations, and why columns have none, by name, where a cell is damaged.
+    """
     from pipelines import evaluation  # matplotlib and mlflow take a second
 
-    found = [evaluation.evaluate(store, plan, column) for column in plan.columns]
-    done = [entry for entry in found if entry]
+    done, damaged = [], {}
+    for column in plan.columns:
+        try:
+            done.append(evaluation.evaluate(store, plan, column))
+        except ValueError as error:
+            damaged[column.name] = str(error)
+    done = [entry for entry in done if entry]
     results = [entry.result for entry in done]
     if results_file:
         storage.replace(results_file, results_json(results))
     if not done:
-        say("report   nothing is committed, so there is nothing to report")
-        return done
+        say("report   nothing sound is committed, so there is nothing to report")
+        return done, damaged
     folder = evaluation.write(store, plan, done)
     if scored := [entry for entry in done if _has_labels(entry)]:
         cli.stdout.print(result_table([entry.result for entry in scored]))
@@ -38,8 +56,8 @@ def report(store: str, plan: Plan, results_file: str | None, tracking_uri: str |
         _say_what_is_not_scored(entry)
     say(f"report   {folder}")
     if tracking_uri != "none":
-        provenance.track(tracking_uri, store, plan, done)
-    return done
+        provenance.track(tracking_uri, store, plan, done, speeds)
+    return done, damaged
 
 
 def _has_labels(entry: "Evaluation") -> bool:

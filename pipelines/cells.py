@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.records import Dataset, Decoder, Precision, Shard, cell_schema, short_digest
+from pipelines.records import PLAIN, Dataset, Decoder, Settings, Shard, View, cell_schema, short_digest
 from zoo.cards import Card
 from zoo.wanted import Wanted
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _ABOUT = "menagerie.cell"
 _SEAL = "menagerie.seal"
 _SEAL_DIGITS = 64
@@ -36,11 +36,10 @@ class Column:
     card: Card
     file: Wanted
     """The weights; their digest is known."""
-    precision: Precision = "fp32"
+    settings: Settings = PLAIN
     decoder: Decoder = "exact"
-    batch_size: int = 32
-    """Images that the model sees at once. It is part of the plan because kernels are chosen by shape: with another
-    batch the same image's probabilities differ in the seventh digit, and cells would depend on who filled them."""
+    subset: tuple[int, ...] | None = None
+    """The classes that count, where a dataset has but some of the model's (ImageNet-A and -R); None for all."""
 
     @property
     def weights(self) -> str:
@@ -61,7 +60,17 @@ class Column:
     @property
     def top(self) -> int:
         """Classes kept of each row."""
-        return min(TOP, self.card.num_classes)
+        return min(TOP, len(self.subset) if self.subset else self.card.num_classes)
+
+    @property
+    def view(self) -> View:
+        """The pixels that the model wants."""
+        return View(self.decoder, self.card.preprocessing.geometry)
+
+    @property
+    def mode(self) -> str:
+        """What tables show of how it is run: `fp32 exact`."""
+        return f"{self.settings.precision} {self.decoder}"
 
     @property
     def plan(self) -> dict:
@@ -70,9 +79,10 @@ class Column:
             "schema": SCHEMA_VERSION,
             "preprocessing": asdict(self.card.preprocessing),
             "label_order": self.file.label_order,
-            "precision": self.precision,
+            "num_classes": self.card.num_classes,
+            "subset": self.subset,
+            "settings": asdict(self.settings),
             "decoder": self.decoder,
-            "batch_size": self.batch_size,
             "top": self.top,
         }
 

@@ -11,6 +11,8 @@ import ray
 _READ_CPUS, _DECODE_CPUS = 0.1, 0.2
 """Reading waits for storage most of the time. Unlike decode's share, or Ray Data would fuse the two steps into one
 task a shard, and a dataset of few shards would decode on few cores."""
+_WEIGHTS_SHARE = 0.5
+"""Of what memory an actor has on a node, its models; the rest is for what they compute, and for decoding."""
 _ACTOR_CPUS = 0.01
 """Not none: then actors would be put on a head that has no CPUs so that nothing runs there."""
 
@@ -72,3 +74,11 @@ def resources() -> tuple[float, float]:
     """Logical CPUs and GPUs of the whole cluster now."""
     total = ray.cluster_resources()
     return total.get("CPU", 0.0), total.get("GPU", 0.0)
+
+
+def actor_memory(device: str) -> int | None:
+    """Bytes that an actor's models may take on the smallest node; None on a GPU, whose memory says so itself."""
+    if device != "cpu":
+        return None
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    return int(min(_WEIGHTS_SHARE * node["memory"] / max(1, int(node["CPU"])) for node in nodes))

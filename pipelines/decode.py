@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.records import CHUNK
+from pipelines.records import CHUNK, View
 from pipelines.sandbox import Sandbox
 from zoo.preprocessing import Geometry
 
@@ -32,8 +32,8 @@ class DecodeError(Exception):
     """A picture that cannot be read; the message is `reason: detail`, as the `error` column holds it."""
 
 
-def decode_chunks(chunks: pa.Table, geometries: Sequence[Geometry]) -> pa.Table:
-    """CHUNK rows with `images` decoded into a column `pixels_I` for the I-th geometry, and `errors` completed.
+def decode_chunks(chunks: pa.Table, views: Sequence[View]) -> pa.Table:
+    """CHUNK rows with `images` decoded into a column `pixels_I` for the I-th view, and `errors` completed.
 
     A `pixels_I` value is the raw bytes of a uint8 array (samples, size, size, 3), zeros where there is an error: a
     row that cannot be read still takes its place in the batch, so that its neighbours' places do not depend on it.
@@ -41,14 +41,15 @@ def decode_chunks(chunks: pa.Table, geometries: Sequence[Geometry]) -> pa.Table:
     Raises:
         RuntimeError: if the process that decodes cannot be started.
     """
+    geometries = [view.geometry for view in views]
     rows = [_decode_chunk(row, geometries) for row in chunks.to_pylist()]
-    return pa.Table.from_pylist(rows, schema=decoded_schema(len(geometries)))
+    return pa.Table.from_pylist(rows, schema=decoded_schema(len(views)))
 
 
-def decoded_schema(geometries: int) -> pa.Schema:
-    """CHUNK without `images` and with one `pixels_I` a geometry."""
+def decoded_schema(views: int) -> pa.Schema:
+    """CHUNK without `images` and with one `pixels_I` a view."""
     kept = CHUNK.remove(CHUNK.get_field_index("images"))
-    return pa.schema([*kept, *(pa.field(f"pixels_{i}", pa.large_binary()) for i in range(geometries))])
+    return pa.schema([*kept, *(pa.field(f"pixels_{i}", pa.large_binary()) for i in range(views))])
 
 
 def _decode_chunk(chunk: dict, geometries: Sequence[Geometry]) -> dict:

@@ -68,11 +68,33 @@ def write(store: str, plan: Plan, evaluations: Sequence[Evaluation]) -> str:
     return folder
 
 
-def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str]) -> Record:
-    """The MLflow run of `evaluation`; `environment` holds library versions and the like."""
+def sweep(plan: Plan, evaluations: Sequence[Evaluation], environment: Mapping[str, str]) -> Record:
+    """The MLflow run above those of all models on one dataset, however many commands they took."""
+    dataset = plan.dataset
+    results = [evaluation.result for evaluation in evaluations]
+    return Record(
+        name=f"sweep of {dataset.name}",
+        identity=short_digest(["sweep", dataset.name, dataset.digest]),
+        params=_dataset_params(plan) | dict(environment),
+        metrics={},
+        artifacts={"results.csv": results_csv(results), "results.json": results_json(results)},
+    )
+
+
+def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str], speeds: Mapping[str, float]) -> Record:
+    """The MLflow run of `evaluation`.
+
+    Args:
+        plan: what was evaluated.
+        evaluation: the model's.
+        environment: library versions and the like.
+        speeds: images a second of one actor in the model alone, by the column's name, where this command ran it.
+    """
     column, summary = evaluation.column, evaluation.result.summary
     scores = {name: value for name, value in asdict(summary).items() if isinstance(value, int | float)}
     scores |= {"shards": evaluation.result.shards, "shards_committed": evaluation.result.committed}
+    if column.name in speeds:
+        scores["images_per_second"] = speeds[column.name]
     params = {
         "model": column.card.name,
         "weights_sha256": column.weights,
@@ -80,20 +102,20 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str]) -
         "weights_are_the_cards": column.is_as_published,
         "card": asdict(column.card),
         "preprocessing": asdict(column.card.preprocessing),
-        "precision": column.precision,
         "decoder": column.decoder,
-        "batch_size": column.batch_size,
-        "dataset": plan.dataset.name,
-        "dataset_source": plan.dataset.source,
-        "dataset_digest": plan.dataset.digest,
     }
     return Record(
         name=f"{column.card.name} on {plan.dataset.name}",
         identity=short_digest([column.name, plan.dataset.name, plan.dataset.digest]),
-        params=params | dict(environment),
+        params=params | asdict(column.settings) | _dataset_params(plan) | dict(environment),
         metrics=scores,
         artifacts=evaluation.files,
     )
+
+
+def _dataset_params(plan: Plan) -> dict[str, object]:
+    dataset = plan.dataset
+    return {"dataset": dataset.name, "dataset_source": dataset.source, "dataset_digest": dataset.digest}
 
 
 def _result(plan: Plan, column: Column, tally: metrics.Tally, committed: int) -> ModelResult:
@@ -106,7 +128,7 @@ def _result(plan: Plan, column: Column, tally: metrics.Tally, committed: int) ->
         crop_pct=preprocessing.crop_pct,
         interpolation=preprocessing.interpolation,
         weights=column.weights,
-        precision=column.precision,
+        settings=column.settings,
         decoder=column.decoder,
         plan=short_digest(column.plan),
         shards=len(plan.dataset.shards),

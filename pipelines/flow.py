@@ -48,8 +48,9 @@ class Progress:
 class Outcome:
     """What a walk left: the plan as it is now and pictures scored.
 
-    `failures` says why shards failed, by position in the dataset; `unusable` why models could not be loaded, by their
-    column; `broken` what broke the last round off, if anything; `spoiled` why the data was given up.
+    `failures` says why shards failed, by position in the dataset; `unusable` why models could not be run, by their
+    column; `broken` what broke the last round off, if anything; `spoiled` why the data was given up. `speeds` are
+    images a second of one actor in the model alone, by column, of those that were run.
     """
 
     plan: Plan
@@ -58,6 +59,7 @@ class Outcome:
     unusable: dict[int, str]
     broken: str | None
     spoiled: str | None
+    speeds: dict[int, float]
 
 
 _PASSING = (RayError, ExecutionTimeoutError, OSError, NoDeviceError)
@@ -99,6 +101,25 @@ class _Trouble:
         return away | self.failures | self.conflicts
 
 
+@dataclass(slots=True)
+class _Clock:
+    """How long models took: rows and seconds, by column."""
+
+    rows: Counter[int] = field(default_factory=Counter)
+    seconds: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, models: Sequence[int], scores: pa.Table) -> None:
+        """Take in the times of `scores`, of the columns `models`; an actor's first batch, which warms up, has none."""
+        timed = scores.group_by("model").aggregate([("seconds", "sum"), ("seconds", "count")])
+        for row in timed.filter(pc.field("seconds_count") > 0).to_pylist():
+            self.rows[models[row["model"]]] += row["seconds_count"]
+            self.seconds[models[row["model"]]] += row["seconds_sum"]
+
+    def speeds(self) -> dict[int, float]:
+        """Images a second, by column."""
+        return {column: rows / self.seconds[column] for column, rows in self.rows.items() if self.seconds[column] > 0}
+
+
 def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None], max_bad_rate: float = 1.0) -> Outcome:
     """Commit the cells that `plan` lacks; rounds go on until none is pending or two in turn commit nothing.
 
@@ -107,7 +128,7 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None],
 
     Args:
         store: where the cells go.
-        plan: what is missing; all of its columns have one precision and batch size.
+        plan: what is missing.
         device: `cpu`, `cuda`, or `auto`: GPUs where the cluster has any.
         watch: told of the progress after each block.
         max_bad_rate: the share of pictures that may be bad; judged from the first thousand on.
@@ -116,12 +137,13 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None],
         ValueError: if `device` is not there.
     """
     done = Progress()
-    trouble, broken, spoiled, idle = _Trouble(), None, None, 0
+    trouble, clock, broken, spoiled, idle = _Trouble(), _Clock(), None, None, 0
     walker = resolve(device)
+    _require_tf32(plan, walker)
     while (before := len(trouble.fillable(plan))) and idle < _IDLE_ROUNDS and not spoiled:
         trouble.away, trouble.absent, broken = {}, {}, None
         try:
-            for progress in _round(store, plan, walker, done, trouble):
+            for progress in _round(store, plan, walker, done, (trouble, clock)):
                 done = progress
                 watch(done)
                 _require_good(done, max_bad_rate)
@@ -137,7 +159,8 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None],
         idle = idle + 1 if left == before else 0
         if broken and left and idle < _IDLE_ROUNDS and not spoiled:
             time.sleep(_PAUSE_SECONDS)
-    return Outcome(plan, done.images, trouble.failed(plan), trouble.unusable | trouble.absent, broken, spoiled)
+    failures, unusable = trouble.failed(plan), trouble.unusable | trouble.absent
+    return Outcome(plan, done.images, failures, unusable, broken, spoiled, clock.speeds())
 
 
 def _said(error: Exception) -> str:
@@ -164,14 +187,21 @@ def resolve(device: str) -> str:
     return chosen
 
 
-def _round(store: str, plan: Plan, device: str, done: Progress, trouble: _Trouble) -> Iterator[Progress]:
-    """One attempt at every pending cell; adds to `trouble`, yields the progress from `done` on."""
+def _require_tf32(plan: Plan, device: str) -> None:
+    if device == "cpu" and any(column.settings.precision == "tf32" for column in plan.columns):
+        raise ValueError("--precision tf32: that is GPUs' own; on a CPU choose from fp32, bf16, fp16")
+
+
+def _round(store: str, plan: Plan, device: str, done: Progress, notes: tuple[_Trouble, _Clock]) -> Iterator[Progress]:
+    """One attempt at every pending cell; adds to `notes`, yields the progress from `done` on."""
+    trouble, clock = notes
     for models, positions in _passes(trouble.fillable(plan)):
         columns, shards = [plan.columns[i] for i in models], [plan.dataset.shards[i] for i in positions]
         gather, committed = Gather(trouble.failures, trouble.away), done.cells
         with Publisher(store, plan.dataset, trouble.conflicts) as publisher:
             for scores in walk(columns, shards, positions, device):
                 publisher.put(columns, gather.add(scores))
+                clock.add(models, scores)
                 images, bad = _pictures(scores, gather.unusable | gather.absent)
                 done = Progress(done.images + images, committed + publisher.done, done.bad + bad, gather.begun)
                 trouble.unusable.update((models[model], reason) for model, reason in gather.unusable.items())

@@ -70,7 +70,9 @@ class Gather:
 
     def _take(self, cell: tuple[int, int]) -> pa.Table:
         parts = self._parts.pop(cell)
-        rows = pa.concat_tables([parts[start] for start in sorted(parts)]).drop_columns(["model", "shard", "last"])
+        rows = pa.concat_tables([parts[start] for start in sorted(parts)]).drop_columns(
+            ["model", "shard", "last", "seconds"]
+        )
         assert np.array_equal(rows["index"], np.arange(self._rows.pop(cell))), f"rows of {cell} overlap"
         return rows
 

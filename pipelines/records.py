@@ -11,9 +11,11 @@ from typing import Literal
 
 import pyarrow as pa
 
-Precision = Literal["fp32", "bf16", "fp16"]
-"""Arithmetic of a model; what is not fp32 runs under autocast."""
-Decoder = Literal["exact"]
+from zoo.preprocessing import Geometry
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+"""Arithmetic of a model; bf16 and fp16 run under autocast."""
+Decoder = Literal["exact", "fast"]
 """How pictures are decoded; `exact` is Pillow, as published numbers were measured."""
 
 QUARANTINED = "quarantined: "
@@ -84,6 +86,38 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a model is run. All of it is part of a cell's identity, since all of it moves probabilities.
+
+    `batch_size` is how many images the model sees at once: kernels are chosen by shape, and with another batch the same
+    image's probabilities differ in the seventh digit. `channels_last` is the layout of memory, `fold` multiplies batch
+    norms into the convolutions before them, `compile` is torch.compile for that one shape.
+    """
+
+    precision: Precision = "fp32"
+    batch_size: int = 32
+    channels_last: bool = False
+    fold: bool = False
+    compile: bool = False
+
+    def __str__(self) -> str:
+        faster = [name.replace("_", " ") for name in ("channels_last", "fold", "compile") if getattr(self, name)]
+        return ", ".join([self.precision, f"batch {self.batch_size}", *faster])
+
+
+PLAIN = Settings()
+"""How models are run where nothing else is asked for, and what other settings are held against."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class View:
+    """One array of pixels that a picture is decoded to; models of one view share the work."""
+
+    decoder: Decoder
+    geometry: Geometry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One image with a key, as it lies in a shard; `image` is None exactly where `error` says why.
 
@@ -132,9 +166,10 @@ SCORES = pa.schema(
         ("sq_prob", pa.float32()),
         ("error", pa.string()),
         ("offset", pa.int64()),
+        ("seconds", pa.float32()),  # that the model took for this row, its share of a batch
     ]
 )
-"""One row a (model, sample): a cell's columns (see `cell_schema`) and where they belong.
+"""One row a (model, sample): a cell's columns (see `cell_schema`), where they belong, and how long they took.
 
 Lists are of free length here, since models of one pass may keep different numbers of classes.
 """

@@ -18,12 +18,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pipelines.metrics import Summary, Tally, reasons, summary
-from pipelines.records import Shard
+from pipelines.records import Settings, Shard
 
 CSV_COLUMNS = (
     *("model", "top1", "top1_err", "top5", "top5_err", "param_count", "img_size", "crop_pct", "interpolation"),
     *("dataset", "n", "errors", "top1_low", "top1_high", "top1_valid", "top5_valid", "nll", "ece", "brier"),
-    *("precision", "decoder", "weights", "plan", "shards", "committed"),
+    *("precision", "decoder", "batch_size", "channels_last", "fold", "compile"),
+    *("weights", "plan", "shards", "committed"),
 )
 """timm's nine columns first, so that what reads its results files reads ours."""
 _PERCENT = ("top1", "top5", "top1_low", "top1_high", "top1_valid", "top5_valid")
@@ -58,12 +59,17 @@ class ModelResult:
     crop_pct: float
     interpolation: str
     weights: str
-    precision: str
+    settings: Settings
     decoder: str
     plan: str
     shards: int
     committed: int
     tally: Tally
+
+    @property
+    def mode(self) -> str:
+        """What of the settings tables show: `fp32 exact`."""
+        return f"{self.settings.precision} {self.decoder}"
 
     @property
     def complete(self) -> bool:
@@ -130,7 +136,8 @@ def result_table(results: Iterable[ModelResult]) -> Table:
     """
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.add_column("model", overflow="fold", min_width=12)
-    for heading in ("top-1", "95 %", "top-5", "n", "errors", "NLL", "ECE", "Brier", "px", "params"):
+    table.add_column("mode", min_width=5)
+    for heading in ("top-1", "95 %", "top-5", "n", "errors", "NLL", "ECE", "params"):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in ranked(results):
         table.add_row(*_table_row(result))
@@ -155,7 +162,8 @@ def _number(value: float | None) -> float:
 
 
 def _facts(result: ModelResult) -> dict[str, object]:
-    return {field.name: getattr(result, field.name) for field in fields(result) if field.name != "tally"}
+    own = {field.name: getattr(result, field.name) for field in fields(result)}
+    return {name: value for name, value in own.items() if name not in {"tally", "settings"}} | asdict(result.settings)
 
 
 def _json_row(result: ModelResult) -> dict[str, object]:
@@ -185,13 +193,14 @@ def _table_row(result: ModelResult) -> list[str]:
     interval = "" if scored.top1_low is None else f"{scored.top1_low:.1f}-{scored.top1_high:.1f}"
     return [
         result.model,
+        result.mode,
         _decimal(scored.top1, 2),
         interval,
         _decimal(scored.top5, 2),
         str(scored.n) if result.complete else f"{scored.n}*",
         str(scored.errors),
-        *(_decimal(getattr(scored, name), 3) for name in _SCORES),
-        str(result.img_size),
+        _decimal(scored.nll, 3),
+        _decimal(scored.ece, 3),
         f"{result.param_count / 1e6:.1f}M",
     ]
 

@@ -15,9 +15,10 @@ import pyarrow as pa
 import torch
 
 from pipelines import mirror
-from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES, Precision
+from pipelines.cells import Column
+from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES, Precision, View
 from zoo.cards import Card
-from zoo.preprocessing import Geometry, Preprocessing
+from zoo.preprocessing import Preprocessing
 from zoo.wanted import Wanted
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -25,15 +26,17 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorerConfig:
-    """What a scorer runs: models by card and file of weights, and how. `top` classes are kept of each row."""
+    """What a scorer runs: the models of a pass with their settings, and what pixels a chunk holds for them.
 
-    cards: tuple[Card, ...]
-    files: tuple[Wanted, ...]
-    geometries: tuple[Geometry, ...]
-    batch_size: int
-    top: int
-    precision: Precision
+    `views` are those of `decode.decode_chunks`; `chunk` pictures at most are in a chunk, a multiple of all batch sizes;
+    `memory` is how many bytes the models may take, None where the device says so itself.
+    """
+
+    columns: tuple[Column, ...]
+    views: tuple[View, ...]
+    chunk: int
     device: str
+    memory: int | None
 
 
 Model = Callable[[torch.Tensor], torch.Tensor]
@@ -55,7 +58,7 @@ class Scorer:
         self._config = config
         self._device = torch.device(config.device)
         _exact_kernels(self._device)
-        self._models = [self._load(card, file) for card, file in zip(config.cards, config.files, strict=True)]
+        self._models = [self._load(column.card, column.file) for column in config.columns]
 
     def _load(self, card: Card, file: Wanted) -> Model | _NoModel:
         """The model, or why there is none: that loses its own rows, and not those of the others."""
@@ -78,26 +81,27 @@ class Scorer:
     def _rows(self, chunk: dict, position: int, model: Model) -> pa.Table:
         if chunk["failure"] is not None:
             return _failed(chunk, position, ABSENT_SHARD if chunk["transient"] else FAILED_SHARD, chunk["failure"])
-        card = self._config.cards[position]
-        column = f"pixels_{self._config.geometries.index(card.preprocessing.geometry)}"
-        size = card.preprocessing.size
-        pixels_BHWC = np.frombuffer(chunk[column], np.uint8).reshape(-1, size, size, 3)
-        probs_BN = self._probabilities(pixels_BHWC, model, card.preprocessing)
-        return _table(chunk, position, probs_BN, self._config.top)
+        column = self._config.columns[position]
+        size, batch = column.card.preprocessing.size, column.settings.batch_size
+        content = chunk[f"pixels_{self._config.views.index(column.view)}"]
+        pixels_RHWC = np.frombuffer(content, np.uint8).reshape(-1, size, size, 3)
+        parts = [pixels_RHWC[start : start + batch] for start in range(0, len(pixels_RHWC), batch)]
+        probs_RN = torch.cat([self._probabilities(part, model, column) for part in parts])
+        return _table(chunk, position, probs_RN, column.top)
 
     @torch.inference_mode()
-    def _probabilities(self, pixels_BHWC: np.ndarray, model: Model, preprocessing: Preprocessing) -> torch.Tensor:
+    def _probabilities(self, pixels_BHWC: np.ndarray, model: Model, column: Column) -> torch.Tensor:
         """Softmax over classes, float32 (B, N), of uint8 pixels (B, H, W, 3)."""
-        batch, rows = self._config.batch_size, len(pixels_BHWC)
+        batch, rows = column.settings.batch_size, len(pixels_BHWC)
         padded = np.zeros((batch, *pixels_BHWC.shape[1:]), np.uint8)
         padded[:rows] = pixels_BHWC
-        x_BCHW = normalise(torch.from_numpy(padded).to(self._device), preprocessing)
-        with self._autocast():
+        x_BCHW = normalise(torch.from_numpy(padded).to(self._device), column.card.preprocessing)
+        with self._autocast(column.settings.precision):
             logits_BN = model(x_BCHW)
         return logits_BN.float().softmax(dim=1)[:rows]
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        kind = _AUTOCAST.get(self._config.precision)
+    def _autocast(self, precision: Precision) -> AbstractContextManager[Any]:
+        kind = _AUTOCAST.get(precision)
         return torch.autocast(self._device.type, kind) if kind else nullcontext()
 
 
@@ -146,6 +150,7 @@ def _table(chunk: dict, position: int, probs_BN: torch.Tensor, top: int) -> pa.T
         "sq_prob": pa.array(sq_prob, mask=bad, type=pa.float32()),
         "error": errors,
         "offset": pa.array(chunk["offsets"], pa.int64(), mask=~bad),
+        "seconds": pa.nulls(rows, pa.float32()),
     }
     return pa.table(columns, schema=SCORES)
 

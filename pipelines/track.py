@@ -1,4 +1,4 @@
-"""MLflow: one run per (model, dataset), the same numbers as the report.
+"""MLflow: one run per (model, dataset) below one per sweep, the same numbers as the report.
 
 Owns what a run holds and that logging again changes nothing. Refuses to be needed: it is called after everything is
 committed, a server that is away is an error that loses nothing, and per-class numbers are artefacts, since a thousand
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipelines import storage
 
@@ -50,8 +51,8 @@ def default_uri(store: str) -> str:
     return f"sqlite:///{folder.absolute() / 'mlflow.db'}"
 
 
-def log(tracking_uri: str, store: str, records: Sequence[Record]) -> list[str]:
-    """Log `records`, each into the run of its identity, made if there is none.
+def log(tracking_uri: str, store: str, records: Sequence[Record], sweep: Record | None = None) -> list[str]:
+    """Log `records`, each into the run of its identity, made if there is none, below that of `sweep`.
 
     Returns:
         The run ids, in the order of `records`.
@@ -64,7 +65,9 @@ def log(tracking_uri: str, store: str, records: Sequence[Record]) -> list[str]:
     try:
         client = MlflowClient(tracking_uri)
         experiment = _experiment(client, tracking_uri, store)
-        return [_log_one(client, experiment, record) for record in records]
+        parent = _log_one(client, experiment, sweep, {}) if sweep else None
+        tags = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+        return [_log_one(client, experiment, record, tags) for record in records]
     except Exception as error:  # drivers and stores below MLflow raise their own kinds, and none may cost a result
         reason = (str(error) or type(error).__name__).splitlines()[0][:_LONGEST_REASON]
         raise TrackingError(_PASSWORD.sub("//", f"{tracking_uri}: {reason}")) from error
@@ -82,14 +85,15 @@ def _experiment(client: MlflowClient, tracking_uri: str, store: str) -> str:
     )
 
 
-def _log_one(client: MlflowClient, experiment: str, record: Record) -> str:
+def _log_one(client: MlflowClient, experiment: str, record: Record, tags: Mapping[str, str]) -> str:
     run = _run(client, experiment, record)
     known = run.data.metrics
     now = int(time.time() * 1000)  # the latest value is the one that MLflow shows; at one time it shows the greatest
     metrics = [Metric(name, value, now, 0) for name, value in record.metrics.items() if known.get(name) != value]
     # MLflow refuses to change a parameter, and rightly: those of the run that made the cells stand.
     params = [Param(k, str(v)[:_LONGEST_PARAM]) for k, v in record.params.items() if k not in run.data.params]
-    client.log_batch(run.info.run_id, metrics=metrics, params=params)
+    changed = [RunTag(name, value) for name, value in tags.items() if run.data.tags.get(name) != value]
+    client.log_batch(run.info.run_id, metrics=metrics, params=params, tags=changed)
     with _folder(record.artifacts) as folder:
         client.log_artifacts(run.info.run_id, folder)
     client.set_terminated(run.info.run_id, "FINISHED")

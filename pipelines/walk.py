@@ -4,6 +4,7 @@ Owns the order of the steps, their shares of the cluster, and how often Ray trie
 what comes out is gathered and committed by `flow`.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 from pipelines import read
 from pipelines.cells import Column
-from pipelines.cluster import Shares, resources, share
+from pipelines.cluster import Shares, actor_memory, resources, share
 from pipelines.decode import decode_chunks
 from pipelines.records import Shard
 from pipelines.score import Scorer, ScorerConfig
@@ -32,25 +33,21 @@ def walk(
     """SCORES tables of the models of `columns` on `shards`, in the order in which they are done.
 
     Args:
-        columns: all of one precision and batch size; a table's `model` is a position among them.
+        columns: the models with their settings; a table's `model` is a position among them.
         shards: what to read.
         positions: where the shards stand in their dataset, a table's `shard`.
         device: `cpu` or `cuda`.
     """
-    precision, batch_size = columns[0].precision, columns[0].batch_size
-    assert all((c.precision, c.batch_size) == (precision, batch_size) for c in columns), "one plan, one setting"
+    shares = share(*resources(), device)
     scorer = ScorerConfig(
-        cards=tuple(column.card for column in columns),
-        files=tuple(column.file for column in columns),
-        geometries=tuple(sorted({column.card.preprocessing.geometry for column in columns})),
-        batch_size=batch_size,
-        top=max(column.top for column in columns),
-        precision=precision,
+        columns=tuple(columns),
+        views=tuple(sorted({column.view for column in columns})),
+        chunk=math.lcm(*(column.settings.batch_size for column in columns)),
         device=device,
+        memory=actor_memory(device),
     )
     _set_context()
-    shares = share(*resources(), device)
-    scored = _score(_pixels(shards, positions, scorer, shares), scorer, shares, _batches(shards, batch_size))
+    scored = _score(_pixels(shards, positions, scorer, shares), scorer, shares, _chunks(shards, scorer.chunk))
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
@@ -58,22 +55,22 @@ def _pixels(shards: Sequence[Shard], positions: Sequence[int], scorer: ScorerCon
     sources = ray.data.from_arrow(_sources(shards, positions))
     encoded = _map(
         sources,
-        partial(read.read_shards, batch_size=scorer.batch_size),
+        partial(read.read_shards, batch_size=scorer.chunk),
         compute=TaskPoolStrategy(size=shares.readers),
         num_cpus=shares.read_cpus,
         max_retries=_RETRIES,
     )
     return _map(
         encoded,
-        partial(decode_chunks, geometries=scorer.geometries),
+        partial(decode_chunks, views=scorer.views),
         compute=TaskPoolStrategy(size=shares.decoders),
         num_cpus=shares.decode_cpus,
         max_retries=_RETRIES,
     )
 
 
-def _score(pixels: Dataset, scorer: ScorerConfig, shares: Shares, batches: int | None) -> Dataset:
-    actors = shares.actors if batches is None else min(shares.actors, batches)
+def _score(pixels: Dataset, scorer: ScorerConfig, shares: Shares, chunks: int | None) -> Dataset:
+    actors = shares.actors if chunks is None else min(shares.actors, chunks)
     return _map(
         pixels,
         Scorer,
@@ -101,10 +98,10 @@ def _sources(shards: Sequence[Shard], positions: Sequence[int]) -> list[pa.Table
     return [table.slice(start, step) for start in range(0, len(shards), step)]
 
 
-def _batches(shards: Sequence[Shard], batch_size: int) -> int | None:
-    """How many batches there are to score, where manifests say it: more actors than that would only start."""
+def _chunks(shards: Sequence[Shard], size: int) -> int | None:
+    """How many chunks there are to score, where manifests say it: more actors than that would only start."""
     rows = [shard.limit or shard.rows for shard in shards]
-    return None if None in rows else sum(-(-count // batch_size) for count in rows if count)
+    return None if None in rows else sum(-(-count // size) for count in rows if count)
 
 
 def _set_context() -> None:

@@ -18,6 +18,7 @@ from moto.s3.models import s3_backends
 import zoo
 from pipelines import cells, s3_read, shards
 from pipelines.manifest import Labels, Manifest, PackedShard, write_manifest
+from pipelines.records import Settings
 from zoo import wanted
 
 FEW, MANY, ON_S3 = 10_000, 100_000, 20_000
@@ -27,11 +28,12 @@ import json, sys, time
 from pathlib import Path
 import zoo
 from pipelines import cells, shards
+from pipelines.records import Settings
 from zoo import wanted
 
 card = zoo.card("efficientnet_lite0")
 file = wanted.published(card)
-columns = [cells.Column(card=card, file=file, batch_size=size) for size in (1, 2, 4, 8, 16)]
+columns = [cells.Column(card=card, file=file, settings=Settings(batch_size=size)) for size in (1, 2, 4, 8, 16)]
 started = time.perf_counter()
 dataset = shards.find(sys.argv[2:])
 found = time.perf_counter()
@@ -76,7 +78,7 @@ def packed(folder: Path, count: int) -> Path:
 
 def commit_half(store: Path, source: str) -> None:
     """The first half of a column's cells; planning opens none."""
-    column = cells.Column(card=CARD, file=wanted.published(CARD), batch_size=1)
+    column = cells.Column(card=CARD, file=wanted.published(CARD), settings=Settings(batch_size=1))
     dataset = shards.find([source])
     for shard in dataset.shards[: len(dataset.shards) // 2]:
         cell = Path(cells.uri(str(store), dataset, column, shard))

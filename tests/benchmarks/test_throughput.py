@@ -17,6 +17,7 @@ import zoo
 from pipelines import cells, cluster, flow, shards
 from pipelines.flow import Progress
 from pipelines.pack import Target, pack
+from pipelines.records import Settings
 from pipelines.sources import folder
 from zoo import wanted
 
@@ -61,7 +62,7 @@ def plain_loop(encoded: list[bytes]) -> Iterator[tuple[float, str]]:
 
 def walk(data: str, store: str, images: int) -> tuple[float, list[str]]:
     """The same through Ray: the rate once running, and where the whole time goes."""
-    column = cells.Column(card=CARD, file=wanted.published(zoo.card(MODEL)), batch_size=BATCH)
+    column = cells.Column(card=CARD, file=wanted.published(zoo.card(MODEL)), settings=Settings(batch_size=BATCH))
     plan = cells.plan(store, shards.find([data]), [column])
     seen: list[tuple[float, Progress]] = []
     started = time.perf_counter()

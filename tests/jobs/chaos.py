@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from ray._common.utils import reset_ray_address
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
@@ -53,9 +55,16 @@ class Driver:
         self.process.communicate()
 
 
-def start(data: str, store: str, *flags: str, env: dict[str, str] | None = None, job: str = "evaluate") -> Driver:
+def start(
+    data: str,
+    store: str,
+    *flags: str,
+    env: dict[str, str] | None = None,
+    job: str = "evaluate",
+    models: str = MODEL,
+) -> Driver:
     """`python -m jobs.evaluate` on `data` into `store`."""
-    command = [sys.executable, "-m", f"jobs.{job}", "--models", MODEL, "--data", data, "--store", store]
+    command = [sys.executable, "-m", f"jobs.{job}", "--models", models, "--data", data, "--store", store]
     command += [
         "--batch-size",
         str(IMAGES),
@@ -75,6 +84,13 @@ def keys(store: str) -> list[str]:
     """The key of every row of every cell, in order."""
     found = storage.list_objects(storage.join(store, "cells"))
     return sorted(key for entry in found for key in cells.read(entry.uri, 10)["key"].to_pylist())
+
+
+def logged_below_sweeps(tracking_uri: str) -> list[Run]:
+    """The MLflow runs of models: each lies below that of its dataset's sweep."""
+    client = MlflowClient(tracking_uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(experiments, "tags.mlflow.parentRunId LIKE '%'")
 
 
 def wait_until(true: Callable[[], object], driver: Driver | None = None, seconds: float = 120) -> None:

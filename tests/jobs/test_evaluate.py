@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from mlflow import MlflowClient
 from PIL import Image
 
 import zoo
 from jobs import evaluate
 from jobs.cli import UNFINISHED
 from pipelines import cells, flow
+from tests.jobs.chaos import logged_below_sweeps
 
 MODEL = "efficientnet_lite0"
 
@@ -74,7 +74,7 @@ def test_a_run_leaves_results_a_report_and_one_mlflow_run_and_again_changes_noth
     monkeypatch.setattr(flow, "fill", fail)
     assert run(data, store_folder) == 0
     assert report(store_folder) == before
-    (logged,) = MlflowClient(f"sqlite:///{store_folder}/mlflow.db").search_runs(["1"])
+    (logged,) = logged_below_sweeps(f"sqlite:///{store_folder}/mlflow.db")
     assert logged.data.metrics["top1_count"] == row["top1_count"]
     assert logged.data.params["weights_sha256"] == row["weights"]
     assert logged.data.params["dataset_digest"] in next(iter(before))
@@ -155,7 +155,7 @@ def test_without_mlflow_results_stay_and_are_logged_later(data, store_folder, ca
     assert "not logged to MLflow" in capsys.readouterr().err
     assert report(store_folder)
     assert run(data, store_folder, "--retrack") == 0
-    (logged,) = MlflowClient(f"sqlite:///{store_folder}/mlflow.db").search_runs(["1"])
+    (logged,) = logged_below_sweeps(f"sqlite:///{store_folder}/mlflow.db")
     assert logged.data.metrics["n"] == 8
 
 
@@ -279,7 +279,7 @@ def test_mlflow_shows_the_whole_after_a_part_though_the_part_scored_higher(
     assert run(data, store_folder) == UNFINISHED
     (data / "00001.tar").write_bytes(whole)
     assert run(data, store_folder) == 0
-    shown = [run.data.metrics for run in MlflowClient(f"sqlite:///{store_folder}/mlflow.db").search_runs(["1"])]
+    shown = [run.data.metrics for run in logged_below_sweeps(f"sqlite:///{store_folder}/mlflow.db")]
     assert {"top1": 50.0, "n": 8.0, "shards_committed": 2.0}.items() <= shown[0].items()
 
 

@@ -14,14 +14,14 @@ import pytest
 from jobs import evaluate, preflight
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
 from pipelines import cells, flow, s3_retries, shards, storage
-from pipelines.records import QUARANTINED, Dataset
+from pipelines.records import QUARANTINED, Dataset, Settings
 from pipelines.runs import Diary
 from tests.fault_proxy import Fault
 from tests.pipelines import cell_rows
 from tests.pipelines.shard_files import tar_of
 
 ROOT = Path(__file__).parents[2]
-COLUMN = replace(cell_rows.COLUMN, batch_size=4)
+COLUMN = replace(cell_rows.COLUMN, settings=Settings(batch_size=4))
 SHARDS, IMAGES = 4, 2
 
 
@@ -177,15 +177,18 @@ def test_a_cell_that_is_away_is_neither_called_damaged_nor_removed(data, faulty_
     assert list(storage.list_objects(f"{store}/cells")) == before
 
 
-def test_a_damaged_cell_gets_into_no_report_and_that_is_one_line_with_the_way_out(data, store, capsys) -> None:
-    fill(store, data)
+def test_a_damaged_cell_loses_its_own_report_alone_and_that_is_one_line_with_the_way_out(data, store, capsys) -> None:
+    dataset = fill(store, data)
     lost = next((store / "cells").rglob("00002-*.parquet"))
     lost.write_bytes(lost.read_bytes()[:-7])
-    assert run(data, store) == BAD_ARGUMENTS
+    other = replace(COLUMN, settings=Settings(precision="bf16", batch_size=COLUMN.settings.batch_size))
+    for shard in dataset.shards:
+        cells.publish(str(store), dataset, other, shard, cell_rows.cell_rows(IMAGES))
+    assert run(data, store, "--precision", "fp32", "bf16") == UNFINISHED
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith(f"error: {lost} is damaged: ")
+    assert said.startswith(f"failed   {COLUMN.name}: {lost} is damaged: ")
     assert "--retry-failed" in said
-    assert not (store / "reports").exists()
+    assert {path.name for path in (store / "reports").glob("*/*/")} == {other.name}
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -201,7 +204,8 @@ def test_what_cannot_be_computed_again_is_not_removed(cause: str, data, store, c
             status = shard.stat()
             shard.write_bytes(b"x" * status.st_size)
             os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert run(data, store, "--retry-failed", *(("--device", "cuda") if cause == "no GPU" else ())) == BAD_ARGUMENTS
+    expected = BAD_ARGUMENTS if cause == "no GPU" else UNFINISHED
+    assert run(data, store, "--retry-failed", *(("--device", "cuda") if cause == "no GPU" else ())) == expected
     assert ("has 0 GPUs" if cause == "no GPU" else "is damaged") in capsys.readouterr().err
     assert files(store / "cells") == before
 

@@ -15,12 +15,12 @@ import pytest
 from jobs import cli, evaluate, filling
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
 from pipelines import cells, shards, storage
-from pipelines.records import Dataset
+from pipelines.records import Dataset, Settings
 from pipelines.runs import Run
 from tests.pipelines import cell_rows
 from tests.pipelines.shard_files import tar_of
 
-COLUMN = replace(cell_rows.COLUMN, batch_size=4)
+COLUMN = replace(cell_rows.COLUMN, settings=Settings(batch_size=4))
 
 
 def run(folder: Path, *flags: str) -> int:

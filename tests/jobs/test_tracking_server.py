@@ -19,6 +19,7 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import evaluate, provenance
+from tests.jobs import chaos
 
 QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
@@ -86,8 +87,7 @@ def test_a_server_that_was_away_is_told_later_with_its_artefacts(
     for _ in range(2):
         assert evaluate.main([*flags, "--retrack"]) == 0
     client = MlflowClient(server)
-    experiment = client.get_experiment_by_name("menagerie")
-    (run,) = client.search_runs([experiment.experiment_id])
+    (run,) = chaos.logged_below_sweeps(server)
     assert run.data.metrics["n"] == 1
     assert {artefact.path for artefact in client.list_artifacts(run.info.run_id)} == {
         *("summary.json", "per_class.parquet", "errors.parquet", "reliability.png"),
@@ -128,8 +128,7 @@ def test_a_server_lost_in_mid_run_costs_less_than_15_seconds_and_is_told_later(
     if fault == signal.SIGKILL:
         start_server(port)
     assert evaluate.main([*flags, "--retrack"]) == 0
-    client = MlflowClient(f"http://127.0.0.1:{port}")
-    (run,) = client.search_runs([client.get_experiment_by_name("menagerie").experiment_id])
+    (run,) = chaos.logged_below_sweeps(f"http://127.0.0.1:{port}")
     assert run.data.metrics["n"] == 8
     with capsys.disabled():
         print(f"\nlost to a server that is {fault.name}: {seconds[0]:.1f} s")  # noqa: T201

@@ -28,9 +28,10 @@ def score_rows(model: int, shard: int, rows: int, errors: tuple[int, ...] = ()) 
         "sq_prob": [0.25 if ok else None for ok in fine],
         "error": [None if ok else "empty file" for ok in fine],
         "offset": [None if ok else 1024 * i for i, ok in enumerate(fine)],
+        "seconds": [0.001] * rows,
     }
     return pa.table(columns, schema=SCORES)
 
 
 def cell_rows(rows: int, errors: tuple[int, ...] = ()) -> pa.Table:
-    return score_rows(0, 0, rows, errors).drop_columns(["model", "shard", "last"])
+    return score_rows(0, 0, rows, errors).drop_columns(["model", "shard", "last", "seconds"])

@@ -13,10 +13,14 @@ import pyarrow as pa
 from PIL import Image
 
 from pipelines import decode
-from pipelines.records import CHUNK
+from pipelines.records import CHUNK, View
 from zoo.preprocessing import Geometry
 
 SMALL = Geometry(32, 36, "bicubic")
+
+
+def exact(*geometries: Geometry) -> list[View]:
+    return [View("exact", geometry) for geometry in geometries]
 
 
 def noise(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
@@ -62,7 +66,7 @@ def chunk(images: Sequence[bytes | None], errors: Sequence[str | None] | None = 
 def decoded(
     images: Sequence[bytes | None], geometries: Sequence[Geometry]
 ) -> tuple[list[np.ndarray], list[str | None]]:
-    table = decode.decode_chunks(chunk(images), geometries)
+    table = decode.decode_chunks(chunk(images), exact(*geometries))
     assert table.schema == decode.decoded_schema(len(geometries))
     row = table.to_pylist()[0]
     arrays = [

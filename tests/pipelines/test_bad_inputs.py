@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from pipelines import decode, read, storage
-from pipelines.records import CHUNK, Shard
+from pipelines.records import CHUNK, Shard, View
 from zoo.preprocessing import Geometry
 
 PICTURES, TARS, PARQUETS = 600, 250, 150
@@ -137,7 +137,7 @@ def test_every_damaged_picture_is_a_row() -> None:
         row = dict.fromkeys(CHUNK.names) | {"shard": 0, "start": 0, "last": True, "images": images}
         row |= {"keys": [""] * 10, "labels": [0] * 10, "errors": [None] * 10}
         begin = time.monotonic()
-        (out,) = decode.decode_chunks(pa.Table.from_pylist([row], schema=CHUNK), [GEOMETRY]).to_pylist()
+        (out,) = decode.decode_chunks(pa.Table.from_pylist([row], schema=CHUNK), [View("exact", GEOMETRY)]).to_pylist()
         assert time.monotonic() - begin < SECONDS
         array = np.frombuffer(out["pixels_0"], np.uint8).reshape(10, GEOMETRY.size, GEOMETRY.size, 3)
         for error, square in zip(out["errors"], array, strict=True):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines import decode
-from tests.pipelines.pictures import GOOD, GOOD_PIXELS, SMALL, chunk, decoded, encoded, noise, pixels, png
+from tests.pipelines.pictures import GOOD, GOOD_PIXELS, SMALL, chunk, decoded, encoded, exact, noise, pixels, png
 from zoo.preprocessing import Geometry
 
 
@@ -148,7 +148,7 @@ def test_any_damage_ends_in_pixels_or_in_a_reason_and_the_same_every_time(form: 
     data = bytearray(DAMAGED[form])
     for place, value in changes:
         data[int(place * len(data))] = value
-    first, second = (decode.decode_chunks(chunk([bytes(data), GOOD]), [SMALL]) for _ in range(2))
+    first, second = (decode.decode_chunks(chunk([bytes(data), GOOD]), exact(SMALL)) for _ in range(2))
     assert first == second
     error, none = first["errors"][0].as_py()
     assert none is None

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines import cells, storage
-from pipelines.records import Dataset, Shard
+from pipelines.records import Dataset, Settings, Shard
 from tests.pipelines.cell_rows import CARD, COLUMN, cell_rows
 
 SHARDS = tuple(Shard(name=f"{i:05d}", uri=f"/d/{i:05d}.tar", size=100 + i, etag=f"e{i}") for i in range(3))
@@ -52,8 +52,13 @@ def test_the_same_rows_are_the_same_bytes_however_they_are_chunked() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"precision": "bf16"},
-        {"batch_size": 16},
+        {"settings": Settings(precision="bf16")},
+        {"settings": Settings(batch_size=16)},
+        {"settings": Settings(channels_last=True)},
+        {"settings": Settings(fold=True)},
+        {"settings": Settings(compile=True)},
+        {"decoder": "fast"},
+        {"subset": (1, 5, 7)},
         {"file": replace(COLUMN.file, sha256="0" * 64)},
         {"file": replace(COLUMN.file, label_order="devkit")},
         {"card": replace(CARD, preprocessing=replace(CARD.preprocessing, crop_pct=0.9))},
@@ -86,7 +91,7 @@ def test_a_path_has_the_form_that_the_design_promises() -> None:
 
 
 def test_a_plan_subtracts_what_is_committed(store: str) -> None:
-    other = replace(COLUMN, precision="bf16")
+    other = replace(COLUMN, settings=Settings(precision="bf16"))
     cells.publish(store, DATASET, COLUMN, SHARDS[1], cell_rows(2))
     plan = cells.plan(store, DATASET, [COLUMN, other])
     assert plan.missing == ((0, 2), (0, 1, 2))
@@ -115,7 +120,10 @@ OF_FIVE = replace(SHARDS[0], rows=5)
 BACKWARDS = cell_rows(5).take([4, 3, 2, 1, 0])
 WRONG = {
     "of another shard": (cells.encode(COLUMN, SHARDS[1], cell_rows(5)), "it is of shard 00001, not 00000"),
-    "of other settings": (cells.encode(replace(COLUMN, batch_size=1), OF_FIVE, cell_rows(5)), "plan .*, expected "),
+    "of other settings": (
+        cells.encode(replace(COLUMN, settings=Settings(batch_size=1)), OF_FIVE, cell_rows(5)),
+        "plan .*, expected ",
+    ),
     "too short": (cells.encode(COLUMN, OF_FIVE, cell_rows(4)), "rows 4, expected 5"),
     "out of order": (cells.encode(COLUMN, OF_FIVE, BACKWARDS), "its rows are not in order"),
     "with a gap": (cells.encode(COLUMN, OF_FIVE, cell_rows(6).take([0, 1, 2, 3, 5])), "its rows are not in order"),

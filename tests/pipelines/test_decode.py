@@ -13,7 +13,19 @@ from PIL import Image
 
 from pipelines import decode
 from pipelines.records import CHUNK
-from tests.pipelines.pictures import GOOD, GOOD_PIXELS, SMALL, chunk, decoded, encoded, noise, pixels, png, reference
+from tests.pipelines.pictures import (
+    GOOD,
+    GOOD_PIXELS,
+    SMALL,
+    chunk,
+    decoded,
+    encoded,
+    exact,
+    noise,
+    pixels,
+    png,
+    reference,
+)
 from zoo.preprocessing import Geometry
 
 GEOMETRIES = [SMALL, Geometry(224, 256, "bicubic"), Geometry(48, 48, "bilinear"), Geometry(33, 40, "bilinear")]
@@ -143,7 +155,7 @@ def test_a_single_pixel_fills_the_square() -> None:
 
 
 def test_a_row_that_came_with_an_error_keeps_it_and_its_place() -> None:
-    table = decode.decode_chunks(chunk([GOOD, None, GOOD], [None, "no image: x", None]), [SMALL, GEOMETRIES[2]])
+    table = decode.decode_chunks(chunk([GOOD, None, GOOD], [None, "no image: x", None]), exact(SMALL, GEOMETRIES[2]))
     row = table.to_pylist()[0]
     assert row["errors"] == [None, "no image: x", None]
     assert (row["keys"], row["labels"], row["offsets"]) == (["0", "1", "2"], [0, 1, 2], [0, 512, 1024])
@@ -158,15 +170,15 @@ def test_a_row_that_came_with_an_error_keeps_it_and_its_place() -> None:
 def test_a_failed_shards_chunk_passes_through(transient: bool) -> None:
     row = {"shard": 1, "start": 0, "last": False, "failure": "cut", "transient": transient}
     row |= {name: [] for name in ("keys", "labels", "offsets", "errors", "images")}
-    table = decode.decode_chunks(pa.Table.from_pylist([row], schema=CHUNK), [SMALL])
+    table = decode.decode_chunks(pa.Table.from_pylist([row], schema=CHUNK), exact(SMALL))
     assert table.to_pylist() == [{k: v for k, v in row.items() if k != "images"} | {"pixels_0": b""}]
 
 
 def test_chunks_of_one_table_are_decoded_each_for_itself() -> None:
     tables = [chunk([GOOD, b""]), chunk([encoded(noise(9, 9), "PNG")])]
-    together = decode.decode_chunks(pa.concat_tables(tables), [SMALL])
+    together = decode.decode_chunks(pa.concat_tables(tables), exact(SMALL))
     assert together.combine_chunks() == pa.concat_tables(
-        [decode.decode_chunks(table, [SMALL]) for table in tables]
+        [decode.decode_chunks(table, exact(SMALL)) for table in tables]
     ).combine_chunks()  # fmt: skip
 
 

@@ -10,10 +10,11 @@ import zoo
 from pipelines import cells, flow, shards, storage
 from pipelines.cells import Column, Plan
 from pipelines.flow import Progress
+from pipelines.records import Settings
 from zoo import wanted
 
 CARD = zoo.card("efficientnet_lite0")
-COLUMN = Column(card=CARD, file=wanted.published(CARD), batch_size=4)
+COLUMN = Column(card=CARD, file=wanted.published(CARD), settings=Settings(batch_size=4))
 SIZES = (7, 1, 4)
 
 ALONE = """
@@ -21,11 +22,12 @@ import sys
 import ray
 import zoo
 from pipelines import cells, flow, shards
+from pipelines.records import Settings
 from zoo import wanted
 cpus, data, store = sys.argv[1:]
 ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False)
 name = "efficientnet_lite0"
-column = cells.Column(card=zoo.card(name), file=wanted.published(zoo.card(name)), batch_size=4)
+column = cells.Column(card=zoo.card(name), file=wanted.published(zoo.card(name)), settings=Settings(batch_size=4))
 outcome = flow.fill(store, cells.plan(store, shards.find([data]), [column]), "cpu", watch=print)
 sys.exit(outcome.plan.pending)
 """

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pipelines.metrics import MISSING_LABEL, Summary, tally
 from pipelines.plots import reliability_png
-from pipelines.records import Shard, cell_schema
+from pipelines.records import PLAIN, Shard, cell_schema
 from pipelines.report import (
     ModelResult,
     error_lines,
@@ -63,7 +63,7 @@ def result(model, *rows):
         crop_pct=0.875,
         interpolation="bicubic",
         weights="57934424" * 8,
-        precision="fp32",
+        settings=PLAIN,
         decoder="exact",
         shards=1,
         committed=1,
@@ -178,7 +178,7 @@ def test_the_terminal_table_shows_every_column_in_80_characters(width):
     console = Console(width=width, file=io.StringIO())
     console.print(result_table([*RESULTS, result("a_model_with_quite_a_long_name", RIGHT)]))
     text = console.file.getvalue()
-    assert all(heading in text for heading in ("model", "top-1", "95 %", "top-5", "NLL", "ECE", "Brier", "params"))
+    assert all(heading in text for heading in ("model", "top-1", "95 %", "top-5", "NLL", "ECE", "params", "fp32 exact"))
     assert "11.8-76.9" in text
     assert "4.7M" in text
     assert "…" not in text

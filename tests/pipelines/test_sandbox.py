@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from pipelines import decode, sandbox
-from pipelines.records import CHUNK, QUARANTINED
+from pipelines.records import CHUNK, QUARANTINED, View
 from zoo.preprocessing import Geometry
 
 GEOMETRIES = [Geometry(32, 36, "bicubic"), Geometry(48, 48, "bilinear")]
@@ -55,7 +55,9 @@ def poison(name: str) -> bytes:
 def rows(images: list[bytes]) -> tuple[list[np.ndarray], list[str | None]]:
     row = dict.fromkeys(CHUNK.names) | {"shard": 0, "start": 0, "last": True, "images": images}
     row |= {"keys": [str(i) for i in range(len(images))], "labels": [0] * len(images), "errors": [None] * len(images)}
-    table = decode.decode_chunks(pa.Table.from_pylist([row], schema=CHUNK), GEOMETRIES)
+    table = decode.decode_chunks(
+        pa.Table.from_pylist([row], schema=CHUNK), [View("exact", geometry) for geometry in GEOMETRIES]
+    )
     (out,) = table.to_pylist()
     shapes = [(len(images), geometry.size, geometry.size, 3) for geometry in GEOMETRIES]
     arrays = [np.frombuffer(out[f"pixels_{i}"], np.uint8).reshape(shape) for i, shape in enumerate(shapes)]

@@ -8,24 +8,28 @@ import pytest
 import torch
 
 import zoo
+from pipelines.cells import Column
 from pipelines.decode import decoded_schema
-from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES
+from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES, Settings
 from pipelines.score import Scorer, ScorerConfig, normalise
 from zoo import wanted
 from zoo.preprocessing import Preprocessing
 
 NAME = "efficientnet_lite0"
 CARD = zoo.card(NAME)
+COLUMN = Column(card=CARD, file=wanted.published(CARD), settings=Settings(batch_size=4))
 CONFIG = ScorerConfig(
-    cards=(CARD,),
-    files=(wanted.published(CARD),),
-    geometries=(CARD.preprocessing.geometry,),
-    batch_size=4,
-    top=10,
-    precision="fp32",
+    columns=(COLUMN,),
+    views=(COLUMN.view,),
+    chunk=4,
     device="cpu",
+    memory=None,
 )
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 224, 224, 3), np.uint8)
+
+
+def with_column(**changes: object) -> ScorerConfig:
+    return replace(CONFIG, columns=(replace(COLUMN, **changes),))
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +147,7 @@ def test_a_model_with_wrong_weights_is_told_from_one_whose_weights_are_away(tmp_
     path = tmp_path / "misfit.pth"
     if there:
         torch.save({"stranger": torch.zeros(1)}, path)
-    scorer = Scorer(replace(CONFIG, files=(wanted.explicit(CARD, str(path)),)))
+    scorer = Scorer(with_column(file=wanted.explicit(CARD, str(path))))
     (row,) = [row for table in scorer(chunk(PIXELS)) for row in table.to_pylist()]
     assert (row["index"], row["shard"], row["model"]) == (kind, 5, 0)
     assert "misfit.pth" in row["error"]
@@ -155,7 +159,7 @@ def test_a_scorer_gives_the_declared_columns(scorer) -> None:
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.05), ("fp16", 0.01)])
 def test_lower_precision_is_near_fp32(scorer, precision, tolerance) -> None:
-    lower = score(Scorer(replace(CONFIG, precision=precision)), PIXELS)
+    lower = score(Scorer(with_column(settings=replace(COLUMN.settings, precision=precision))), PIXELS)
     for got, expected in zip(lower, score(scorer, PIXELS), strict=True):
         assert got["probs"][0] == pytest.approx(expected["probs"][0], abs=tolerance)
         assert got["probs"] != expected["probs"]

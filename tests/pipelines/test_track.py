@@ -46,3 +46,15 @@ def test_a_password_never_reaches_the_message(tmp_path, monkeypatch) -> None:
         track.log("http://user:SECRET@127.0.0.1:9", str(tmp_path), [RECORD])
     assert "SECRET" not in str(failed.value)
     assert "127.0.0.1:9" in str(failed.value)
+
+
+def test_runs_of_a_sweep_lie_below_it_and_a_second_command_adds_to_the_same(tmp_path) -> None:
+    uri = track.default_uri(str(tmp_path))
+    sweep = replace(RECORD, name="sweep", identity="5weeb", metrics={})
+    first, second = RECORD, replace(RECORD, name="another", identity="ef56ab78")
+    for records in ([first], [first, second]):
+        track.log(uri, str(tmp_path), records, sweep)
+    runs = {run.info.run_name: run for run in MlflowClient(uri).search_runs(["1"])}
+    assert len(runs) == 3
+    parents = {name: run.data.tags.get("mlflow.parentRunId") for name, run in runs.items()}
+    assert parents == {"sweep": None} | dict.fromkeys((first.name, "another"), runs["sweep"].info.run_id)

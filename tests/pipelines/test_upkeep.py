@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines import cells, read, s3_read, s3_retries, shards, storage, upkeep
-from pipelines.records import QUARANTINED, Dataset, Shard
+from pipelines.records import QUARANTINED, Dataset, Settings, Shard
 from pipelines.runs import Diary
 from pipelines.upkeep import Finding
 from tests.fault_proxy import Fault
@@ -19,7 +19,7 @@ from tests.pipelines.shard_files import WriteTar
 
 SHARDS = tuple(Shard(name=f"{i:05d}", uri=f"/d/{i:05d}.tar", size=100 + i, etag=f"e{i}", rows=5) for i in range(6))
 DATASET = Dataset(name="d", source="/d", shards=SHARDS)
-OTHER = replace(COLUMN, precision="bf16")
+OTHER = replace(COLUMN, settings=Settings(precision="bf16"))
 REPLACED, OUTDATED = "its shard is gone or has changed", "an older version's cell"
 
 

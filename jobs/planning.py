@@ -1,0 +1,142 @@
+"""From options to a plan: which models, run how, on which data.
+
+Owns the options that every job has whose models walk over data, their checks and the columns that follow. Refuses to
+start Ray or to load a model: a plan is made before that.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import zoo
+from jobs import cli
+from jobs.progress import Listing, count, say
+from pipelines import cells, mirror, read, shards, storage
+from pipelines.cells import Column, Plan
+from pipelines.records import PLAIN, Decoder, Precision, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkConfig(cli.Job):
+    """The options of a job whose models walk over data."""
+
+    models: str | None = None
+    """Names or patterns, comma-separated: `efficientnet_lite0`, `'efficientnet*'`, `all` (see `python -m zoo`)."""
+    data: tuple[str, ...] = ()
+    """Shards (.tar, .parquet): folders, globs, brace patterns `{00000..00049}.tar`, or .txt files listing such."""
+    store: str = "output"
+    """Folder or s3:// URI for cells, reports and mirrored weights."""
+    checkpoint: str | None = None
+    """Weights of the one model of --models, a path or URI, in place of those that its card names."""
+    cards: tuple[str, ...] = ()
+    """Model-index files (path or URI) with cards of your own models; the README shows one."""
+    precision: tuple[Precision, ...] = ("fp32",)
+    """Arithmetic of the models, part of a cell's identity; several (`fp32 bf16`) are run in one pass."""
+    decoder: tuple[Decoder, ...] = ("exact",)
+    """How images are decoded, part of a cell's identity: `exact` is Pillow, as published numbers were measured; `fast`
+    deviates by a few grey levels. Both may be given."""
+    batch_size: int | None = None
+    """Images that a model sees at once, 32 where not given. Part of a cell's identity, since it moves probabilities in
+    the 7th digit."""
+    tuned: bool = False
+    """Run each model with the settings that `jobs.tune` found fastest here; they are part of a cell's identity too."""
+    device: str = "auto"
+    """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
+    limit: int | None = None
+    """Only the first N images."""
+    max_bad_rate: float = 0.01
+    """Stop when more than this share of the images, and ten at least, are bad: the data is wrong; 1 never stops."""
+
+
+def check(config: WalkConfig) -> None:
+    """Refuse what no plan can be made of.
+
+    Raises:
+        ValueError: naming the option and what it may be.
+    """
+    if config.batch_size is not None and config.batch_size < 1:
+        raise ValueError(f"--batch-size {config.batch_size}: expected a positive number")
+    if config.batch_size is not None and config.tuned:
+        raise ValueError(f"--batch-size {config.batch_size}: --tuned chooses it; leave one out")
+    if config.device not in {"auto", "cpu", "cuda"}:
+        raise ValueError(f"--device {config.device}: choose from auto, cpu, cuda")
+    if not 0 <= config.max_bad_rate <= 1:
+        raise ValueError(f"--max-bad-rate {config.max_bad_rate}: expected a share from 0 to 1")
+    for option, values in (("--precision", config.precision), ("--decoder", config.decoder)):
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{option} {' '.join(values)}: give one or several, each once")
+
+
+def plan(config: WalkConfig, subset: tuple[int, ...] | None = None) -> tuple[dict[str, str], Plan]:
+    """Why models cannot be run, by name, and the plan of the others; of the classes, those of `subset` count.
+
+    Raises:
+        ValueError: if models, data or settings cannot be used, or no model is left.
+        FileNotFoundError: if the one model's weights, or the data, are not there.
+    """
+    columns, unusable = _columns(config, subset)
+    dataset = shards.find(config.data, watch=Listing())
+    if config.limit is not None:
+        dataset = read.limited(dataset, config.limit)
+    return unusable, cells.plan(config.store, dataset, columns, watch=Listing())
+
+
+def _columns(config: WalkConfig, subset: tuple[int, ...] | None) -> tuple[list[Column], dict[str, str]]:
+    """The columns of each model whose weights are known, and why the others' are not, by name; one at least must be."""
+    chosen = zoo.select(config.models or "", cli.cards(config.cards))
+    if config.checkpoint and len(chosen) > 1:
+        names = ", ".join(card.name for card in chosen)
+        raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(chosen)} ({names})")
+    columns, unusable = [], {}
+    for card in chosen:
+        try:
+            columns += _columns_of(card, config, subset)
+        except (ValueError, FileNotFoundError) as error:
+            if len(chosen) == 1:
+                raise
+            unusable[card.name] = str(error).removeprefix(f"{card.name}: ")
+    if not columns:
+        raise ValueError(f"no model has weights; {'; '.join(f'{name}: {reason}' for name, reason in unusable.items())}")
+    return columns, unusable
+
+
+def _columns_of(card: zoo.Card, config: WalkConfig, subset: tuple[int, ...] | None) -> list[Column]:
+    file = mirror.find(config.store, card, config.checkpoint)
+    ways = product((_settings(card, precision, config) for precision in config.precision), config.decoder)
+    return [Column(card=card, file=file, settings=how, decoder=decoder, subset=subset) for how, decoder in ways]
+
+
+def _settings(card: zoo.Card, precision: Precision, config: WalkConfig) -> Settings:
+    if not config.tuned:
+        return Settings(precision=precision, batch_size=config.batch_size or PLAIN.batch_size)
+    from pipelines import tune
+
+    device = tune.device(config.device)
+    found = tune.find(config.store, card, precision, device)
+    if found is None:
+        command = f"python -m jobs.tune --models {card.name} --store {config.store} --precision {precision}"
+        raise ValueError(f"{card.name}: --tuned: its {precision} has not been tuned on {device} yet; `{command}` does")
+    return found
+
+
+def tell(plan: Plan, store: str) -> None:
+    """Say what there is to do."""
+    dataset = plan.dataset
+    rows = [shard.limit or shard.rows for shard in dataset.shards]
+    images = count(sum(filter(None, rows)), "image") if all(rows) else "images not counted yet"
+    size = sum(shard.size for shard in dataset.shards) / 1e6
+    say(f"dataset  {dataset.name}-{dataset.digest}: {count(len(rows), 'shard')}, {images}, {size:,.1f} MB")
+    for column, missing in zip(plan.columns, plan.missing, strict=True):
+        done = count(len(rows) - len(missing), "cell")
+        say(f"model    {column.name}: {done} committed, {len(missing)} to do ({how(column)})")
+    say(f"store    {storage.absolute(store)}")
+
+
+def how(column: Column) -> str:
+    """A column's settings in a few words."""
+    return f"{column.settings}, {column.decoder} decoder"
+
+
+def label(column: Column, plan: Plan) -> str:
+    """The model's name, and how it is run where `plan` has it more than once."""
+    several = [other.card.name for other in plan.columns].count(column.card.name) > 1
+    return f"{column.card.name} ({column.mode})" if several else column.card.name
