@@ -29,11 +29,7 @@ def track(
     speeds: Mapping[str, float],
 ) -> None:
     """Log `evaluations`; where MLflow cannot be reached, say so and how to log them later."""
-    cli.set_environment_defaults(
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",  # the default holds a job for four minutes when the server is away
-        MLFLOW_HTTP_REQUEST_TIMEOUT="5",
-        MLFLOW_DISABLE_TELEMETRY="true",
-    )
+    be_brief()
     from pipelines import evaluation, track
 
     uri = tracking_uri or track.default_uri(store)
@@ -47,6 +43,15 @@ def track(
         return
     hint = f"; see it with: mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else ""
     say(f"mlflow   {count(len(records), 'run')} in experiment {track.EXPERIMENT!r}{hint}")
+
+
+def be_brief() -> None:
+    """Have MLflow's client give up soon on a server that is away; what the user's environment says stands."""
+    cli.set_environment_defaults(
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",  # the default holds a job for four minutes when the server is away
+        MLFLOW_HTTP_REQUEST_TIMEOUT="5",
+        MLFLOW_DISABLE_TELEMETRY="true",
+    )
 
 
 def environment() -> dict[str, str]:

@@ -129,7 +129,12 @@ def plan(store: str, dataset: Dataset, columns: Iterable[Column], watch: Callabl
 
 def uri(store: str, dataset: Dataset, column: Column, shard: Shard) -> str:
     """Where the cell of `column` on `shard` lies."""
-    return _in_folder(_folder(store, dataset, column), shard)
+    return location(store, dataset.name, column.name, shard)
+
+
+def location(store: str, dataset: str, column: str, shard: Shard) -> str:
+    """The same, by the names of dataset and column."""
+    return _in_folder(storage.join(store, "cells", dataset, column), shard)
 
 
 def publish(store: str, dataset: Dataset, column: Column, shard: Shard, rows: pa.Table) -> None:

@@ -10,7 +10,7 @@ from functools import reduce
 
 import pyarrow as pa
 
-from pipelines import cells, metrics, storage
+from pipelines import cells, metrics, storage, track
 from pipelines.cells import Column, Plan
 from pipelines.plots import reliability_png
 from pipelines.records import Shard, short_digest
@@ -106,7 +106,7 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str], s
     }
     return Record(
         name=f"{column.card.name} on {plan.dataset.name}",
-        identity=short_digest([column.name, plan.dataset.name, plan.dataset.digest]),
+        identity=track.identity(column.name, plan.dataset.name, plan.dataset.digest),
         params=params | asdict(column.settings) | _dataset_params(plan) | dict(environment),
         metrics=scores,
         artifacts=evaluation.files,

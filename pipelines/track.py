@@ -19,12 +19,14 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipelines import storage
+from pipelines.records import short_digest
 
 EXPERIMENT = "menagerie"
 _IDENTITY = "menagerie.identity"
 _PASSWORD = re.compile(r"//[^/@\s]*@")
 _LONGEST_REASON = 300
 _LONGEST_PARAM = 6000  # MLflow's own limit
+_PAGE = 1000
 
 
 class TrackingError(Exception):
@@ -45,6 +47,19 @@ class Record:
     artifacts: Mapping[str, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What MLflow holds of one run."""
+
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+
+
+def identity(column: str, dataset: str, digest: str) -> str:
+    """The identity of the run of a column, by name, on a dataset, by name and digest."""
+    return short_digest([column, dataset, digest])
+
+
 def default_uri(store: str) -> str:
     """An SQLite file in the store, or in the working folder where the store is remote: SQLite needs a local disk."""
     folder = Path() if storage.is_remote(store) else storage.local_path(store)
@@ -60,14 +75,45 @@ def log(tracking_uri: str, store: str, records: Sequence[Record], sweep: Record 
     Raises:
         TrackingError: if MLflow cannot be reached or refuses.
     """
-    for noisy in ("alembic", "mlflow", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    try:
-        client = MlflowClient(tracking_uri)
+    with _client(tracking_uri) as client:
         experiment = _experiment(client, tracking_uri, store)
         parent = _log_one(client, experiment, sweep, {}) if sweep else None
         tags = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         return [_log_one(client, experiment, record, tags) for record in records]
+
+
+def logged(tracking_uri: str) -> dict[str, Logged]:
+    """What is logged, by the runs' identities; of an identity that two runs have, the newer counts.
+
+    Raises:
+        TrackingError: if MLflow cannot be reached or refuses.
+    """
+    with _client(tracking_uri) as client:
+        found = client.get_experiment_by_name(EXPERIMENT)
+        runs = _every_run(client, found.experiment_id) if found else ()
+        return {run.data.tags[_IDENTITY]: Logged(run.data.metrics, run.data.params) for run in runs}
+
+
+def _every_run(client: MlflowClient, experiment: str) -> Iterator[Run]:
+    page = None
+    while page is None or page.token:
+        page = client.search_runs(
+            [experiment],
+            f"tags.`{_IDENTITY}` LIKE '%'",
+            max_results=_PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=page.token if page else None,
+        )
+        yield from page
+
+
+@contextmanager
+def _client(tracking_uri: str) -> Iterator[MlflowClient]:
+    """A client whose errors are one of ours."""
+    for noisy in ("alembic", "mlflow", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        yield MlflowClient(tracking_uri)
     except Exception as error:  # drivers and stores below MLflow raise their own kinds, and none may cost a result
         reason = (str(error) or type(error).__name__).splitlines()[0][:_LONGEST_REASON]
         raise TrackingError(_PASSWORD.sub("//", f"{tracking_uri}: {reason}")) from error

@@ -19,7 +19,7 @@ from pipelines.storage import Leftover
 _READ_AT_ONCE = 8
 _DAY = 86_400.0
 """What a process began to write this long ago, no living one still writes."""
-_OURS = ("cells", "reports", "runs", "weights")
+_OURS = ("cells", "datasets", "leaderboard", "reports", "runs", "tuning", "weights")
 """Where in a store jobs write. It may be a whole bucket or somebody's home: beside these, unfinished writes are others'
 own, and what MLflow uploads is MLflow's."""
 _PLACE = re.compile(

@@ -58,3 +58,14 @@ def test_runs_of_a_sweep_lie_below_it_and_a_second_command_adds_to_the_same(tmp_
     assert len(runs) == 3
     parents = {name: run.data.tags.get("mlflow.parentRunId") for name, run in runs.items()}
     assert parents == {"sweep": None} | dict.fromkeys((first.name, "another"), runs["sweep"].info.run_id)
+
+
+def test_what_is_logged_is_found_by_identity_however_many_pages_it_has(tmp_path, monkeypatch) -> None:
+    uri = track.default_uri(str(tmp_path))
+    assert track.logged(uri) == {}
+    records = [replace(RECORD, identity=f"id{i}", metrics={"top1": float(i)}) for i in range(5)]
+    track.log(uri, str(tmp_path), records)
+    monkeypatch.setattr(track, "_PAGE", 2)
+    found = track.logged(uri)
+    assert {name: entry.metrics["top1"] for name, entry in found.items()} == {f"id{i}": float(i) for i in range(5)}
+    assert found["id0"].params == {"git_commit": "first"}
