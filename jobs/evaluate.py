@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jobs import cli, filling, maintenance, planning, preflight, reporting
-from pipelines import cells, storage
+from pipelines import cells, inventory, storage
 from pipelines.cells import Plan
 
 if TYPE_CHECKING:
@@ -136,7 +136,10 @@ def _fill(plan: Plan, unusable: dict[str, str], config: EvaluateConfig) -> "Outc
 
 def _report(plan: Plan, outcome: "Outcome | None", unusable: Mapping[str, str], config: EvaluateConfig) -> int:
     speeds = {outcome.plan.columns[i].name: speed for i, speed in outcome.speeds.items()} if outcome else {}
-    evaluations, damaged = reporting.report(config.store, plan, config.results_file, config.tracking_uri, speeds)
+    known = planning.kind(config)
+    inventory.note(config.store, plan.dataset, known.name if known else None)
+    tracking, results = config.tracking_uri, config.results_file
+    evaluations, damaged = reporting.report(config.store, plan, results, tracking, speeds, known)
     code = max(reporting.say_failures(plan, outcome), reporting.say_unusable({**unusable, **damaged}))
     if outcome and outcome.spoiled:
         raise ValueError(f"stopped by --max-bad-rate {config.max_bad_rate:g}: {outcome.spoiled}")

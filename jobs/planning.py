@@ -10,8 +10,9 @@ from itertools import product
 import zoo
 from jobs import cli
 from jobs.progress import Listing, count, say
-from pipelines import cells, mirror, read, shards, storage
+from pipelines import cells, datasets, mirror, read, shards, storage
 from pipelines.cells import Column, Plan
+from pipelines.datasets import Definition
 from pipelines.records import PLAIN, Decoder, Precision, Settings
 
 
@@ -41,6 +42,12 @@ class WalkConfig(cli.Job):
     """Run each model with the settings that `jobs.tune` found fastest here; they are part of a cell's identity too."""
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
+    dataset: str | None = None
+    """What --data is a copy of: imagenet-val, imagenet-v2, imagenet-sketch, imagenet-a, imagenet-r, or one of
+    --datasets. Claims are judged on what is said to be the set that they are of, and classes are masked where a set has
+    but some."""
+    datasets: tuple[str, ...] = ()
+    """YAML files (path or URI) that define evaluation sets of your own; the README shows one."""
     limit: int | None = None
     """Only the first N images."""
     max_bad_rate: float = 0.01
@@ -66,14 +73,24 @@ def check(config: WalkConfig) -> None:
             raise ValueError(f"{option} {' '.join(values)}: give one or several, each once")
 
 
-def plan(config: WalkConfig, subset: tuple[int, ...] | None = None) -> tuple[dict[str, str], Plan]:
-    """Why models cannot be run, by name, and the plan of the others; of the classes, those of `subset` count.
+def kind(config: WalkConfig) -> Definition | None:
+    """The evaluation set that the data is a copy of, if that is said.
+
+    Raises:
+        ValueError: if there is no such set.
+    """
+    return datasets.find(config.dataset, config.datasets) if config.dataset else None
+
+
+def plan(config: WalkConfig) -> tuple[dict[str, str], Plan]:
+    """Why models cannot be run, by name, and the plan of the others.
 
     Raises:
         ValueError: if models, data or settings cannot be used, or no model is left.
         FileNotFoundError: if the one model's weights, or the data, are not there.
     """
-    columns, unusable = _columns(config, subset)
+    known = kind(config)
+    columns, unusable = _columns(config, known.subset if known else None)
     dataset = shards.find(config.data, watch=Listing())
     if config.limit is not None:
         dataset = read.limited(dataset, config.limit)
@@ -100,6 +117,8 @@ def _columns(config: WalkConfig, subset: tuple[int, ...] | None) -> tuple[list[C
 
 
 def _columns_of(card: zoo.Card, config: WalkConfig, subset: tuple[int, ...] | None) -> list[Column]:
+    if subset and max(subset) >= card.num_classes:
+        raise ValueError(f"{card.name}: has {card.num_classes} classes, and class {max(subset)} counts")
     file = mirror.find(config.store, card, config.checkpoint)
     ways = product((_settings(card, precision, config) for precision in config.precision), config.decoder)
     return [Column(card=card, file=file, settings=how, decoder=decoder, subset=subset) for how, decoder in ways]

@@ -15,12 +15,19 @@ from pipelines.records import JUDGED_ERRORS
 from pipelines.report import error_lines, result_table, results_json
 
 if TYPE_CHECKING:
+    from pipelines.datasets import Definition
     from pipelines.evaluation import Evaluation
     from pipelines.flow import Outcome
+    from pipelines.verdicts import Verdict
 
 
 def report(
-    store: str, plan: Plan, results_file: str | None, tracking_uri: str | None, speeds: Mapping[str, float]
+    store: str,
+    plan: Plan,
+    results_file: str | None,
+    tracking_uri: str | None,
+    speeds: Mapping[str, float],
+    kind: "Definition | None",
 ) -> "tuple[list[Evaluation], dict[str, str]]":
     """Fold the committed cells of `plan` into results, and show, write and track them.
 
@@ -30,6 +37,7 @@ def report(
         results_file: where the results go as JSON too.
         tracking_uri: MLflow's; `none` for no tracking.
         speeds: images a second by the column's name, of those that this command ran.
+        kind: the evaluation set that the dataset is a copy of, where that was said.
 
     Returns:
         The evaluations, and why columns have none, by name, where a cell is damaged.
@@ -39,7 +47,7 @@ def report(
     done, damaged = [], {}
     for column in plan.columns:
         try:
-            done.append(evaluation.evaluate(store, plan, column))
+            done.append(evaluation.evaluate(store, plan, column, kind))
         except ValueError as error:
             damaged[column.name] = str(error)
     done = [entry for entry in done if entry]
@@ -54,10 +62,22 @@ def report(
         cli.stdout.print(result_table([entry.result for entry in scored]))
     for entry in done:
         _say_what_is_not_scored(entry)
+        for verdict in entry.verdicts:
+            cli.stdout.print(_told(entry, verdict), markup=False, soft_wrap=True)
     say(f"report   {folder}")
     if tracking_uri != "none":
         provenance.track(tracking_uri, store, plan, done, speeds)
     return done, damaged
+
+
+def _told(entry: "Evaluation", verdict: "Verdict") -> str:
+    claim = verdict.claim
+    measured = "" if verdict.measured is None else f", measured {verdict.measured:.3f}"
+    if verdict.points is not None:
+        measured += f" ({verdict.points:+.3f} points, {verdict.images:+,d} images)"
+    reasons = f" ({'; '.join(verdict.reasons)})" if verdict.reasons else ""
+    told = f"{claim.metric} claimed {claim.value:.3f}{measured}: {verdict.word}{reasons}"
+    return f"verdict  {entry.result.model} {entry.result.mode}: {told}"
 
 
 def _has_labels(entry: "Evaluation") -> bool:

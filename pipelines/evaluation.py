@@ -12,10 +12,12 @@ import pyarrow as pa
 
 from pipelines import cells, metrics, storage, track
 from pipelines.cells import Column, Plan
+from pipelines.datasets import Definition
 from pipelines.plots import reliability_png
 from pipelines.records import Shard, short_digest
 from pipelines.report import ModelResult, errors_parquet, per_class_parquet, results_csv, results_json
 from pipelines.track import Record
+from pipelines.verdicts import Measured, Verdict, judge
 from zoo import imagenet
 
 _IMAGENET_CLASSES = 1000
@@ -30,10 +32,17 @@ class Evaluation:
     files: Mapping[str, bytes]
     repeated_keys: int
     """Rows whose key stands in an earlier shard too."""
+    verdicts: tuple[Verdict, ...] = ()
 
 
-def evaluate(store: str, plan: Plan, column: Column) -> Evaluation | None:
+def evaluate(store: str, plan: Plan, column: Column, kind: Definition | None = None) -> Evaluation | None:
     """Fold the committed cells of `column`; None where none is committed.
+
+    Args:
+        store: where the cells are.
+        plan: of which dataset.
+        column: whose cells.
+        kind: the evaluation set that the dataset is a copy of, where somebody has said so.
 
     Raises:
         ValueError: naming the cell, if one is damaged.
@@ -41,15 +50,15 @@ def evaluate(store: str, plan: Plan, column: Column) -> Evaluation | None:
     parts = list(cells.load(store, plan.dataset, column))
     if not parts:
         return None
-    tallies = (metrics.tally(rows, column.card.num_classes) for _, rows in parts)
-    result = _result(plan, column, reduce(metrics.merge, tallies), committed=len(parts))
+    classes = column.card.num_classes, column.subset
+    result = _result(plan, column, [metrics.tally(rows, *classes) for _, rows in parts])
     files = {
         "summary.json": results_json([result]),
         "per_class.parquet": per_class_parquet(result, _class_names(column)),
-        "errors.parquet": errors_parquet(parts, column.card.num_classes),
+        "errors.parquet": errors_parquet(parts, *classes),
         "reliability.png": reliability_png(result),
     }
-    return Evaluation(column, result, files, _repeated(parts))
+    return Evaluation(column, result, files, _repeated(parts), _verdicts(plan, result, column, kind))
 
 
 def write(store: str, plan: Plan, evaluations: Sequence[Evaluation]) -> str:
@@ -118,7 +127,19 @@ def _dataset_params(plan: Plan) -> dict[str, object]:
     return {"dataset": dataset.name, "dataset_source": dataset.source, "dataset_digest": dataset.digest}
 
 
-def _result(plan: Plan, column: Column, tally: metrics.Tally, committed: int) -> ModelResult:
+def _verdicts(plan: Plan, result: ModelResult, column: Column, kind: Definition | None) -> tuple[Verdict, ...]:
+    measured = Measured(
+        summary=result.summary,
+        definition=kind,
+        complete=result.complete and all(shard.limit is None for shard in plan.dataset.shards),
+        precision=column.settings.precision,
+        decoder=column.decoder,
+        as_published=column.is_as_published,
+    )
+    return tuple(judge(column.card, measured))
+
+
+def _result(plan: Plan, column: Column, tallies: Sequence[metrics.Tally]) -> ModelResult:
     preprocessing = column.card.preprocessing
     return ModelResult(
         model=column.card.name,
@@ -132,8 +153,8 @@ def _result(plan: Plan, column: Column, tally: metrics.Tally, committed: int) ->
         decoder=column.decoder,
         plan=short_digest(column.plan),
         shards=len(plan.dataset.shards),
-        committed=committed,
-        tally=tally,
+        committed=len(tallies),
+        tally=reduce(metrics.merge, tallies),
     )
 
 

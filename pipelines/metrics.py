@@ -11,6 +11,7 @@ grouping and the summary is the same to the last bit. Refuses to read or write: 
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -117,25 +118,28 @@ class Summary:
     error_reasons: dict[str, int]
 
 
-def reasons(cell: pa.Table, num_classes: int) -> pa.ChunkedArray:
+def reasons(cell: pa.Table, num_classes: int, subset: Sequence[int] | None = None) -> pa.ChunkedArray:
     """Why each row is an error, null where it is valid.
 
-    That is its `error` up to the first ": ", else LABEL_RANGE where its label is outside [0, num_classes), else
-    MISSING_LABEL where it has none.
+    That is its `error` up to the first ": ", else LABEL_RANGE where its label is outside [0, num_classes) or none of
+    the classes that count, those of `subset` where it is given; else MISSING_LABEL where it has none.
     """
     failed = pc.list_element(pc.split_pattern(cell["error"], ": ", max_splits=1), 0)
     outside = pc.or_(pc.less(cell["label"], 0), pc.greater_equal(cell["label"], num_classes))
+    if subset is not None:
+        outside = pc.or_(outside, pc.invert(pc.is_in(cell["label"], value_set=pa.array(subset, pa.int32()))))
+        outside = pc.and_(outside, pc.is_valid(cell["label"]))
     beyond = pc.if_else(outside, LABEL_RANGE, pa.scalar(None, pa.string()))
     unlabelled = pc.if_else(pc.is_null(cell["label"]), MISSING_LABEL, pa.scalar(None, pa.string()))
     return pc.coalesce(failed, beyond, unlabelled)
 
 
-def tally(cell: pa.Table, num_classes: int) -> Tally:
-    """Count the rows of `cell` (see `records.cell_schema`), whose labels should be in [0, num_classes).
+def tally(cell: pa.Table, num_classes: int, subset: Sequence[int] | None = None) -> Tally:
+    """Count the rows of `cell` (see `records.cell_schema`), whose labels should be in [0, num_classes), or in `subset`.
 
     A model that stores fewer than five classes a row is judged on those for top-5.
     """
-    why = reasons(cell, num_classes)
+    why = reasons(cell, num_classes, subset)
     valid, failed = cell.filter(pc.is_null(why)), cell.filter(pc.is_valid(why))
     label = valid["label"].to_numpy()
     label_prob, sq_prob = (valid[name].to_numpy().astype(np.float64) for name in ("label_prob", "sq_prob"))

@@ -119,14 +119,19 @@ def per_class_parquet(result: ModelResult, names: Sequence[str] | None = None) -
     return _parquet(pa.table(columns))
 
 
-def errors_table(cells: Iterable[tuple[Shard, pa.Table]], num_classes: int) -> pa.Table:
+def errors_table(
+    cells: Iterable[tuple[Shard, pa.Table]], num_classes: int, subset: Sequence[int] | None = None
+) -> pa.Table:
     """The rows of `cells` that cannot be judged, with shard and reason (see ERRORS), in the order given."""
-    return pa.concat_tables([ERRORS.empty_table(), *(_errors(shard, cell, num_classes) for shard, cell in cells)])
+    listed = (_errors(shard, cell, reasons(cell, num_classes, subset)) for shard, cell in cells)
+    return pa.concat_tables([ERRORS.empty_table(), *listed])
 
 
-def errors_parquet(cells: Iterable[tuple[Shard, pa.Table]], num_classes: int) -> bytes:
+def errors_parquet(
+    cells: Iterable[tuple[Shard, pa.Table]], num_classes: int, subset: Sequence[int] | None = None
+) -> bytes:
     """`errors_table` as a Parquet file."""
-    return _parquet(errors_table(cells, num_classes))
+    return _parquet(errors_table(cells, num_classes, subset))
 
 
 def result_table(results: Iterable[ModelResult]) -> Table:
@@ -214,8 +219,8 @@ def _complement(percent: str) -> str:
     return percent and f"{100 - float(percent):.3f}"
 
 
-def _errors(shard: Shard, cell: pa.Table, num_classes: int) -> pa.Table:
-    named = cell.append_column("reason", reasons(cell, num_classes))
+def _errors(shard: Shard, cell: pa.Table, why: pa.ChunkedArray) -> pa.Table:
+    named = cell.append_column("reason", why)
     named = named.append_column("shard", pa.array([shard.name] * len(cell), pa.string()))
     return named.filter(named["reason"].is_valid()).select(ERRORS.names)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.records import QUARANTINED
-from pipelines.sandbox_child import ANSWER, LONGEST_REASON, NO_MEMORY, PIXELS, REASON, REQUEST, ROOM, Work, serve
+from pipelines.sandbox_child import ANSWER, LONGEST_REASON, NO_MEMORY, PIXELS, REASON, REQUEST, ROOM, serve
 from zoo.preprocessing import Geometry
 
 _SECONDS = 20.0
@@ -42,15 +42,17 @@ class _LostError(Exception):
 
 
 class Sandbox:
-    """Runs `work` in a child process, one picture at a time."""
+    """Runs the `decode` of a module in a child process, one picture at a time. Only the child imports the module."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, module: str) -> None:
+        self._module = module
         self._child: _Child | None = None
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def decode(self, encoded: bytes, geometries: Sequence[Geometry], into: Sequence[np.ndarray]) -> str | None:
+    def decode(
+        self, encoded: bytes | memoryview, geometries: Sequence[Geometry], into: Sequence[np.ndarray]
+    ) -> str | None:
         """Fill `into`, an array a geometry, with the pixels of `encoded`, or leave it and return the reason why not.
 
         Raises:
@@ -79,7 +81,7 @@ class Sandbox:
         """The child, or another where it died between two pictures, which is neither's fault."""
         if self._child is None or self._child.process.poll() is not None:
             self._stop()
-            self._child = _Child(self._work)
+            self._child = _Child(self._module)
         return self._child
 
     def _stop(self) -> None:
@@ -94,15 +96,15 @@ class _Child:
     So neither a pipe is between pictures and pixels, nor is anything that is printed taken for an answer.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, module: str) -> None:
         self._requests = 0
         self._socket, theirs = socket.socketpair()
         self._file = _memory_file()
         self._shared = _resized(self._file, ROOM)
         paths = [str(Path(__file__).parents[1]), *sys.path]
         program = (
-            f"import sys; sys.path[:] = {paths!r}; from {work.__module__} import {work.__name__} as work; "
-            f"from {serve.__module__} import serve; serve(work, {self._file}, {_MEMORY})"
+            f"import sys; sys.path[:] = {paths!r}; from {module} import decode; "
+            f"from {serve.__module__} import serve; serve(decode, {self._file}, {_MEMORY})"
         )
         command = [sys.executable, "-c", program]
         try:
@@ -129,14 +131,18 @@ class _Child:
         self._shared.close()
         os.close(self._file)
 
-    def decode(self, encoded: bytes, geometries: Sequence[Geometry], into: Sequence[np.ndarray]) -> str | None:
+    def decode(
+        self, encoded: bytes | memoryview, geometries: Sequence[Geometry], into: Sequence[np.ndarray]
+    ) -> str | None:
         wanted = pickle.dumps(list(geometries))
         pixels = sum(array.nbytes for array in into)
-        room = max(len(encoded) + len(wanted), pixels, LONGEST_REASON)
+        end = len(encoded) + len(wanted)
+        room = max(end, pixels, LONGEST_REASON)
         if room > len(self._shared):
             self._shared.close()
             self._shared = _resized(self._file, room)
-        self._shared[: len(encoded) + len(wanted)] = encoded + wanted
+        self._shared[: len(encoded)] = encoded
+        self._shared[len(encoded) : end] = wanted
         self._requests += 1
         with contextlib.suppress(OSError):  # that it is dead, the answer says
             self._socket.sendall(REQUEST.pack(self._requests, len(self._shared), len(encoded), len(wanted)))

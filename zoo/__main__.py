@@ -66,7 +66,7 @@ def _listing(cards: tuple[zoo.Card, ...]) -> Table:
         table.add_column(heading, no_wrap=heading != "claims")
     for card in cards:
         shape = card.preprocessing
-        claims = " ".join(f"{claim.metric} {claim.value:.2f}" for claim in card.claims if claim.size is None)
+        claims = " ".join(f"{claim.metric} {claim.value:.2f}" for claim in _main_claims(card))
         table.add_row(
             card.name,
             f"{card.params / 1e6:.2f} M",
@@ -78,6 +78,11 @@ def _listing(cards: tuple[zoo.Card, ...]) -> Table:
             "at hand" if _where(card) else "absent",
         )
     return table
+
+
+def _main_claims(card: zoo.Card) -> list[zoo.Claim]:
+    """Those of the set that the card names first, at the card's own size."""
+    return [claim for claim in card.claims if claim.size is None and claim.dataset == card.claims[0].dataset]
 
 
 def _whole(card: zoo.Card) -> Table:
@@ -107,7 +112,7 @@ def _described(card: zoo.Card) -> list[tuple[str, str]]:
 
 def _claim(claim: zoo.Claim) -> str:
     size = f" at {claim.size} px" if claim.size else ""
-    return f"{claim.value:.2f} % on {claim.dataset}{size}\n{claim.source}"
+    return f"{claim.value:.{max(2, claim.decimals)}f} % on {claim.dataset}{size}\n{claim.source}"
 
 
 def _erratum(erratum: zoo.Erratum) -> str:

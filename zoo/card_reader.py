@@ -93,11 +93,13 @@ def _claims(entry: dict[str, Any], source: str) -> Iterator[Claim]:
         size = int(result.get("Image Size", tested))
         for name, value in result["Metrics"].items():
             if name in _METRICS:
+                printed = str(value).rstrip("% ")
                 yield Claim(
                     metric=_METRICS[name],  # pyright: ignore[reportArgumentType]
-                    value=float(str(value).rstrip("% ")),
+                    value=float(printed),
+                    decimals=len(printed.partition(".")[2]),
                     dataset=_DATASETS.get(result["Dataset"]) or result["Dataset"],
-                    source=entry.get("Code") or source,
+                    source=result.get("Source") or entry.get("Code") or source,
                     size=None if size == tested else size,
                 )
 

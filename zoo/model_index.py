@@ -25,7 +25,7 @@ _KEYS = {
     "Collections": ("Name", "Paper"),
     "Models": ("Name", "In Collection", "Paper", "Metadata", "Code", "Weights", "Mirrors", "Results", "Errata"),
     "Paper": ("Title", "URL"),
-    "Results": ("Task", "Dataset", "Image Size", "Metrics"),
+    "Results": ("Task", "Dataset", "Image Size", "Source", "Metrics"),
     "Errata": ("Field", "Published", "Correct", "Reason"),
 }
 """The keys of a container; `Metadata` and `Metrics`, which are not here, take any that no container around them has."""

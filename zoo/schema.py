@@ -69,6 +69,7 @@ MODEL = {
                     "Task": _TEXT,
                     "Dataset": _TEXT,
                     "Image Size": _PIXELS,
+                    "Source": _TEXT,
                     "Metrics": {"type": "object", "additionalProperties": _PERCENT},
                 },
             },

@@ -13,7 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipelines import decode
-from pipelines.records import CHUNK, View
+from pipelines.records import CHUNK, Decoder, View
 from zoo.preprocessing import Geometry
 
 SMALL = Geometry(32, 36, "bicubic")
@@ -64,9 +64,9 @@ def chunk(images: Sequence[bytes | None], errors: Sequence[str | None] | None = 
 
 
 def decoded(
-    images: Sequence[bytes | None], geometries: Sequence[Geometry]
+    images: Sequence[bytes | None], geometries: Sequence[Geometry], decoder: Decoder = "exact"
 ) -> tuple[list[np.ndarray], list[str | None]]:
-    table = decode.decode_chunks(chunk(images), exact(*geometries))
+    table = decode.decode_chunks(chunk(images), [View(decoder, geometry) for geometry in geometries])
     assert table.schema == decode.decoded_schema(len(geometries))
     row = table.to_pylist()[0]
     arrays = [

@@ -214,3 +214,9 @@ def test_a_million_rows_sum_without_rounding_beyond_one_unit_each():
     table = table.set_column(position, table.field(position), pa.array(label_prob))
     expected = math.fsum(-np.log(label_prob.astype(np.float64))) / len(label_prob)
     assert summary(tally(table, CLASSES)).nll == pytest.approx(expected, abs=2**-33)
+
+
+def test_a_label_that_is_none_of_the_classes_that_count_is_an_error():
+    rows = cell([predicted(label, None, [1] * CLASSES) for label in (3, 4, None)])
+    assert tally(rows, CLASSES, (1, 3)).reasons == {LABEL_RANGE: 1, MISSING_LABEL: 1}
+    assert tally(rows, CLASSES).reasons == {MISSING_LABEL: 1}

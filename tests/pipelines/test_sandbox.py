@@ -13,14 +13,15 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipelines import decode, sandbox
-from pipelines.records import CHUNK, QUARANTINED, View
+from pipelines import decode, exact_decode, sandbox
+from pipelines.records import CHUNK, QUARANTINED, Decoder, View
 from zoo.preprocessing import Geometry
 
 GEOMETRIES = [Geometry(32, 36, "bicubic"), Geometry(48, 48, "bilinear")]
@@ -52,11 +53,11 @@ def poison(name: str) -> bytes:
     return picture(99) + b"POISON:" + name.encode()
 
 
-def rows(images: list[bytes]) -> tuple[list[np.ndarray], list[str | None]]:
+def rows(images: list[bytes], decoder: Decoder = "exact") -> tuple[list[np.ndarray], list[str | None]]:
     row = dict.fromkeys(CHUNK.names) | {"shard": 0, "start": 0, "last": True, "images": images}
     row |= {"keys": [str(i) for i in range(len(images))], "labels": [0] * len(images), "errors": [None] * len(images)}
     table = decode.decode_chunks(
-        pa.Table.from_pylist([row], schema=CHUNK), [View("exact", geometry) for geometry in GEOMETRIES]
+        pa.Table.from_pylist([row], schema=CHUNK), [View(decoder, geometry) for geometry in GEOMETRIES]
     )
     (out,) = table.to_pylist()
     shapes = [(len(images), geometry.size, geometry.size, 3) for geometry in GEOMETRIES]
@@ -73,11 +74,11 @@ def assert_rows(images: list[bytes], reasons: dict[int, str]) -> None:
             if row in reasons:
                 assert not array[row].any()
             else:
-                assert (array[row] == decode.resize_and_crop(decode.open_rgb(encoded), geometry)).all()
+                assert (array[row] == exact_decode.resize_and_crop(exact_decode.open_rgb(encoded), geometry)).all()
 
 
-def child() -> subprocess.Popen:
-    running = decode._SANDBOX._child
+def child(decoder: Decoder = "exact") -> subprocess.Popen:
+    running = decode._SANDBOXES[decoder]._child
     assert running is not None
     return running.process
 
@@ -103,12 +104,17 @@ def children() -> set[int]:
     return {pid for pid in pids if not gone(pid)}
 
 
+def close() -> None:
+    for box in decode._SANDBOXES.values():
+        box.close()
+
+
 @pytest.fixture(autouse=True)
 def fresh_child() -> Iterator[None]:
-    decode._SANDBOX.close()
+    close()
     before = children()
     yield
-    decode._SANDBOX.close()
+    close()
     assert children() <= before
 
 
@@ -144,6 +150,17 @@ def test_poison_in_first_and_last_place_and_side_by_side() -> None:
 
 
 @pytest.mark.usefixtures("faults")
+@pytest.mark.parametrize("name", ["segfault", "flood", "sleeps"])
+def test_the_fast_decoder_loses_no_other_row_either(name: str) -> None:
+    arrays, errors = rows([picture(0), poison(name), picture(1)], "fast")
+    assert errors == [None, QUARANTINED + REASONS[name], None]
+    expected, _ = rows([picture(0), picture(1)], "fast")
+    for array, alone in zip(arrays, expected, strict=True):
+        assert (array[[0, 2]] == alone).all()
+        assert not array[1].any()
+
+
+@pytest.mark.usefixtures("faults")
 def test_the_same_child_goes_on_until_it_dies_and_is_then_replaced() -> None:
     assert_rows([picture(0), b"no image"], {1: "not an image: the bytes are not JPEG, PNG, WEBP"})
     first, files = child(), len(os.listdir("/proc/self/fd"))
@@ -171,7 +188,7 @@ def test_a_child_that_died_between_two_pictures_costs_neither() -> None:
 
 def test_a_request_to_a_dead_child_says_what_it_died_of() -> None:
     assert_rows([picture(0)], {})
-    running = decode._SANDBOX._child
+    running = decode._SANDBOXES["exact"]._child
     assert running is not None
     running.process.kill()
     running.process.wait()
@@ -260,10 +277,11 @@ def grandchild(does: str) -> tuple[subprocess.Popen, int]:
         import numpy as np
         from pipelines import decode
         from zoo.preprocessing import Geometry
+        SANDBOX = decode._SANDBOXES["exact"]
         def run(encoded):
-            return decode._SANDBOX.decode(encoded, [Geometry(8, 8, "bicubic")], [np.zeros((8, 8, 3), np.uint8)])
+            return SANDBOX.decode(encoded, [Geometry(8, 8, "bicubic")], [np.zeros((8, 8, 3), np.uint8)])
         assert run({picture(0)!r}) is None
-        print(decode._SANDBOX._child.process.pid, flush=True)
+        print(SANDBOX._child.process.pid, flush=True)
         {does}
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
@@ -300,13 +318,14 @@ def test_the_child_is_limited_and_the_first_to_be_killed() -> None:
     assert [os.readlink(process / "fd" / str(fd)) for fd in range(3)] == [os.devnull] * 3
 
 
-def test_the_largest_picture_fits_the_limit() -> None:
+@pytest.mark.parametrize("decoder", get_args(Decoder))
+def test_the_largest_picture_fits_the_limit(decoder: Decoder) -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.full((5_000, 10_000), 40_000, np.uint16)).save(buffer, "PNG", compress_level=1)
-    arrays, errors = rows([buffer.getvalue()])
+    arrays, errors = rows([buffer.getvalue()], decoder)
     assert errors == [None]
     assert (arrays[0] == round(40_000 / 257)).all()
-    assert peak(child().pid) < 1.2e9
+    assert peak(child(decoder).pid) < 1.4e9
 
 
 def peak(pid: int) -> int:
@@ -316,7 +335,7 @@ def peak(pid: int) -> int:
 
 
 def test_the_child_needs_little_to_start() -> None:
-    heavy = "{'ray', 'torch', 'boto3', 'mlflow', 'pyarrow.parquet'}"
-    program = f"import sys, pipelines.decode, pipelines.sandbox; print({heavy} & sys.modules.keys())"
+    heavy = "{'ray', 'torch', 'boto3', 'mlflow', 'pyarrow'}"
+    program = f"import sys, pipelines.exact_decode, pipelines.sandbox_child; print({heavy} & sys.modules.keys())"
     loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout == "set()\n"

@@ -1,0 +1,56 @@
+"""Evaluation sets: ours are what is published of them, a user's are checked."""
+
+import pytest
+import yaml
+
+from pipelines import datasets
+
+MINE = {"Name": "mine", "Title": "My pictures", "Images": 10, "Claims": "digits", "Classes": [5, 1, 3]}
+
+
+def put(tmp_path, *entries: dict) -> str:
+    path = tmp_path / "sets.yaml"
+    path.write_text(yaml.safe_dump({"Datasets": list(entries)}))
+    return str(path)
+
+
+def test_our_sets_have_their_published_sizes_and_classes() -> None:
+    known = datasets.every()
+    sizes = {"val": 50_000, "real": 46_837, "v2": 10_000, "sketch": 50_889, "a": 7_500, "r": 30_000}
+    assert {name: found.images for name, found in known.items()} == {f"imagenet-{k}": n for k, n in sizes.items()}
+    assert {name: len(found.subset) for name, found in known.items() if found.subset} == {
+        "imagenet-a": 200,
+        "imagenet-r": 200,
+    }
+    assert [view.name for view in datasets.views("imagenet-val")] == ["imagenet-real"]
+
+
+def test_a_users_set_stands_beside_ours(tmp_path) -> None:
+    found = datasets.find("mine", [put(tmp_path, MINE)])
+    assert (found.title, found.images, found.claims, found.subset) == ("My pictures", 10, "digits", (1, 3, 5))
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({**MINE, "Name": "imagenet-v2"}, "a dataset is called 'imagenet-v2' already"),
+        ({**MINE, "Images": 0}, "Datasets/0/Images: 0 is less than the minimum of 1"),
+        ({**MINE, "Image": 3}, "'Image' was unexpected"),
+        ({"Name": "mine"}, "'Title' is a required property"),
+        ({**MINE, "Of": "imagenet-val"}, "'Labels' is a dependency of 'Of'"),
+        ({**MINE, "Of": "imagenet-vla", "Labels": "l.json", "Key": "(.)"}, "did you mean imagenet-val"),
+        ({**MINE, "Of": "imagenet-val", "Labels": "l.json", "Key": "("}, "is no regular expression"),
+        ({**MINE, "Of": "imagenet-val", "Labels": "l.json", "Key": "x"}, "has 0 groups"),
+    ],
+)
+def test_what_is_no_definition_is_refused_by_place_and_value(tmp_path, entry, told) -> None:
+    with pytest.raises(ValueError, match=r"sets\.yaml|mine") as refused:
+        datasets.every([put(tmp_path, entry)])
+    assert told in str(refused.value)
+
+
+def test_a_name_that_is_not_known_is_answered_with_those_that_are() -> None:
+    with pytest.raises(ValueError, match=r"--dataset imagenet-va: no such evaluation set; did you mean imagenet-val"):
+        datasets.find("imagenet-va")
+    with pytest.raises(ValueError, match=r"imagenet-real: is imagenet-val with other labels"):
+        datasets.find("imagenet-real")
