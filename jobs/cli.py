@@ -24,6 +24,7 @@ from zoo.card_reader import read_cards
 DONE = 0
 BAD_ARGUMENTS = 2
 UNFINISHED = 3
+MISMATCH = 4
 INTERRUPTED = 130
 TERMINATED = 143
 stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 120)

@@ -24,6 +24,8 @@ IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 MAX_IMAGE_BYTES = 64 << 20
 """A member may claim any size in its header; one that claims more than this is a row with a reason, never read."""
 _BUFFER = 1 << 20
+_TAR_BUFFER = 1 << 17
+"""What tarfile holds is copied with each member that is taken out of it."""
 _MOST_MEMBER_BYTES = 1 << 36
 """A header can claim 2**88 bytes, and tarfile would count through all of them in search of the next."""
 LABEL_ALONE = f"no image: a label without a member {'|'.join(IMAGE_SUFFIXES)}"
@@ -98,7 +100,7 @@ def _tar_samples(shard: Shard) -> Iterator[Sample]:
         with tarfile.open(
             fileobj=cast(BinaryIO, checked),
             mode="r|",
-            bufsize=_BUFFER,
+            bufsize=_TAR_BUFFER,
             tarinfo=_StrictMember,
             encoding="utf-8",
             errors="backslashreplace",  # tarfile's own surrogates cannot be written to Arrow

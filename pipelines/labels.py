@@ -77,6 +77,7 @@ def _label_sets(location: str) -> list[list[int]]:
         sets = json.loads(gzip.decompress(content) if location.endswith(".gz") else content)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{location}: not JSON: {error}") from None
-    if not isinstance(sets, list) or not all(isinstance(some, list) for some in sets):
+    lists = sets if isinstance(sets, list) else [None]
+    if not all(isinstance(some, list) and all(type(label) is int for label in some) for some in lists):
         raise ValueError(f"{location}: expected a list of lists of labels")
     return sets

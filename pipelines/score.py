@@ -1,46 +1,26 @@
-"""Arrays -> each model's most probable classes: the one place where models run.
+"""Decoded chunks -> rows of scores, of every model of a pass.
 
-Owns the actor's work: normalisation on the device, batches of one fixed shape, softmax in float32, the `top` classes
-with ties by class index. Refuses to know where rows come from or go to. Every batch is padded to the same shape and
-the padding cut off, because kernels are chosen by shape: a ragged batch would give other low bits.
+Owns the actor's work: loading the models, and that one which cannot be loaded, fails or has no room loses its own rows
+and not those of the others. Refuses to know where rows come from or go to; how a model is run is `pipelines.engine`'s.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import torch
 
 from pipelines import mirror
 from pipelines.cells import Column
-from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES, Precision, View
-from zoo.cards import Card
-from zoo.preprocessing import Preprocessing
-from zoo.wanted import Wanted
+from pipelines.engine import Engine, NoRoomError, Scores, free_memory, is_out_of_memory
+from pipelines.passes import ScorerConfig
+from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScorerConfig:
-    """What a scorer runs: the models of a pass with their settings, and what pixels a chunk holds for them.
-
-    `views` are those of `decode.decode_chunks`; `chunk` pictures at most are in a chunk, a multiple of all batch sizes;
-    `memory` is how many bytes the models may take, None where the device says so itself.
-    """
-
-    columns: tuple[Column, ...]
-    views: tuple[View, ...]
-    chunk: int
-    device: str
-    memory: int | None
-
-
-Model = Callable[[torch.Tensor], torch.Tensor]
-"""From normalised images (B, C, H, W) to logits (B, N)."""
+_FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError)
+"""What a model raises that is not made for its images, or cannot be compiled here."""
+_LONGEST_SAID = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,83 +37,90 @@ class Scorer:
     def __init__(self, config: ScorerConfig) -> None:
         self._config = config
         self._device = torch.device(config.device)
-        _exact_kernels(self._device)
-        self._models = [self._load(column.card, column.file) for column in config.columns]
+        if self._device.type == "cpu":
+            torch.set_num_threads(1)  # an actor a core beats one actor with all cores
+        self._before = _resident()
+        self._models: list[Engine | _NoModel] = []
+        for column in config.columns:
+            self._models.append(self._load(column))
 
-    def _load(self, card: Card, file: Wanted) -> Model | _NoModel:
+    @property
+    def _has_models(self) -> bool:
+        return any(isinstance(model, Engine) for model in self._models)
+
+    def _load(self, column: Column) -> Engine | _NoModel:
         """The model, or why there is none: that loses its own rows, and not those of the others."""
         try:
-            return mirror.load(card, file).to(self._device)
-        except ValueError as error:
-            return _NoModel(FAILED_MODEL, str(error))
+            network = mirror.load(column.card, column.file)
+            model = Engine(network, column.card.preprocessing, column.settings, self._device, column.top, column.subset)
         except OSError as error:
             return _NoModel(ABSENT_MODEL, str(error))
+        except (*_FAULTS, MemoryError) as error:
+            return self._refused(error, others=self._has_models)
+        if self._has_models and self._is_too_full():
+            return self._refused(NoRoomError(), others=True)
+        return model
+
+    def _is_too_full(self) -> bool:
+        allowed = self._config.memory
+        return allowed is not None and _resident() - self._before > allowed
+
+    def _refused(self, error: Exception, *, others: bool) -> _NoModel:
+        """What stands in the place of a model that `error` came from; `others` says whether it was not alone."""
+        if not is_out_of_memory(error):
+            return _NoModel(FAILED_MODEL, _said(error))
+        free_memory(self._device)
+        if others:  # another round runs it in a pass of its own
+            return _NoModel(ABSENT_MODEL, "no room beside the others")
+        return _NoModel(FAILED_MODEL, "out of memory")
 
     def __call__(self, decoded: pa.Table) -> Iterator[pa.Table]:
         """Score each chunk of `decoded` (see `decode.decoded_schema`) with each model, as SCORES tables."""
         for chunk in decoded.to_pylist():
-            for position, model in enumerate(self._models):
-                if isinstance(model, _NoModel):
-                    yield _failed(chunk, position, model.kind, model.reason)
-                else:
-                    yield self._rows(chunk, position, model)
+            if chunk["failure"] is not None:
+                kind = ABSENT_SHARD if chunk["transient"] else FAILED_SHARD
+                yield from (_failed(chunk, position, kind, chunk["failure"]) for position in range(len(self._models)))
+                continue
+            # All before the first one's scores are waited for: a GPU is kept busy so.
+            launched = [self._launch(chunk, position) for position in range(len(self._models))]
+            for position, wait in enumerate(launched):
+                yield (
+                    _failed(chunk, position, wait.kind, wait.reason)
+                    if isinstance(wait, _NoModel)
+                    else _table(chunk, position, wait())
+                )
 
-    def _rows(self, chunk: dict, position: int, model: Model) -> pa.Table:
-        if chunk["failure"] is not None:
-            return _failed(chunk, position, ABSENT_SHARD if chunk["transient"] else FAILED_SHARD, chunk["failure"])
-        column = self._config.columns[position]
-        size, batch = column.card.preprocessing.size, column.settings.batch_size
+    def _launch(self, chunk: dict, position: int) -> Callable[[], Scores] | _NoModel:
+        model, column = self._models[position], self._config.columns[position]
+        if isinstance(model, _NoModel):
+            return model
+        size = column.card.preprocessing.size
         content = chunk[f"pixels_{self._config.views.index(column.view)}"]
-        pixels_RHWC = np.frombuffer(content, np.uint8).reshape(-1, size, size, 3)
-        parts = [pixels_RHWC[start : start + batch] for start in range(0, len(pixels_RHWC), batch)]
-        probs_RN = torch.cat([self._probabilities(part, model, column) for part in parts])
-        return _table(chunk, position, probs_RN, column.top)
-
-    @torch.inference_mode()
-    def _probabilities(self, pixels_BHWC: np.ndarray, model: Model, column: Column) -> torch.Tensor:
-        """Softmax over classes, float32 (B, N), of uint8 pixels (B, H, W, 3)."""
-        batch, rows = column.settings.batch_size, len(pixels_BHWC)
-        padded = np.zeros((batch, *pixels_BHWC.shape[1:]), np.uint8)
-        padded[:rows] = pixels_BHWC
-        x_BCHW = normalise(torch.from_numpy(padded).to(self._device), column.card.preprocessing)
-        with self._autocast(column.settings.precision):
-            logits_BN = model(x_BCHW)
-        return logits_BN.float().softmax(dim=1)[:rows]
-
-    def _autocast(self, precision: Precision) -> AbstractContextManager[Any]:
-        kind = _AUTOCAST.get(precision)
-        return torch.autocast(self._device.type, kind) if kind else nullcontext()
+        try:
+            return model.launch(np.frombuffer(content, np.uint8).reshape(-1, size, size, 3))
+        except (*_FAULTS, MemoryError) as error:
+            reason = error.with_traceback(None)  # its frames hold what the model has computed
+        del model
+        self._models[position] = _NoModel(ABSENT_MODEL, "")  # let go of, before memory is given back
+        self._models[position] = refused = self._refused(reason, others=self._has_models)
+        return refused
 
 
-def normalise(pixels_BHWC: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """uint8 RGB pixels (B, H, W, 3) -> float32 (B, C, H, W) in the card's channel order, mean and std."""
-    mean, std = (
-        torch.tensor(values, device=pixels_BHWC.device).view(1, 3, 1, 1)
-        for values in (preprocessing.mean, preprocessing.std)
-    )
-    x_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32).div(255)
-    if preprocessing.channels == "BGR":
-        x_BCHW = x_BCHW.flip(1)
-    return x_BCHW.sub(mean).div(std)
+def _said(error: Exception) -> str:
+    """In one line: what compilers print has pages, and the first paragraph says it."""
+    said = " ".join(str(error).partition("\n\n")[0].split())
+    return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"[:_LONGEST_SAID]
 
 
-def _exact_kernels(device: torch.device) -> None:
-    """fp32 means fp32: no TF32, and no kernel chosen by a race of timings."""
-    if device.type == "cpu":
-        torch.set_num_threads(1)  # an actor a core beats one actor with all cores
-        return
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
+def _resident() -> int:
+    """Bytes of memory that this process has in use."""
+    return psutil.Process().memory_info().rss
 
 
-def _table(chunk: dict, position: int, probs_BN: torch.Tensor, top: int) -> pa.Table:
+def _table(chunk: dict, position: int, scores: Scores) -> pa.Table:
     rows = len(chunk["keys"])
-    sorted_BN = probs_BN.sort(dim=1, descending=True, stable=True)  # stable: ties stay in the order of classes
-    classes, probs = (t[:, :top].cpu().numpy() for t in (sorted_BN.indices, sorted_BN.values))
-    sq_prob = probs_BN.square().sum(dim=1).cpu().numpy()
-    label_prob = _label_probabilities(chunk["labels"], probs_BN.cpu().numpy())
-    errors = _with_non_finite(chunk["errors"], sq_prob)
+    label_prob = _label_probabilities(chunk["labels"], scores.probs)
+    errors = _with_non_finite(chunk["errors"], scores.sq_prob)
     bad = np.array([error is not None for error in errors])
     last = np.zeros(rows, bool)
     last[-1] = chunk["last"]
@@ -144,21 +131,21 @@ def _table(chunk: dict, position: int, probs_BN: torch.Tensor, top: int) -> pa.T
         "index": np.arange(chunk["start"], chunk["start"] + rows, dtype=np.int32),
         "key": chunk["keys"],
         "label": chunk["labels"],
-        "classes": _lists(classes.astype(np.int16), bad),
-        "probs": _lists(probs, bad),
+        "classes": _lists(scores.classes.astype(np.int16), bad),
+        "probs": _lists(scores.top_probs, bad),
         "label_prob": pa.array(label_prob.data, mask=label_prob.mask | bad, type=pa.float32()),
-        "sq_prob": pa.array(sq_prob, mask=bad, type=pa.float32()),
+        "sq_prob": pa.array(scores.sq_prob, mask=bad, type=pa.float32()),
         "error": errors,
         "offset": pa.array(chunk["offsets"], pa.int64(), mask=~bad),
-        "seconds": pa.nulls(rows, pa.float32()),
+        "seconds": pa.array([scores.seconds and scores.seconds / rows] * rows, pa.float32()),
     }
     return pa.table(columns, schema=SCORES)
 
 
-def _label_probabilities(labels: Sequence[int | None], probs_BN: np.ndarray) -> np.ma.MaskedArray:
+def _label_probabilities(labels: Sequence[int | None], probs_RN: np.ndarray) -> np.ma.MaskedArray:
     index = np.array([-1 if label is None else label for label in labels])
-    known = (index >= 0) & (index < probs_BN.shape[1])
-    picked = probs_BN[np.arange(len(index)), np.where(known, index, 0)]
+    known = (index >= 0) & (index < probs_RN.shape[1])
+    picked = probs_RN[np.arange(len(index)), np.where(known, index, 0)]
     return np.ma.MaskedArray(picked, mask=~known)
 
 

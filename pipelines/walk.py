@@ -4,7 +4,6 @@ Owns the order of the steps, their shares of the cluster, and how often Ray trie
 what comes out is gathered and committed by `flow`.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,8 +16,8 @@ from pipelines import read
 from pipelines.cells import Column
 from pipelines.cluster import Shares, actor_memory, resources, share
 from pipelines.decode import decode_chunks
+from pipelines.passes import ScorerConfig, plan_pass
 from pipelines.records import Shard
-from pipelines.score import Scorer, ScorerConfig
 
 _MOST_SOURCES = 1024
 _BLOCK_BYTES = 1 << 20
@@ -39,13 +38,7 @@ def walk(
         device: `cpu` or `cuda`.
     """
     shares = share(*resources(), device)
-    scorer = ScorerConfig(
-        columns=tuple(columns),
-        views=tuple(sorted({column.view for column in columns})),
-        chunk=math.lcm(*(column.settings.batch_size for column in columns)),
-        device=device,
-        memory=actor_memory(device),
-    )
+    scorer = plan_pass(columns, device, actor_memory(device))
     _set_context()
     scored = _score(_pixels(shards, positions, scorer, shares), scorer, shares, _chunks(shards, scorer.chunk))
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
@@ -73,7 +66,7 @@ def _score(pixels: Dataset, scorer: ScorerConfig, shares: Shares, chunks: int | 
     actors = shares.actors if chunks is None else min(shares.actors, chunks)
     return _map(
         pixels,
-        Scorer,
+        _Scoring,
         fn_constructor_args=(scorer,),
         compute=ActorPoolStrategy(size=actors),
         num_cpus=shares.actor_cpus,
@@ -81,6 +74,18 @@ def _score(pixels: Dataset, scorer: ScorerConfig, shares: Shares, chunks: int | 
         max_restarts=_RETRIES,
         max_task_retries=_RETRIES,
     )
+
+
+class _Scoring:
+    """The actor's step: a `Scorer`, which is imported where it runs, since torch takes a driver a second to load."""
+
+    def __init__(self, config: ScorerConfig) -> None:
+        from pipelines.score import Scorer
+
+        self._scorer = Scorer(config)
+
+    def __call__(self, decoded: pa.Table) -> Iterator[pa.Table]:
+        return self._scorer(decoded)
 
 
 def _map(dataset: Dataset, step: Callable[..., object], **options: object) -> Dataset:

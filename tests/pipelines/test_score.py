@@ -1,5 +1,7 @@
 """The scorer against plain PyTorch, and what must not matter to a row: its neighbours, the padding, its label."""
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +10,13 @@ import pytest
 import torch
 
 import zoo
+from pipelines import mirror
+from pipelines import score as score_module
 from pipelines.cells import Column
 from pipelines.decode import decoded_schema
 from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES, Settings
-from pipelines.score import Scorer, ScorerConfig, normalise
+from pipelines.score import Scorer, ScorerConfig
 from zoo import wanted
-from zoo.preprocessing import Preprocessing
 
 NAME = "efficientnet_lite0"
 CARD = zoo.card(NAME)
@@ -30,6 +33,21 @@ PIXELS = np.random.default_rng(3).integers(0, 256, (4, 224, 224, 3), np.uint8)
 
 def with_column(**changes: object) -> ScorerConfig:
     return replace(CONFIG, columns=(replace(COLUMN, **changes),))
+
+
+class Network(torch.nn.Module):
+    """Logits by a function of the images."""
+
+    def __init__(self, logits: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.forward = logits
+
+
+def with_networks(monkeypatch, *logits: Callable[[torch.Tensor], torch.Tensor], **changes: object) -> Scorer:
+    """A scorer whose models are these functions, where no file of weights gives such a model."""
+    networks = iter(map(Network, logits))
+    monkeypatch.setattr(mirror, "load", lambda *_: next(networks))
+    return Scorer(replace(CONFIG, columns=(COLUMN,) * len(logits), **changes))
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +127,18 @@ def test_a_label_that_is_missing_or_out_of_range_has_no_probability(scorer) -> N
     assert [row["label_prob"] is None for row in rows] == [True, True, True, False]
 
 
-def test_equal_probabilities_are_ranked_by_class_index(scorer, monkeypatch) -> None:
-    monkeypatch.setattr(scorer, "_models", [lambda x: torch.zeros(len(x), 1000)])
+def test_equal_probabilities_are_ranked_by_class_index(monkeypatch) -> None:
+    scorer = with_networks(monkeypatch, lambda x: torch.zeros(len(x), 1000))
     assert all(row["classes"] == list(range(10)) for row in score(scorer, PIXELS))
 
 
-def test_scores_that_are_no_numbers_are_an_error_of_their_row(scorer, monkeypatch) -> None:
+def test_scores_that_are_no_numbers_are_an_error_of_their_row(monkeypatch) -> None:
     def overflowing(x: torch.Tensor) -> torch.Tensor:
         logits = torch.zeros(len(x), 1000)
         logits[2, 5] = float("nan")
         return logits
 
-    monkeypatch.setattr(scorer, "_models", [overflowing])
-    rows = score(scorer, PIXELS)
+    rows = score(with_networks(monkeypatch, overflowing), PIXELS)
     reason = "non-finite scores: the model's output is not a number"
     assert [(row["error"], row["offset"]) for row in rows] == [(None, None)] * 2 + [(reason, 1024), (None, None)]
 
@@ -165,11 +182,78 @@ def test_lower_precision_is_near_fp32(scorer, precision, tolerance) -> None:
         assert got["probs"] != expected["probs"]
 
 
-def test_normalisation_follows_the_cards_channel_order() -> None:
-    pixels = torch.from_numpy(PIXELS)
-    rgb = Preprocessing(size=224, crop_pct=0.875, interpolation="bicubic", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    expected = (PIXELS / 255 - np.array(rgb.mean)) / np.array(rgb.std)
-    assert np.allclose(normalise(pixels, rgb).numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6)
-    bgr = replace(rgb, channels="BGR")
-    expected = (PIXELS[..., ::-1] / 255 - np.array(rgb.mean)) / np.array(rgb.std)
-    assert np.allclose(normalise(pixels, bgr).numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6)
+def fine(x: torch.Tensor) -> torch.Tensor:
+    return torch.arange(1000.0).expand(len(x), 1000)
+
+
+def out_of_memory(_: torch.Tensor) -> torch.Tensor:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def misfit(x: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(3, 4) @ x
+
+
+def kinds(scorer: Scorer) -> list[tuple[int, int, str | None]]:
+    """(Model, index, error) of each row of one picture."""
+    return [(row["model"], row["index"], row["error"]) for row in score(scorer, PIXELS[:1])]
+
+
+def test_a_model_that_raises_loses_its_own_rows_with_the_reason(monkeypatch) -> None:
+    first, second, third = kinds(with_networks(monkeypatch, fine, misfit, fine))
+    assert (first, third) == ((0, 0, None), (2, 0, None))
+    assert second[:2] == (1, FAILED_MODEL)
+    assert re.match("RuntimeError: Expected size", second[2] or "")
+
+
+def test_a_model_without_room_beside_others_is_absent_and_alone_it_has_failed(monkeypatch) -> None:
+    beside = with_networks(monkeypatch, fine, out_of_memory)
+    for _ in range(2):
+        assert kinds(beside) == [(0, 0, None), (1, ABSENT_MODEL, "no room beside the others")]
+    assert kinds(with_networks(monkeypatch, out_of_memory)) == [(0, FAILED_MODEL, "out of memory")]
+
+
+def test_models_above_the_allowance_are_absent_but_never_the_first(monkeypatch) -> None:
+    resident = iter([0, 200, 200])  # before, and beside the first model; that one is not asked about
+    monkeypatch.setattr(score_module, "_resident", lambda: next(resident))
+    rows = kinds(with_networks(monkeypatch, fine, fine, fine, memory=100))
+    assert rows == [(0, 0, None), *((model, ABSENT_MODEL, "no room beside the others") for model in (1, 2))]
+
+
+def test_what_a_process_holds_is_measured() -> None:
+    before = score_module._resident()
+    held = np.ones(1 << 26, np.uint8)
+    assert score_module._resident() - before > held.nbytes // 2
+
+
+def test_rows_say_how_long_the_model_took_but_not_while_it_warms_up() -> None:
+    scorer = Scorer(CONFIG)
+    assert [row["seconds"] for row in score(scorer, PIXELS)] == [None] * 4
+    seconds = {row["seconds"] for row in score(scorer, PIXELS[:2])}
+    assert len(seconds) == 1
+    assert 0 < seconds.pop() < 10
+
+
+def test_a_model_of_a_smaller_batch_takes_a_chunk_in_parts_with_the_scores_it_has_alone(scorer) -> None:
+    mixed = replace(CONFIG, columns=(COLUMN, replace(COLUMN, settings=Settings(batch_size=2))))
+    rows = score(Scorer(mixed), PIXELS)
+    assert [(row["model"], row["index"]) for row in rows] == [(model, index) for model in (0, 1) for index in range(4)]
+    alone = Scorer(replace(CONFIG, columns=(mixed.columns[1],), chunk=2))
+    parts = [score(alone, PIXELS[start : start + 2], start=start) for start in (0, 2)]
+    assert [row["probs"] for row in rows[4:]] == [row["probs"] for part in parts for row in part]
+    assert [row["probs"] for row in rows[:4]] == [row["probs"] for row in score(scorer, PIXELS)]
+
+
+def test_classes_outside_of_the_subset_have_no_part_in_the_scores(scorer) -> None:
+    subset = (3, 7, 8, 500, 998)
+    probs = reference(PIXELS)[:, subset]
+    expected = probs / probs.sum(1, keepdims=True)
+    for row, some in zip(
+        score(Scorer(with_column(subset=subset)), PIXELS, labels=[7, 4, 3, 998]), expected, strict=True
+    ):
+        assert row["classes"] == [subset[i] for i in np.argsort(-some, kind="stable")]
+        assert row["probs"] == pytest.approx(np.sort(some)[::-1], abs=1e-5)
+        assert row["label_prob"] == (
+            0 if row["label"] == 4 else pytest.approx(some[subset.index(row["label"])], abs=1e-5)
+        )
+        assert row["sq_prob"] == pytest.approx((some**2).sum(), abs=1e-5)

@@ -1,0 +1,221 @@
+"""Which published numbers hold: the leaderboard of what a store's committed cells say; and what differs between two.
+
+    python -m jobs.leaderboard --store s3://bucket/out --output board
+    python -m jobs.leaderboard --store out --output board --models 'resnest*' --fail-on-mismatch
+    python -m jobs.leaderboard --store out --output board --diff precision=fp32 precision=bf16
+    python -m jobs.leaderboard --store out --output board --diff out /other/store
+
+Needs neither the data nor Ray, torch or a GPU. Leaves leaderboard.html (one file, to be opened anywhere), .csv, .json
+and model-index.yaml in OUTPUT and in an MLflow run; with --diff, diff.json and flips.parquet instead. Exit codes:
+0 done, 2 bad arguments or an empty store, 4 with --fail-on-mismatch where a claim is not reproduced.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+import zoo
+from jobs import cli, provenance
+from jobs.progress import Listing, Meter, count, say
+from pipelines import storage
+from pipelines.records import short_digest
+
+if TYPE_CHECKING:
+    from pipelines.board import Board
+    from pipelines.inventory import Holding, StoredColumn
+    from pipelines.sides import Pair
+    from pipelines.track import Logged
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardConfig(cli.Job):
+    """Make the leaderboard of a store from its committed cells, or compare two parts of it.
+
+    Exit codes: 0 done, 2 bad arguments or nothing evaluated, 4 with --fail-on-mismatch where a claim is not reproduced.
+    """
+
+    store: str = "output"
+    """Folder or s3:// URI that `jobs.evaluate` filled."""
+    output: str
+    """Folder or s3:// URI for leaderboard.html, .csv, .json and model-index.yaml."""
+    models: str = "all"
+    """Names or patterns, comma-separated (see `python -m zoo`)."""
+    cards: tuple[str, ...] = ()
+    """Model-index files (path or URI) with cards of your own models."""
+    datasets: tuple[str, ...] = ()
+    """YAML files (path or URI) that define evaluation sets of your own."""
+    diff: tuple[str, str] | None = None
+    """Compare two sides image by image instead. A side is another store, a setting (`precision=bf16`, `decoder=fast`),
+    or a column as the files name it (`resnest50d-528c19ca-1a2b3c4d`)."""
+    fail_on_mismatch: bool = False
+    """Exit with 4 where a claim is judged and not reproduced."""
+    tracking_uri: str | None = None
+    """MLflow server, for images a second and for the leaderboard's own run. Where not given, the file mlflow.db in the
+    store, in the working folder where the store is s3://; `none` for no tracking."""
+    results_file: str | None = None
+    """Where to write leaderboard.json, or diff.json, too."""
+
+
+def run(config: LeaderboardConfig) -> int:
+    """Read what is committed, and show, write and track what it says.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ValueError: if the store holds nothing, or there is nothing to compare.
+    """
+    from pipelines import inventory
+
+    if config.diff and config.fail_on_mismatch:
+        raise ValueError("--fail-on-mismatch is of claims, and --diff judges none; leave one out")
+    for target in (storage.join(config.output, "leaderboard.json"), config.results_file):
+        if target:
+            storage.require_writable(target)
+    holdings = inventory.every(config.store, Listing())
+    if not holdings:
+        raise ValueError(f"--store {config.store}: nothing is evaluated there; jobs.evaluate --store fills one")
+    return _compare(config, config.diff, holdings) if config.diff else _show(config, holdings)
+
+
+def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
+    from pipelines import board, exports, judging, page
+
+    cards = zoo.select(config.models, cli.cards(config.cards))
+    sets = judging.sets(holdings, config.datasets)
+    logged = _logged(config, config.store)
+    with Meter("columns", sum(len(held.columns) for held in holdings)) as meter:
+        made = board.build(holdings, sets, cards, lambda column: _speed(column, logged), meter.update)
+    for title, table in exports.tables(made):
+        cli.stdout.print("", Text(title, style="bold"), table, sep="\n")
+    files = {
+        "leaderboard.html": page.render(made),
+        "leaderboard.csv": exports.csv_bytes(made),
+        "leaderboard.json": exports.json_bytes(made),
+        "model-index.yaml": exports.model_index(made),
+    }
+    _write(config, files, "leaderboard.json")
+    _say(made, holdings)
+    _track(config, files)
+    return _code(config, made)
+
+
+def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Sequence[Holding]") -> int:
+    from pipelines import diff, diff_report, inventory, sides
+
+    elsewhere = [name for name in names if not sides.is_within(name, holdings)]
+    found = {name: inventory.every(name, Listing()) for name in elsewhere}
+    for name, there in found.items():
+        if not there:
+            raise ValueError(f"--diff {name}: neither a store with cells nor a column or setting of {config.store}")
+    a, b = (sides.side(name, found.get(name, holdings)) for name in names)
+    pairs = sides.pairs(a, b)
+    logged = {store: _logged(config, store) for store in {column.store for p in pairs for column in (p.a, p.b)}}
+    with Meter("pairs", len(pairs)) as meter:
+        differences = []
+        for pair in pairs:
+            differences.append(diff.compare(pair, _environments(pair, logged)))
+            meter.update(len(differences))
+    cli.stdout.print(diff_report.table(differences))
+    for line in diff_report.lines(differences):
+        cli.stdout.print(line, markup=False, soft_wrap=True)
+    files = {"diff.json": diff_report.diff_json(differences), "flips.parquet": diff_report.flips_parquet(differences)}
+    _write(config, files, "diff.json")
+    return cli.DONE
+
+
+def _write(config: LeaderboardConfig, files: Mapping[str, bytes], results: str) -> None:
+    for name, content in files.items():
+        storage.replace(storage.join(config.output, name), content)
+    if config.results_file:
+        storage.replace(config.results_file, files[results])
+    say(f"written  {', '.join(files)} in {config.output}")
+
+
+def _say(made: "Board", holdings: "Sequence[Holding]") -> None:
+    if made.absent:
+        names = ", ".join(card.name for card in made.absent)
+        say(f"note     {count(len(made.absent), 'model')} on cards without a cell: {names}")
+    known = {row.model for row in made.rows} | {card.name for card in made.absent}
+    others = sorted({column.model for held in holdings for column in held.columns} - known)
+    if others:
+        say(f"note     left out, not of --models and --cards: {', '.join(others)}")
+    for note in made.notes:
+        say(f"warning: {note}")
+
+
+def _code(config: LeaderboardConfig, made: "Board") -> int:
+    failed = [
+        f"{row.model} {row.column.mode} on {score.set.title}: {claim}"
+        for row in made.rows
+        for score in row.scores.values()
+        for claim in score.claims
+        if claim.is_mismatch
+    ]
+    for line in failed:
+        say(f"differs  {line}")
+    return cli.MISMATCH if failed and config.fail_on_mismatch else cli.DONE
+
+
+def _logged(config: LeaderboardConfig, store: str) -> "Mapping[str, Logged]":
+    """What MLflow knows of runs; nothing, with a warning, where it is away."""
+    if config.tracking_uri == "none":
+        return {}
+    provenance.be_brief()
+    from pipelines import track
+
+    try:
+        return track.logged(config.tracking_uri or track.default_uri(store))
+    except track.TrackingError as error:
+        say(f"warning: images a second and versions are not known, MLflow is away: {error}")
+        return {}
+
+
+def _of(column: "StoredColumn", logged: "Mapping[str, Logged]") -> "Logged | None":
+    from pipelines import track
+
+    return logged.get(track.identity(column.name, column.dataset.name, column.dataset.digest)) if logged else None
+
+
+def _speed(column: "StoredColumn", logged: "Mapping[str, Logged]") -> float | None:
+    run = _of(column, logged)
+    return run.metrics.get("images_per_second") if run else None
+
+
+def _environments(pair: "Pair", logged: "Mapping[str, Mapping[str, Logged]]") -> dict[str, tuple[str, str]]:
+    """Library versions and commit that differ, where both sides have a run that says them."""
+    runs = [_of(column, logged[column.store]) for column in (pair.a, pair.b)]
+    a, b = ({} if run is None else run.params for run in runs)
+    names = [name for name in sorted(a.keys() & b.keys()) if name.endswith("_version") or name == "git_commit"]
+    return {name: (a[name], b[name]) for name in names if a[name] != b[name]}
+
+
+def _track(config: LeaderboardConfig, files: Mapping[str, bytes]) -> None:
+    if config.tracking_uri == "none":
+        return
+    from pipelines import track
+
+    where = storage.absolute(config.store)
+    record = track.Record(
+        name="leaderboard",
+        identity=short_digest(["leaderboard", where]),
+        params={"store": where},
+        metrics={},
+        artifacts=files,
+    )
+    try:
+        track.log(config.tracking_uri or track.default_uri(config.store), config.store, [record])
+    except track.TrackingError as error:
+        say(f"warning: not logged to MLflow: {error}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job on the command line `argv`."""
+    return cli.run_job(LeaderboardConfig, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

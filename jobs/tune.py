@@ -1,0 +1,152 @@
+"""The fastest settings of each model, measured where models run and kept in the store.
+
+    python -m jobs.tune --models resnest50d --store s3://bucket/out
+    python -m jobs.tune --models all --store s3://bucket/out --precision fp32 bf16
+    python -m jobs.evaluate --models resnest50d --store s3://bucket/out --data s3://bucket/val --tuned
+
+Tries memory layouts, batch norms folded into convolutions, torch.compile and batch sizes, one line each, on synthetic
+pictures and the bare architecture: no weights are needed, since speed does not depend on them. The precision is yours
+to choose; settings whose top-1 strays further from plain fp32 than plain settings of that precision do are not taken.
+Leaves STORE/tuning/MODEL-PRECISION-DEVICE.json, in place of an earlier one. What cannot be run here (torch.compile
+needs a C++ compiler) is not chosen. Takes a minute or two a model of ResNet-50's size on a CPU, most of it to compile.
+Exit codes: 0 done, 2 bad arguments, 3 models that could not be tuned, each with its reason.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+import zoo
+from jobs import cli, ending
+from jobs.progress import count, say
+from pipelines import storage
+from pipelines.records import Precision
+
+if TYPE_CHECKING:
+    from pipelines.tune import Trial, Tuning
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig(cli.Job):
+    """Find the fastest settings of models on this cluster; `jobs.evaluate --tuned` then runs them so.
+
+    The first candidate is what is run without tuning. Exit codes: 0 done, 2 bad arguments, 3 models that could not be
+    tuned.
+    """
+
+    models: str
+    """Names or patterns, comma-separated: `resnest50d`, `'resnest*'`, `all` (see `python -m zoo`)."""
+    store: str = "output"
+    """Folder or s3:// URI, whose `tuning` folder gets the result."""
+    precision: tuple[Precision, ...] = ("fp32",)
+    """Arithmetic; each is tuned for itself. tf32 is GPUs' own, bf16 is fast where the hardware has it."""
+    device: str = "auto"
+    """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
+    cards: tuple[str, ...] = ()
+    """Model-index files (path or URI) with cards of your own models."""
+    results_file: str | None = None
+    """Where to write what was measured as JSON too."""
+
+
+def run(config: TuneConfig) -> int:
+    """Tune each model in each precision.
+
+    Returns:
+        The exit code: 0, or 3 where a model could not be tuned.
+
+    Raises:
+        ValueError: if models, precisions or the device cannot be used.
+    """
+    chosen = zoo.select(config.models, cli.cards(config.cards))
+    if not config.precision or len(set(config.precision)) < len(config.precision):
+        raise ValueError(f"--precision {' '.join(config.precision)}: give one or several, each once")
+    if config.results_file:
+        storage.require_writable(config.results_file)
+    # Ray takes seconds to load, and --help does not need it.
+    from pipelines import cluster, tune
+
+    device = tune.device(config.device)
+    for precision in config.precision:
+        tune.candidates(precision, device)  # raises here, before anything is measured
+    storage.probe(config.store)
+    cluster.connect()
+    ending.heed()
+    cluster.share(*cluster.resources(), device)  # raises where there is no such device
+    tunings: list[Tuning] = []
+    failed: dict[str, str] = {}
+    for card, precision in product(chosen, config.precision):
+        try:
+            tunings.append(_tune(config.store, card, precision, device))
+        except ValueError as error:
+            failed[f"{card.name} ({precision})"] = str(error).removeprefix(f"{card.name}: ")
+    return _report(config, tunings, failed)
+
+
+def _tune(store: str, card: zoo.Card, precision: Precision, device: str) -> "Tuning":
+    from pipelines import tune
+
+    say(f"tuning   {card.name} in {precision} on {device}")
+    tuning = tune.tune(card, precision, device, lambda trial: say(f"         {_told(trial)}"))
+    tune.save(store, card, tuning)
+    say(f"fastest  {card.name}: {tuning.settings}")
+    return tuning
+
+
+def _told(trial: "Trial") -> str:
+    if trial.failure is not None:
+        return f"{trial.settings}: cannot be run: {trial.failure}"
+    agreement = f"{trial.agreeing} of {trial.pictures} top-1 as plain fp32"
+    return f"{trial.settings}: {trial.images_per_second:.1f} images/s, {agreement}, within {trial.difference:.1e}"
+
+
+def _report(config: TuneConfig, tunings: "Sequence[Tuning]", failed: dict[str, str]) -> int:
+    if tunings:
+        cli.stdout.print(_table(tunings))
+    if config.results_file:
+        content = {"tunings": [asdict(tuning) for tuning in tunings], "failed": failed}
+        storage.replace(config.results_file, json.dumps(content, indent=1).encode())
+    for name, reason in failed.items():
+        say(f"failed   {name}: {reason}")
+    say(f"{count(len(tunings), 'tuning')} in {storage.absolute(config.store)}/tuning, {len(failed)} failed")
+    return cli.UNFINISHED if failed else cli.DONE
+
+
+def _table(tunings: "Sequence[Tuning]") -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in ("model", "fastest settings", "images/s", "plain", "times", "same top-1", "difference"):
+        side = "left" if heading in {"model", "fastest settings"} else "right"
+        table.add_column(heading, overflow="fold", justify=side)
+    for tuning in tunings:
+        plain = tuning.trials[0]
+        best = next(trial for trial in tuning.trials if trial.settings == tuning.settings)
+        assert best.images_per_second and plain.images_per_second, "a chosen trial was run"
+        table.add_row(
+            tuning.model,
+            str(tuning.settings),
+            f"{best.images_per_second:.1f}",
+            f"{plain.images_per_second:.1f}",
+            f"{best.images_per_second / plain.images_per_second:.2f}",
+            f"{best.agreeing} of {best.pictures}",
+            f"{best.difference:.1e}",
+        )
+    if tunings:
+        table.caption = (
+            f"images/s of one of {tunings[0].processes} at once on {tunings[0].hardware}; top-1 and the largest "
+            "difference of a probability beside plain fp32, random weights"
+        )
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job on the command line `argv`."""
+    return cli.run_job(TuneConfig, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

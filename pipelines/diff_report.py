@@ -1,0 +1,106 @@
+"""Differences -> what a person or a program reads: the terminal's table, JSON, and the flips as Parquet.
+
+Owns columns, formats and order. Refuses to compare: `diff` does.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.diff import FLIPS, RIGHT_WRONG, WRONG_RIGHT, WRONG_WRONG, Difference
+
+_METRICS = ("top1", "top5", "nll", "ece", "brier", "errors")
+_LEGEND = "lost: right in A, wrong in B; won: the reverse; moved: wrong in both, otherwise; p: McNemar's exact test"
+
+
+def table(differences: Sequence[Difference]) -> Table:
+    """The terminal's table; `diff` is top-1 of B less A with half of its paired 95 % interval."""
+    shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("model", overflow="fold", min_width=12)
+    shown.add_column("dataset", overflow="fold")
+    for heading in ("top-1 A", "top-1 B", "diff ±95 %", "lost", "won", "moved", "p"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for entry in differences:
+        shown.add_row(*map(escape, _line(entry)))
+    return shown
+
+
+def lines(differences: Sequence[Difference]) -> list[str]:
+    """What the table's headings mean, what differs between the sides, and what could not be compared."""
+    told = Counter(
+        f"{name}: {a} / {b}"
+        for entry in differences
+        for name, (a, b) in {**entry.pair.differs, **entry.environment}.items()
+    )
+    of = f" of {len(differences)} pairs)"
+    settings = [line if len(differences) == 1 else f"{line}  ({pairs}{of}" for line, pairs in told.items()]
+    return [_LEGEND, *settings, *(line for entry in differences for line in _not_compared(entry))]
+
+
+def diff_json(differences: Sequence[Difference]) -> bytes:
+    """`{"pairs": [...]}`: both sides, what differs between them, counts, test and the metrics that changed."""
+    return (json.dumps({"pairs": [_said(entry) for entry in differences]}, indent=1, allow_nan=False) + "\n").encode()
+
+
+def flips_parquet(differences: Sequence[Difference]) -> bytes:
+    """`diff.FLIPS` of all pairs, in their order."""
+    sink = pa.BufferOutputStream()
+    flips = pa.concat_tables([FLIPS.empty_table(), *(entry.flips for entry in differences)])
+    pq.write_table(flips, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
+
+
+def _line(entry: Difference) -> list[str]:
+    a, b = entry.pair.a, entry.pair.b
+    return [
+        a.model if a.model == b.model else f"{a.model} / {b.model}",
+        a.dataset.name,
+        *("" if scored.top1 is None else f"{scored.top1:.2f}" for scored in (entry.a, entry.b)),
+        f"{entry.points:+.2f} ±{entry.half_interval:.2f}",
+        *(str(entry.images[kind]) for kind in (RIGHT_WRONG, WRONG_RIGHT, WRONG_WRONG)),
+        f"{entry.p_value:.2g}",
+    ]
+
+
+def _not_compared(entry: Difference) -> list[str]:
+    a, b = entry.pair.a, entry.pair.b
+    name, most = f"{a.model} on {a.dataset.name}", max(len(a.committed), len(b.committed))
+    told = [f"{name}: compared over {entry.shards} of {most} shards"] if entry.shards < most else []
+    if any(entry.unpaired):
+        told.append(f"{name}: {entry.unpaired[0]} images are in A alone, {entry.unpaired[1]} in B alone")
+    return told
+
+
+def _said(entry: Difference) -> dict:
+    scores = {name: (getattr(entry.a, name), getattr(entry.b, name)) for name in _METRICS}
+    sides = {
+        side: {
+            "store": column.store,
+            "column": column.name,
+            "model": column.model,
+            "dataset": f"{column.dataset.name}-{column.dataset.digest}",
+            "committed": len(column.committed),
+        }
+        for side, column in (("a", entry.pair.a), ("b", entry.pair.b))
+    }
+    return {
+        "dataset": entry.pair.a.dataset.name,
+        **sides,
+        "settings": {name: list(values) for name, values in entry.pair.differs.items()},
+        "environment": {name: list(values) for name, values in entry.environment.items()},
+        "shards": entry.shards,
+        "images": sum(entry.images.values()),
+        **{kind.replace(" ", "_"): count for kind, count in entry.images.items()},
+        "unpaired": list(entry.unpaired),
+        "points": entry.points,
+        "low": entry.points - entry.half_interval,
+        "high": entry.points + entry.half_interval,
+        "p_value": entry.p_value,
+        "metrics": {name: list(values) for name, values in scores.items() if values[0] != values[1]},
+    }

@@ -1,0 +1,233 @@
+"""A model on one device: uint8 pixels -> its most probable classes, as its settings say.
+
+Owns normalisation on the device, batches of one fixed shape, precision, torch.compile, and what is done when memory
+runs out. Refuses to know of chunks, labels or files. Every batch is padded to the same shape and the padding cut off,
+because kernels are chosen by shape: a ragged batch would give other low bits.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipelines.folding import fold
+from pipelines.records import Settings
+from zoo.preprocessing import Preprocessing
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_COMPILED_SHAPES = 1024
+"""Models of one architecture share their code, and each counts as another shape of it; torch's default is 8, and from
+the ninth on it would quietly run uncompiled."""
+
+
+class NoRoomError(MemoryError):
+    """The device has no room for this model, or not for one image beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a model says of R images.
+
+    `classes` (R, top) are the most probable ones, ties by class index, `top_probs` their probabilities, `probs` (R, N)
+    those of all classes and `sq_prob` (R) the sum of their squares. `seconds` is how long it took; None for an engine's
+    first images, on which it warms up.
+    """
+
+    classes: np.ndarray
+    top_probs: np.ndarray
+    probs: np.ndarray
+    sq_prob: np.ndarray
+    seconds: float | None
+
+
+class Engine:
+    """A model with its settings on a device.
+
+    `batch` is how many images it takes at once: its settings' batch size, or fewer after memory ran out.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocessing: Preprocessing,
+        settings: Settings,
+        device: torch.device,
+        top: int,
+        subset: tuple[int, ...] | None = None,
+    ) -> None:
+        self.batch = settings.batch_size
+        self._device, self._settings, self._top = device, settings, top
+        self._whole = _Whole(network.eval(), preprocessing, settings, subset)
+        if settings.fold:
+            fold(network, preprocessing.size)
+        if settings.channels_last:
+            network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._whole.to(device)
+        self._call = _compiled(self._whole, device) if settings.compile else self._whole
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._warm = False
+
+    def launch(self, pixels_RHWC: np.ndarray) -> Callable[[], Scores]:
+        """Begin to score uint8 images (R, H, W, 3); the function that is returned waits for the scores.
+
+        On a GPU several models can be launched before the first one's scores are waited for: copies and kernels then
+        overlap. When memory runs out, what is cached is freed, and at the second time batches are halved for good.
+
+        Raises:
+            NoRoomError: if there is no room for one image.
+        """
+        for attempt in count():
+            try:
+                return self._launch(pixels_RHWC)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if attempt % 2 and self.batch == 1:
+                break
+            if attempt % 2:
+                self.batch = -(-self.batch // 2)
+            free_memory(self._device)
+        raise NoRoomError("out of memory with one image at a time")
+
+    @torch.inference_mode()
+    def _launch(self, pixels_RHWC: np.ndarray) -> Callable[[], Scores]:
+        _set_arithmetic(self._settings, self._device)
+        clock = _Clock(self._device)
+        starts = range(0, len(pixels_RHWC), self.batch)
+        parts = [self._part(pixels_RHWC[start : start + self.batch]) for start in starts]
+        probs_RN = torch.cat(parts)
+        sorted_RN = probs_RN.sort(dim=1, descending=True, stable=True)  # stable: ties stay in the order of classes
+        made = (
+            sorted_RN.indices[:, : self._top],
+            sorted_RN.values[:, : self._top],
+            probs_RN,
+            probs_RN.square().sum(dim=1),
+        )
+        on_host = [tensor.to("cpu", non_blocking=True) for tensor in made]
+        clock.stop()
+        warm, self._warm = self._warm, True
+
+        def wait() -> Scores:
+            seconds = clock.seconds()
+            return Scores(*(tensor.numpy() for tensor in on_host), seconds=seconds if warm else None)
+
+        return wait
+
+    def _part(self, pixels_BHWC: np.ndarray) -> Tensor:
+        """Probabilities (B, N) of as many images as one batch holds."""
+        shape = (self.batch, *pixels_BHWC.shape[1:])
+        padded = torch.zeros(shape, dtype=torch.uint8, pin_memory=self._copies is not None)
+        padded.numpy()[: len(pixels_BHWC)] = pixels_BHWC
+        return self._call(self._to_device(padded))[: len(pixels_BHWC)]
+
+    def _to_device(self, pinned: Tensor) -> Tensor:
+        """A copy on its own stream, which runs while the device computes on what was launched before."""
+        if self._copies is None:
+            return pinned
+        computing = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._copies):
+            copy = pinned.to(self._device, non_blocking=True)
+        computing.wait_stream(self._copies)
+        copy.record_stream(computing)
+        return copy
+
+
+class _Whole(nn.Module):
+    """From uint8 images (B, H, W, 3) to probabilities (B, N): what is compiled as one graph.
+
+    Of classes outside of `subset` the probability is zero, as if their logits were minus infinity.
+    """
+
+    mean: Tensor
+    std: Tensor
+    subset: Tensor | None
+
+    def __init__(
+        self, network: nn.Module, preprocessing: Preprocessing, settings: Settings, subset: tuple[int, ...] | None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
+        self.register_buffer("subset", None if subset is None else torch.tensor(subset))
+        self.is_bgr = preprocessing.channels == "BGR"
+        self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+        self.autocast = _AUTOCAST.get(settings.precision)
+
+    def forward(self, pixels_BHWC: Tensor) -> Tensor:
+        x_BCHW = normalise(pixels_BHWC, self.mean, self.std, is_bgr=self.is_bgr).contiguous(memory_format=self.layout)
+        with torch.autocast(x_BCHW.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
+            logits_BN = self.network(x_BCHW)
+        logits_BN = logits_BN.float()
+        if self.subset is None:
+            return logits_BN.softmax(dim=1)
+        some_BS = logits_BN[:, self.subset].softmax(dim=1)
+        return torch.zeros_like(logits_BN).index_copy(1, self.subset, some_BS)
+
+
+def normalise(pixels_BHWC: Tensor, mean: Tensor, std: Tensor, *, is_bgr: bool) -> Tensor:
+    """uint8 RGB pixels (B, H, W, 3) -> float32 (B, C, H, W) in the card's channel order, mean and std."""
+    x_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32).div(255)
+    if is_bgr:
+        x_BCHW = x_BCHW.flip(1)
+    return x_BCHW.sub(mean).div(std)
+
+
+def _compiled(whole: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The whole model as one graph, or an error: a part that quietly ran uncompiled would be slow and look tuned."""
+    import torch._dynamo.config as dynamo
+    import torch._inductor.config as inductor
+
+    dynamo.recompile_limit = dynamo.accumulated_recompile_limit = _COMPILED_SHAPES
+    dynamo.fail_on_recompile_limit_hit = True
+    if device.type == "cpu":
+        inductor.compile_threads = 1  # an actor a core, and each compiles
+    return torch.compile(whole, fullgraph=True, dynamic=False)
+
+
+def _set_arithmetic(settings: Settings, device: torch.device) -> None:
+    """fp32 means fp32: no TF32 unless asked for, and no kernel chosen by a race of timings."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
+        torch.backends.cudnn.benchmark = False
+
+
+class _Clock:
+    """Seconds of a device's own work between now and `stop`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
+        self._times: list[float] = []
+        self._tick(0)
+
+    def _tick(self, which: int) -> None:
+        if self._events:
+            self._events[which].record()
+        self._times.append(time.perf_counter())
+
+    def stop(self) -> None:
+        self._tick(1)
+
+    def seconds(self) -> float:
+        """Waits until the device has come to `stop`."""
+        if not self._events:
+            return self._times[1] - self._times[0]
+        self._events[1].synchronize()
+        return self._events[0].elapsed_time(self._events[1]) / 1000
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it says that the device's or the machine's memory was not enough."""
+    # torch's allocator for the CPU raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what torch keeps for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,105 @@
+"""How fast a model is with some settings on one device, and whether it still says the same.
+
+Owns what is measured: one process's images a second in the model alone, on synthetic pictures. The model is the bare
+architecture, since speed does not depend on what was learnt; its norms are set by the pictures, so that its classes
+differ from picture to picture and a comparison of them means something. Refuses to choose: `pipelines.tune` does.
+"""
+
+import copy
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipelines.engine import Engine, normalise
+from pipelines.records import PLAIN, Settings
+from zoo.cards import Card
+
+_PICTURES = {"cpu": 32, "cuda": 256}
+"""As many as the largest batch that is tried holds."""
+_SETTING_PICTURES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """Scores beside those of plain fp32: `agreeing` of `pictures` in top-1, largest difference of a probability."""
+
+    agreeing: int
+    pictures: int
+    difference: float
+
+
+class Measurer:
+    """One process's model of `card` on `device`, ready to be run with one settings after another."""
+
+    def __init__(self, card: Card, device: str) -> None:
+        self._card, self._device = card, torch.device(device)
+        if device == "cpu":
+            torch.set_num_threads(1)  # as in an actor of the walk
+        size = card.preprocessing.size
+        self._pixels = np.random.default_rng(0).integers(0, 256, (_PICTURES[device], size, size, 3), np.uint8)
+        self._network = _bare(card, self._pixels[:_SETTING_PICTURES])
+        self._engine = self._made(PLAIN)
+        self._plain = self._engine.launch(self._pixels)()
+
+    def _made(self, settings: Settings) -> Engine:
+        return Engine(copy.deepcopy(self._network), self._card.preprocessing, settings, self._device, top=1)
+
+    def prepare(self, settings: Settings) -> Likeness | str:
+        """Take on `settings` and warm up.
+
+        Returns:
+            What its scores are like, or why it cannot be run here.
+        """
+        del self._engine  # there may be no room for two
+        try:
+            self._engine = self._made(settings)
+            scores = self._engine.launch(self._pixels)()
+        except (RuntimeError, ValueError, MemoryError) as error:
+            self._engine = self._made(PLAIN)
+            return " ".join(f"{type(error).__name__}: {error}".partition("\n\n")[0].split())
+        if self._engine.batch < settings.batch_size:
+            return f"no room for batches of {settings.batch_size}"
+        agreeing = int((scores.classes == self._plain.classes).sum())
+        return Likeness(agreeing, len(self._pixels), float(np.abs(scores.probs - self._plain.probs).max()))
+
+    def measure(self, seconds: float) -> float:
+        """Images a second, over `seconds` at least."""
+        waiting = self._engine.launch(self._pixels)
+        images, started = 0, time.perf_counter()
+        while (passed := time.perf_counter() - started) < seconds or not images:
+            following = self._engine.launch(self._pixels)  # before the last is waited for, as in the walk
+            waiting()
+            waiting, images = following, images + len(self._pixels)
+        return images / passed
+
+    def hardware(self) -> str:
+        """What this process runs on."""
+        if self._device.type == "cuda":
+            return torch.cuda.get_device_name(self._device)
+        return _processor()
+
+
+def _processor() -> str:
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _bare(card: Card, pixels_BHWC: np.ndarray) -> nn.Module:
+    """The architecture, its norms as if trained on these pictures and none of its branches switched off."""
+    torch.manual_seed(0)
+    network = card.network.build(card.num_classes)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.ones_(norm.weight)  # the last one of a block starts as zero, for training's sake
+            norm.momentum = 1.0
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (card.preprocessing.mean, card.preprocessing.std))
+    with torch.no_grad():
+        network.train()(normalise(torch.from_numpy(pixels_BHWC), mean, std, is_bgr=False))
+    return network.eval()

@@ -1,0 +1,42 @@
+"""A pass: the models that are run together on what is read once.
+
+Owns what a scorer is told. Refuses to import torch: drivers make passes, and torch takes them a second to load.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.cells import Column
+from pipelines.records import View
+
+_LEAST_CHUNK = {"cpu": 1, "cuda": 128}
+"""Pictures. A chunk has a price of its own in Ray, which only GPUs are fast enough to feel; where models are slow,
+small chunks show progress and share the last of the work out better."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorerConfig:
+    """What a scorer runs: the models of a pass with their settings, and what pixels a chunk holds for them.
+
+    `views` are those of `decode.decode_chunks`; `chunk` pictures at most are in a chunk, a multiple of all batch sizes;
+    `memory` is how many bytes the models may take, None where the device says so itself.
+    """
+
+    columns: tuple[Column, ...]
+    views: tuple[View, ...]
+    chunk: int
+    device: str
+    memory: int | None
+
+
+def plan_pass(columns: Sequence[Column], device: str, memory: int | None) -> ScorerConfig:
+    """The pass of `columns` on `device`; see ScorerConfig."""
+    whole = math.lcm(*(column.settings.batch_size for column in columns))
+    return ScorerConfig(
+        columns=tuple(columns),
+        views=tuple(sorted({column.view for column in columns})),
+        chunk=whole * -(-_LEAST_CHUNK[device] // whole),
+        device=device,
+        memory=memory,
+    )
