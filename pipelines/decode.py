@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipelines.records import CHUNK, Decoder, View
+from pipelines.records import CHUNK, QUARANTINED, Decoder, View
 from pipelines.sandbox import Sandbox
 
 _SANDBOXES: dict[Decoder, Sandbox] = {
@@ -20,10 +20,11 @@ _SANDBOXES: dict[Decoder, Sandbox] = {
 
 
 def decode_chunks(chunks: pa.Table, views: Sequence[View]) -> pa.Table:
-    """CHUNK rows with `images` decoded into a column `pixels_I` for the I-th view, and `errors` completed.
+    """CHUNK rows with `images` decoded into a column `pixels_I` for the I-th view, and its errors in `errors_I`.
 
     A `pixels_I` value is the raw bytes of a uint8 array (samples, size, size, 3), zeros where there is an error: a
-    row that cannot be read still takes its place in the batch, so that its neighbours' places do not depend on it.
+    row that cannot be read still takes its place in the batch, so that its neighbours' places do not depend on it. Each
+    view has errors of its own, as if it were the only one: a picture can be too long for one geometry alone.
 
     Raises:
         RuntimeError: if a process that decodes cannot be started.
@@ -33,13 +34,15 @@ def decode_chunks(chunks: pa.Table, views: Sequence[View]) -> pa.Table:
 
 
 def decoded_schema(views: int) -> pa.Schema:
-    """CHUNK without `images` and with one `pixels_I` a view."""
-    kept = CHUNK.remove(CHUNK.get_field_index("images"))
-    return pa.schema([*kept, *(pa.field(f"pixels_{i}", pa.large_binary()) for i in range(views))])
+    """CHUNK without `images` and `errors`, and with one `pixels_I` and `errors_I` a view."""
+    kept = [field for field in CHUNK if field.name not in {"images", "errors"}]
+    pixels = [pa.field(f"pixels_{i}", pa.large_binary()) for i in range(views)]
+    return pa.schema([*kept, *pixels, *(pa.field(f"errors_{i}", pa.list_(pa.string())) for i in range(views))])
 
 
 def _decode_chunk(chunk: pa.Table, views: Sequence[View]) -> pa.Table:
-    images, errors = chunk["images"][0].values, chunk["errors"][0].as_py()
+    images, unread = chunk["images"][0].values, chunk["errors"][0].as_py()
+    errors = [list(unread) for _ in views]
     sizes = [view.geometry.size for view in views]
     buffers = [pa.allocate_buffer(len(images) * size * size * 3) for size in sizes]
     pixels = [
@@ -47,27 +50,38 @@ def _decode_chunk(chunk: pa.Table, views: Sequence[View]) -> pa.Table:
         for buffer, size in zip(buffers, sizes, strict=True)
     ]
     for row, image in enumerate(images):
-        if errors[row] is None:
-            errors[row] = _decode_picture(memoryview(image.as_buffer()), views, [array[row] for array in pixels])
-        if errors[row] is not None:
-            for array in pixels:
-                array[row] = 0
-    kept = {name: chunk[name] for name in CHUNK.names if name != "images"}
-    columns = kept | {"errors": [errors]} | {f"pixels_{i}": _one_value(buffer) for i, buffer in enumerate(buffers)}
-    return pa.table(columns, schema=decoded_schema(len(views)))
+        into = [array[row] for array in pixels]
+        if unread[row] is None:
+            for of_view, error in zip(errors, _decode_picture(image.as_buffer(), views, into), strict=True):
+                of_view[row] = error
+        for of_view, array in zip(errors, into, strict=True):
+            if of_view[row] is not None:
+                array[:] = 0
+    kept = {name: chunk[name] for name in CHUNK.names if name not in {"images", "errors"}}
+    kept |= {f"pixels_{i}": _one_value(buffer) for i, buffer in enumerate(buffers)}
+    return pa.table(kept | {f"errors_{i}": [some] for i, some in enumerate(errors)}, schema=decoded_schema(len(views)))
 
 
-def _decode_picture(encoded: memoryview, views: Sequence[View], into: Sequence[np.ndarray]) -> str | None:
-    """Fill `into`, an array a view, each decoder at work once; the reason of the first that cannot."""
+def _decode_picture(encoded: pa.Buffer, views: Sequence[View], into: Sequence[np.ndarray]) -> list[str | None]:
+    """Fill `into`, an array a view, each decoder at work once; why not, of each view."""
     by_decoder: defaultdict[Decoder, list[int]] = defaultdict(list)
     for place, view in enumerate(views):
         by_decoder[view.decoder].append(place)
+    errors: list[str | None] = [None] * len(views)
     for decoder, places in by_decoder.items():
-        geometries = [views[place].geometry for place in places]
-        error = _SANDBOXES[decoder].decode(encoded, geometries, [into[place] for place in places])
-        if error is not None:
-            return error
-    return None
+        for place, error in zip(places, _decode_by(decoder, encoded, places, views, into), strict=True):
+            errors[place] = error
+    return errors
+
+
+def _decode_by(
+    decoder: Decoder, encoded: pa.Buffer, places: Sequence[int], views: Sequence[View], into: Sequence[np.ndarray]
+) -> list[str | None]:
+    geometries, arrays = [views[place].geometry for place in places], [into[place] for place in places]
+    error = _SANDBOXES[decoder].decode(memoryview(encoded), geometries, arrays)
+    if error is None or len(places) == 1 or error.startswith(QUARANTINED):  # what kills a decoder does so in any size
+        return [error] * len(places)
+    return [_decode_by(decoder, encoded, [place], views, into)[0] for place in places]
 
 
 def _one_value(content: pa.Buffer) -> pa.Array:

@@ -102,13 +102,23 @@ def note(store: str, dataset: Dataset, definition: str | None) -> None:
     Args:
         store: where its cells are to be.
         dataset: its shards.
-        definition: the name of the evaluation set that it is a copy of, None where nothing is known.
+        definition: the name of the evaluation set that it is a copy of; None leaves what was said before.
     """
     content = json.dumps(_described(dataset, definition), sort_keys=True, separators=(",", ":")).encode() + b"\n"
     suffix = ""
     if len(content) > _PLAIN_BYTES:
         content, suffix = gzip.compress(content, mtime=0), ".gz"
-    storage.replace(storage.join(store, _FOLDER, f"{dataset.name}-{dataset.digest}.json{suffix}"), content)
+    place = storage.join(store, _FOLDER, f"{dataset.name}-{dataset.digest}.json{suffix}")
+    if definition is not None or not _is_there(place):
+        storage.replace(place, content)
+
+
+def _is_there(place: str) -> bool:
+    try:
+        storage.stat(place)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def every(store: str, watch: Callable[[int], None] | None = None) -> list[Holding]:

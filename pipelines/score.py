@@ -87,8 +87,11 @@ class Scorer:
                 yield (
                     _failed(chunk, position, wait.kind, wait.reason)
                     if isinstance(wait, _NoModel)
-                    else _table(chunk, position, wait())
+                    else _table(chunk, position, wait(), self._errors(chunk, position))
                 )
+
+    def _errors(self, chunk: dict, position: int) -> Sequence[str | None]:
+        return chunk[f"errors_{self._config.views.index(self._config.columns[position].view)}"]
 
     def _launch(self, chunk: dict, position: int) -> Callable[[], Scores] | _NoModel:
         model, column = self._models[position], self._config.columns[position]
@@ -117,10 +120,10 @@ def _resident() -> int:
     return psutil.Process().memory_info().rss
 
 
-def _table(chunk: dict, position: int, scores: Scores) -> pa.Table:
+def _table(chunk: dict, position: int, scores: Scores, unread: Sequence[str | None]) -> pa.Table:
     rows = len(chunk["keys"])
     label_prob = _label_probabilities(chunk["labels"], scores.probs)
-    errors = _with_non_finite(chunk["errors"], scores.sq_prob)
+    errors = _with_non_finite(unread, scores.sq_prob)
     bad = np.array([error is not None for error in errors])
     last = np.zeros(rows, bool)
     last[-1] = chunk["last"]

@@ -64,7 +64,7 @@ def counter() -> type:
             pass
 
         def __call__(self, decoded: pa.Table) -> Iterator[pa.Table]:
-            assert all(error is None for error in decoded["errors"][0].as_py())
+            assert all(error is None for error in decoded["errors_0"][0].as_py())
             yield pa.table({"images": [len(decoded["keys"][0])]})
 
     return Counter

@@ -73,7 +73,7 @@ def decoded(
         np.frombuffer(row[f"pixels_{i}"], np.uint8).reshape(len(images), geometry.size, geometry.size, 3)
         for i, geometry in enumerate(geometries)
     ]
-    return arrays, row["errors"]
+    return arrays, row["errors_0"]
 
 
 def pixels(image: bytes, geometry: Geometry = SMALL) -> np.ndarray:

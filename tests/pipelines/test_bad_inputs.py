@@ -140,7 +140,7 @@ def test_every_damaged_picture_is_a_row() -> None:
         (out,) = decode.decode_chunks(pa.Table.from_pylist([row], schema=CHUNK), [View("exact", GEOMETRY)]).to_pylist()
         assert time.monotonic() - begin < SECONDS
         array = np.frombuffer(out["pixels_0"], np.uint8).reshape(10, GEOMETRY.size, GEOMETRY.size, 3)
-        for error, square in zip(out["errors"], array, strict=True):
+        for error, square in zip(out["errors_0"], array, strict=True):
             assert error is None or not square.any()
             reasons.add(error and error.partition(":")[0])
     assert None in reasons

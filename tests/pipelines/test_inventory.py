@@ -61,6 +61,13 @@ def test_noting_again_leaves_the_same_bytes(tmp_path) -> None:
     assert [storage.read(entry.uri) for entry in storage.list_objects(f"{tmp_path}/datasets")] == [before]
 
 
+def test_what_was_said_of_a_dataset_stands_until_something_else_is_said(tmp_path) -> None:
+    fill(str(tmp_path), dataset(), column(LITE), 1.0)
+    for said, stands in (("imagenet-val", "imagenet-val"), (None, "imagenet-val"), ("imagenet-v2", "imagenet-v2")):
+        inventory.note(str(tmp_path), dataset(), said)
+        assert [held.definition for held in inventory.every(str(tmp_path))] == [stands]
+
+
 def test_the_note_of_many_shards_is_compressed_and_read_again(tmp_path) -> None:
     many = dataset("pool", shards=20_000)
     inventory.note(str(tmp_path), many, None)

@@ -62,7 +62,7 @@ def rows(images: list[bytes], decoder: Decoder = "exact") -> tuple[list[np.ndarr
     (out,) = table.to_pylist()
     shapes = [(len(images), geometry.size, geometry.size, 3) for geometry in GEOMETRIES]
     arrays = [np.frombuffer(out[f"pixels_{i}"], np.uint8).reshape(shape) for i, shape in enumerate(shapes)]
-    return arrays, out["errors"]
+    return arrays, out["errors_0"]
 
 
 def assert_rows(images: list[bytes], reasons: dict[int, str]) -> None:

@@ -65,7 +65,7 @@ def chunk(pixels: np.ndarray, labels=None, errors=None, *, start=0, last=True) -
         "keys": [f"k{start + i}" for i in range(rows)],
         "labels": labels or list(range(rows)),
         "offsets": [512 * (start + i) for i in range(rows)],
-        "errors": errors or [None] * rows,
+        "errors_0": errors or [None] * rows,
         "pixels_0": pixels.tobytes(),
     }
     return pa.Table.from_pylist([row], schema=decoded_schema(1))
@@ -146,7 +146,9 @@ def test_scores_that_are_no_numbers_are_an_error_of_their_row(monkeypatch) -> No
 @pytest.mark.parametrize(("transient", "kind"), [(False, FAILED_SHARD), (True, ABSENT_SHARD)])
 def test_a_failed_shard_passes_through_with_its_reason_told_from_one_that_is_away(scorer, transient, kind) -> None:
     row = {"shard": 3, "start": 0, "last": False, "failure": "cut", "transient": transient}
-    failed = pa.Table.from_pylist([row | dict.fromkeys(("keys", "labels", "offsets", "errors"), ())], decoded_schema(1))
+    failed = pa.Table.from_pylist(
+        [row | dict.fromkeys(("keys", "labels", "offsets", "errors_0"), ())], decoded_schema(1)
+    )
     (scores,) = pa.concat_tables(scorer(failed)).to_pylist()
     assert (scores["shard"], scores["index"], scores["error"], scores["offset"]) == (3, kind, "cut", None)
 
@@ -222,7 +224,7 @@ def test_models_above_the_allowance_are_absent_but_never_the_first(monkeypatch) 
 
 def test_what_a_process_holds_is_measured() -> None:
     before = score_module._resident()
-    held = np.ones(1 << 26, np.uint8)
+    held = np.ones(1 << 28, np.uint8)
     assert score_module._resident() - before > held.nbytes // 2
 
 
