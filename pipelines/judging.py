@@ -125,6 +125,7 @@ def judge(card: Card, column: StoredColumn, kind: EvaluationSet, summary: Summar
         precision=column.settings.precision,
         decoder=column.decoder,
         as_published=is_as_published(card, column.weights),
+        plan=column.plan,
     )
     return tuple(
         Judged(

@@ -5,7 +5,6 @@ of: anything else is a number beside it, never a verdict. Refuses to guess: what
 a reason, not subtracted.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -79,7 +78,7 @@ def _judge(card: Card, claim: Claim, found: Measured, definition: Definition) ->
     )
     assert measured is not None, "a complete set has labels"
     exact = (found.precision, found.decoder) == ("fp32", "exact")
-    claimed, half_a_unit = Decimal(str(claim.value)), Decimal(5).scaleb(-claim.decimals - 1)
+    claimed, half_a_unit = Decimal(str(claim.value)), _half_a_unit(claim)
     points = Decimal(100 * right) / Decimal(summary.n) - claimed
     allowed = Decimal(str(EXACT_POINTS if exact else POINTS)) + half_a_unit
     word: Word = "reproduced" if abs(points) <= allowed else "differs"
@@ -87,21 +86,18 @@ def _judge(card: Card, claim: Claim, found: Measured, definition: Definition) ->
         claim=claim,
         measured=measured,
         points=float(points),
-        images=_images(right, summary.n, claimed, half_a_unit),
+        images=right - round(claimed * summary.n / 100),
         word=word,
         reasons=tuple(_reasons(card, found)) if word == "differs" else (),
     )
 
 
-def _images(right: int, n: int, claimed: Decimal, half_a_unit: Decimal) -> int:
-    """How many right answers are too many or too few, of the counts that a printed claim may stand for.
-
-    Where no count rounds to it, it stands for the nearest.
-    """
-    low, high = math.ceil((claimed - half_a_unit) * n / 100), math.floor((claimed + half_a_unit) * n / 100)
-    if low > high:
-        low = high = round(claimed * n / 100)
-    return max(right - high, 0) + min(right - low, 0)
+def _half_a_unit(claim: Claim) -> Decimal:
+    """What rounding may have taken from a claim: one of two decimals is of any accuracy that rounds to it."""
+    decimals = claim.decimals
+    if decimals is None:
+        decimals = -int(Decimal(str(claim.value)).as_tuple().exponent)
+    return Decimal(5).scaleb(-decimals - 1)
 
 
 def _incomparable(card: Card, claim: Claim, found: Measured, definition: Definition) -> Iterable[str]:
@@ -117,7 +113,7 @@ def _incomparable(card: Card, claim: Claim, found: Measured, definition: Definit
 
 def _lacking(found: Measured, definition: Definition) -> Iterable[str]:
     if not found.complete:
-        yield "not every shard is evaluated whole"
+        yield "not every shard is evaluated"
     if definition.images is not None and found.summary.n != definition.images:
         yield f"{found.summary.n} images of {definition.images}"
     if definition.images is None:

@@ -112,7 +112,7 @@ def _described(card: zoo.Card) -> list[tuple[str, str]]:
 
 def _claim(claim: zoo.Claim) -> str:
     size = f" at {claim.size} px" if claim.size else ""
-    return f"{claim.value:.{max(2, claim.decimals)}f} % on {claim.dataset}{size}\n{claim.source}"
+    return f"{claim.value:.{max(2, claim.decimals or 0)}f} % on {claim.dataset}{size}\n{claim.source}"
 
 
 def _erratum(erratum: zoo.Erratum) -> str:

@@ -23,15 +23,15 @@ _NAME_BYTES = 200
 class Claim:
     """A published number: `value` in percent on `dataset`, as said by `source`.
 
-    It is printed with so many `decimals`, and so stands for all values that round to it. `size` is the input's side in
-    pixels where it is another than the card's.
+    It is printed with so many `decimals`, None for those of `value`, and so stands for all that round to it. `size` is
+    the input's side in pixels where it is another than the card's.
     """
 
     metric: Literal["top1", "top5"]
     value: float
     dataset: str
     source: str
-    decimals: int = 2
+    decimals: int | None = None
     size: int | None = None
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+import zoo
 from pipelines import datasets
 
 MINE = {"Name": "mine", "Title": "My pictures", "Images": 10, "Claims": "digits", "Classes": [5, 1, 3]}
@@ -54,3 +55,22 @@ def test_a_name_that_is_not_known_is_answered_with_those_that_are() -> None:
         datasets.find("imagenet-va")
     with pytest.raises(ValueError, match=r"imagenet-real: is imagenet-val with other labels"):
         datasets.find("imagenet-real")
+
+
+def test_classes_are_given_by_number_or_by_synset(tmp_path) -> None:
+    said = {**MINE, "Classes": ["n01443537", 4, "n01440764", 1]}
+    assert datasets.find("mine", [put(tmp_path, said)]).subset == (0, 1, 4)
+    with pytest.raises(ValueError, match="mine: Classes: no class of ImageNet-1k has the synset n00000001"):
+        datasets.every([put(tmp_path, {**MINE, "Classes": ["n00000001"]})])
+
+
+def test_a_view_of_a_view_is_refused(tmp_path) -> None:
+    said = {**MINE, "Of": "imagenet-real", "Labels": "l.json", "Key": "(.)"}
+    with pytest.raises(ValueError, match="Of 'imagenet-real': is no set with cells of its own"):
+        datasets.every([put(tmp_path, said)])
+
+
+def test_every_set_that_a_published_card_claims_on_is_defined_once() -> None:
+    known = [definition.claims for definition in datasets.every().values()]
+    assert {claim.dataset for name in zoo.names() for claim in zoo.card(name).claims} == set(known)
+    assert len(known) == len(set(known))

@@ -68,3 +68,18 @@ def test_a_key_that_says_no_place_in_the_list_is_refused(key) -> None:
     rows = rows.set_column(1, "key", pa.array([key]))
     with pytest.raises(ValueError, match=f"key '{key}' does not say which of the 50000 images it is"):
         labels.relabelled(rows, REAL)
+
+
+@pytest.mark.parametrize("key", ["{}", "val/{}", "{}.JPEG", "{}_n01751748", "val/{}_n01751748.JPEG"])
+def test_an_image_is_found_by_its_number_whatever_stands_around_it(key) -> None:
+    rows = cell([range(CLASSES)], [False])
+    rows = rows.set_column(1, "key", pa.array([key.format("ILSVRC2012_val_00000003")]))
+    assert labels.relabelled(rows, REAL)["label"].to_pylist() == [230]
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", '[["tench"]]', "[[1.5]]", "[[null]]", "[[", ""])
+def test_a_file_that_holds_no_labels_is_refused_by_name(tmp_path, content) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"labels\.json: (not JSON|expected a list of lists of labels)"):
+        labels.relabelled(cell([range(CLASSES)], [False]), replace(REAL, labels=str(path)))

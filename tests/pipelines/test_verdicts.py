@@ -1,5 +1,6 @@
 """What becomes of a claim, on cells of a whole validation set that are made for it."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 
 import zoo
 from pipelines import datasets, metrics, verdicts
+from pipelines.cells import Column
 from pipelines.records import cell_schema
 from pipelines.verdicts import Measured
-from zoo import Claim, Erratum
+from zoo import Claim, Erratum, wanted
 
 IMAGES, CLASSES = 50_000, 1000
 VAL = datasets.find("imagenet-val")
@@ -34,7 +36,7 @@ def cell(right: int, errors: int = 0, images: int = IMAGES) -> pa.Table:
         "key": [f"ILSVRC2012_val_{i + 1:08d}" for i in range(images)],
         "label": label,
         "classes": lists(classes),
-        "probs": lists(np.broadcast_to(np.float32([0.5, 0.2, 0.1, 0.05, 0.02]), (images, 5))),
+        "probs": lists(np.broadcast_to(np.array([0.5, 0.2, 0.1, 0.05, 0.02], np.float32), (images, 5))),
         "label_prob": pa.array(np.full(images, 0.5, np.float32), mask=~fine),
         "sq_prob": pa.array(np.full(images, 0.3, np.float32), mask=~fine),
         "error": pa.array([None if ok else "empty file" for ok in fine], pa.string()),
@@ -123,3 +125,43 @@ def test_a_model_without_weights_has_a_verdict_for_each_claim() -> None:
     found = verdicts.without_weights(zoo.card("sknet50"), "no SHA-256 is published")
     assert {entry.word for entry in found} == {"no weights"}
     assert len(found) == len(zoo.card("sknet50").claims)
+
+
+def test_a_claim_is_as_coarse_as_it_was_printed() -> None:
+    rows = cell(round(77.11 / 100 * IMAGES))
+    assert judged(rows, replace(CARD, claims=(replace(CLAIM, value=77.2, decimals=1),))).word == "reproduced"
+    assert judged(rows, replace(CARD, claims=(replace(CLAIM, value=77.2, decimals=3),))).word == "differs"
+
+
+def plan(**changes) -> dict:
+    """That of a cell as it comes back from JSON, which has lists where there were tuples."""
+    column = Column(card=CARD, file=wanted.published(CARD))
+    return json.loads(json.dumps(column.plan)) | changes
+
+
+def test_a_plan_as_the_card_has_it_changes_no_verdict() -> None:
+    for points in (0, -0.24):
+        rows = cell(right_for(points))
+        assert judged(rows, plan=plan()) == judged(rows)
+
+
+def test_cells_of_another_size_or_of_other_classes_are_not_compared() -> None:
+    rows, used = cell(right_for(0)), plan()
+    found = judged(rows, plan=plan(preprocessing=used["preprocessing"] | {"size": 288}))
+    assert (found.word, found.reasons) == ("not comparable", ("the claim is of 224 px, measured at 288 px",))
+    found = judged(rows, plan=plan(subset=[1, 2, 3]))
+    assert (found.word, found.reasons) == (
+        "not comparable",
+        ("other classes count than those of ImageNet-1k validation",),
+    )
+
+
+def test_other_preprocessing_and_settings_are_said_where_a_claim_is_missed() -> None:
+    used = plan()
+    changed = plan(
+        preprocessing=used["preprocessing"] | {"interpolation": "bilinear"}, settings=used["settings"] | {"fold": True}
+    )
+    assert judged(cell(right_for(-0.24)), plan=changed).reasons == (
+        "measured with interpolation bilinear, the card has bicubic",
+        "measured with fold",
+    )
