@@ -140,6 +140,8 @@ def _report(plan: Plan, outcome: "Outcome | None", unusable: Mapping[str, str], 
     inventory.note(config.store, plan.dataset, known.name if known else None)
     tracking, results = config.tracking_uri, config.results_file
     evaluations, damaged = reporting.report(config.store, plan, results, tracking, speeds, known)
+    if known:
+        reporting.say_verdicts_without_weights(planning.chosen(config), unusable, known)
     code = max(reporting.say_failures(plan, outcome), reporting.say_unusable({**unusable, **damaged}))
     if outcome and outcome.spoiled:
         raise ValueError(f"stopped by --max-bad-rate {config.max_bad_rate:g}: {outcome.spoiled}")

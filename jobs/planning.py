@@ -82,6 +82,15 @@ def kind(config: WalkConfig) -> Definition | None:
     return datasets.find(config.dataset, config.datasets) if config.dataset else None
 
 
+def chosen(config: WalkConfig) -> tuple[zoo.Card, ...]:
+    """The cards of --models.
+
+    Raises:
+        ValueError: if one part of the pattern selects none.
+    """
+    return zoo.select(config.models or "", cli.cards(config.cards))
+
+
 def plan(config: WalkConfig) -> tuple[dict[str, str], Plan]:
     """Why models cannot be run, by name, and the plan of the others.
 
@@ -99,16 +108,16 @@ def plan(config: WalkConfig) -> tuple[dict[str, str], Plan]:
 
 def _columns(config: WalkConfig, subset: tuple[int, ...] | None) -> tuple[list[Column], dict[str, str]]:
     """The columns of each model whose weights are known, and why the others' are not, by name; one at least must be."""
-    chosen = zoo.select(config.models or "", cli.cards(config.cards))
-    if config.checkpoint and len(chosen) > 1:
-        names = ", ".join(card.name for card in chosen)
-        raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(chosen)} ({names})")
+    cards = chosen(config)
+    if config.checkpoint and len(cards) > 1:
+        names = ", ".join(card.name for card in cards)
+        raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(cards)} ({names})")
     columns, unusable = [], {}
-    for card in chosen:
+    for card in cards:
         try:
             columns += _columns_of(card, config, subset)
         except (ValueError, FileNotFoundError) as error:
-            if len(chosen) == 1:
+            if len(cards) == 1:
                 raise
             unusable[card.name] = str(error).removeprefix(f"{card.name}: ")
     if not columns:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipelines.evaluation import Evaluation
     from pipelines.flow import Outcome
     from pipelines.verdicts import Verdict
+    from zoo.cards import Card
 
 
 def report(
@@ -70,14 +71,30 @@ def report(
     return done, damaged
 
 
+def say_verdicts_without_weights(cards: "Sequence[Card]", unusable: Mapping[str, str], kind: "Definition") -> None:
+    """Say of each claim on the set `kind` of a model that could not be used that it could not be judged."""
+    from pipelines import verdicts
+
+    for card in cards:
+        for verdict in (
+            verdicts.without_weights(card, unusable[card.name].partition(";")[0]) if card.name in unusable else ()
+        ):
+            if verdict.claim.dataset == kind.claims:
+                cli.stdout.print(f"verdict  {card.name}: {_judged(verdict)}", markup=False, soft_wrap=True)
+
+
 def _told(entry: "Evaluation", verdict: "Verdict") -> str:
+    return f"verdict  {entry.result.model} {entry.result.mode}: {_judged(verdict)}"
+
+
+def _judged(verdict: "Verdict") -> str:
     claim = verdict.claim
     measured = "" if verdict.measured is None else f", measured {verdict.measured:.3f}"
     if verdict.points is not None:
         measured += f" ({verdict.points:+.3f} points, {verdict.images:+,d} images)"
     reasons = f" ({'; '.join(verdict.reasons)})" if verdict.reasons else ""
-    told = f"{claim.metric} claimed {claim.value:.3f}{measured}: {verdict.word}{reasons}"
-    return f"verdict  {entry.result.model} {entry.result.mode}: {told}"
+    size = f" at {claim.size} px" if claim.size else ""
+    return f"{claim.metric} claimed {claim.value:.2f}{size}{measured}: {verdict.word}{reasons}"
 
 
 def _has_labels(entry: "Evaluation") -> bool:
