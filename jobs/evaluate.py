@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jobs import cli, filling, maintenance, planning, preflight, reporting
+from jobs.progress import say
 from pipelines import cells, inventory, storage
 from pipelines.cells import Plan
 
@@ -81,6 +82,9 @@ def run(config: EvaluateConfig) -> int:
         plan = cells.plan(config.store, plan.dataset, plan.columns)
     if config.retrack and plan.pending == plan.needed:
         raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
+    known = planning.kind(config)
+    if said := inventory.note(config.store, plan.dataset, known):
+        say(f"warning: {said}")
     outcome = None
     if plan.pending and not config.retrack:
         outcome = _fill(plan, unusable, config)
@@ -128,7 +132,9 @@ def _fill(plan: Plan, unusable: dict[str, str], config: EvaluateConfig) -> "Outc
     part = cells.plan(config.store, plan.dataset, usable)
     if not part.pending:
         return None
-    preflight.check_labels(part)
+    if told := preflight.unfit(part):
+        unusable |= {planning.label(column, plan): told[column.name] for column in usable if column.name in told}
+        part = cells.plan(config.store, plan.dataset, [column for column in usable if column.name not in told])
     outcome = filling.fill(config.store, part, config.data, config.limit, config.device, config.max_bad_rate)
     unusable |= {planning.label(part.columns[i], part): reason for i, reason in outcome.unusable.items()}
     return outcome
@@ -137,12 +143,12 @@ def _fill(plan: Plan, unusable: dict[str, str], config: EvaluateConfig) -> "Outc
 def _report(plan: Plan, outcome: "Outcome | None", unusable: Mapping[str, str], config: EvaluateConfig) -> int:
     speeds = {outcome.plan.columns[i].name: speed for i, speed in outcome.speeds.items()} if outcome else {}
     known = planning.kind(config)
-    inventory.note(config.store, plan.dataset, known.name if known else None)
     tracking, results = config.tracking_uri, config.results_file
     evaluations, damaged = reporting.report(config.store, plan, results, tracking, speeds, known)
+    overflow = reporting.overflowed(evaluations, config.max_bad_rate)
     if known:
         reporting.say_verdicts_without_weights(planning.chosen(config), unusable, known)
-    code = max(reporting.say_failures(plan, outcome), reporting.say_unusable({**unusable, **damaged}))
+    code = max(reporting.say_failures(plan, outcome), reporting.say_unusable({**unusable, **damaged, **overflow}))
     if outcome and outcome.spoiled:
         raise ValueError(f"stopped by --max-bad-rate {config.max_bad_rate:g}: {outcome.spoiled}")
     reporting.require_good(evaluations, config.max_bad_rate)

@@ -11,6 +11,7 @@ and model-index.yaml in OUTPUT and in an MLflow run; with --diff, diff.json and 
 """
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ class LeaderboardConfig(cli.Job):
     """Compare two sides image by image instead. A side is another store, a setting (`precision=bf16`, `decoder=fast`),
     or a column as the files name it (`resnest50d-528c19ca-1a2b3c4d`)."""
     fail_on_mismatch: bool = False
-    """Exit with 4 where a claim is judged and not reproduced."""
+    """Exit with 4 where a claim is judged and not reproduced, or none could be judged."""
     tracking_uri: str | None = None
     """MLflow server, for images a second and for the leaderboard's own run. Where not given, the file mlflow.db in the
     store, in the working folder where the store is s3://; `none` for no tracking."""
@@ -89,6 +90,8 @@ def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
     logged = _logged(config, config.store)
     with Meter("columns", sum(len(held.columns) for held in holdings)) as meter:
         made = board.build(holdings, sets, cards, lambda column: _speed(column, logged), meter.update)
+    if not made.rows:
+        raise ValueError(f"--models {config.models}: none of these has a cell in {config.store}")
     for title, table in exports.tables(made):
         cli.stdout.print("", Text(title, style="bold"), table, sep="\n")
     files = {
@@ -107,12 +110,15 @@ def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Seque
     from pipelines import diff, diff_report, inventory, sides
 
     elsewhere = [name for name in names if not sides.is_within(name, holdings)]
+    names_of = {card.name for card in zoo.select(config.models, cli.cards(config.cards))}
     found = {name: inventory.every(name, Listing()) for name in elsewhere}
     for name, there in found.items():
         if not there:
             raise ValueError(f"--diff {name}: neither a store with cells nor a column or setting of {config.store}")
     a, b = (sides.side(name, found.get(name, holdings)) for name in names)
-    pairs = sides.pairs(a, b)
+    pairs = [pair for pair in sides.pairs(a, b) if config.models == "all" or pair.a.model in names_of]
+    if not pairs:
+        raise ValueError(f"--models {config.models}: no pair of these is on both sides of --diff")
     logged = {store: _logged(config, store) for store in {column.store for p in pairs for column in (p.a, p.b)}}
     with Meter("pairs", len(pairs)) as meter:
         differences = []
@@ -148,16 +154,16 @@ def _say(made: "Board", holdings: "Sequence[Holding]") -> None:
 
 
 def _code(config: LeaderboardConfig, made: "Board") -> int:
-    failed = [
-        f"{row.model} {row.column.mode} on {score.set.title}: {claim}"
-        for row in made.rows
-        for score in row.scores.values()
-        for claim in score.claims
-        if claim.is_mismatch
-    ]
-    for line in failed:
-        say(f"differs  {line}")
-    return cli.MISMATCH if failed and config.fail_on_mismatch else cli.DONE
+    """Say what became of claims; the exit code that follows. Where none was judged, none was found to hold."""
+    judged = [(row, score, claim) for row in made.rows for score in row.scores.values() for claim in score.claims]
+    words = Counter(claim.verdict for _, _, claim in judged)
+    told = ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
+    say(f"claims   {told or 'none on these sets; jobs.evaluate --dataset says what data is a copy of'}")
+    for row, score, claim in judged:
+        if claim.is_mismatch:
+            say(f"differs  {row.model} {row.column.mode} on {score.set.title}: {claim}")
+    holds = words["reproduced"] and not words["differs"]
+    return cli.MISMATCH if config.fail_on_mismatch and not holds else cli.DONE
 
 
 def _logged(config: LeaderboardConfig, store: str) -> "Mapping[str, Logged]":

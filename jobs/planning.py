@@ -68,6 +68,10 @@ def check(config: WalkConfig) -> None:
         raise ValueError(f"--device {config.device}: choose from auto, cpu, cuda")
     if not 0 <= config.max_bad_rate <= 1:
         raise ValueError(f"--max-bad-rate {config.max_bad_rate}: expected a share from 0 to 1")
+    if config.device == "cpu" and "tf32" in config.precision:
+        raise ValueError("--precision tf32: that is GPUs' own; on a CPU choose from fp32, bf16, fp16")
+    if config.datasets and not config.dataset:
+        raise ValueError(f"--datasets {' '.join(config.datasets)}: which of them is --data? Give --dataset too")
     for option, values in (("--precision", config.precision), ("--decoder", config.decoder)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{option} {' '.join(values)}: give one or several, each once")
@@ -107,30 +111,33 @@ def plan(config: WalkConfig) -> tuple[dict[str, str], Plan]:
 
 
 def _columns(config: WalkConfig, subset: tuple[int, ...] | None) -> tuple[list[Column], dict[str, str]]:
-    """The columns of each model whose weights are known, and why the others' are not, by name; one at least must be."""
+    """The columns of each model whose weights are known, and why others have none, by name; one at least must be."""
     cards = chosen(config)
     if config.checkpoint and len(cards) > 1:
         names = ", ".join(card.name for card in cards)
         raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(cards)} ({names})")
     columns, unusable = [], {}
-    for card in cards:
+    for card, precision in product(cards, config.precision):
         try:
-            columns += _columns_of(card, config, subset)
+            columns += _columns_of(card, precision, config, subset)
         except (ValueError, FileNotFoundError) as error:
-            if len(cards) == 1:
+            if len(cards) == len(config.precision) == 1:
                 raise
-            unusable[card.name] = str(error).removeprefix(f"{card.name}: ")
+            name = card.name if len(config.precision) == 1 else f"{card.name} ({precision})"
+            unusable[name] = str(error).removeprefix(f"{card.name}: ")
     if not columns:
         raise ValueError(f"no model has weights; {'; '.join(f'{name}: {reason}' for name, reason in unusable.items())}")
     return columns, unusable
 
 
-def _columns_of(card: zoo.Card, config: WalkConfig, subset: tuple[int, ...] | None) -> list[Column]:
+def _columns_of(
+    card: zoo.Card, precision: Precision, config: WalkConfig, subset: tuple[int, ...] | None
+) -> list[Column]:
     if subset and max(subset) >= card.num_classes:
         raise ValueError(f"{card.name}: has {card.num_classes} classes, and class {max(subset)} counts")
     file = mirror.find(config.store, card, config.checkpoint)
-    ways = product((_settings(card, precision, config) for precision in config.precision), config.decoder)
-    return [Column(card=card, file=file, settings=how, decoder=decoder, subset=subset) for how, decoder in ways]
+    how = _settings(card, precision, config)
+    return [Column(card=card, file=file, settings=how, decoder=decoder, subset=subset) for decoder in config.decoder]
 
 
 def _settings(card: zoo.Card, precision: Precision, config: WalkConfig) -> Settings:
@@ -141,7 +148,11 @@ def _settings(card: zoo.Card, precision: Precision, config: WalkConfig) -> Setti
     device = tune.device(config.device)
     found = tune.find(config.store, card, precision, device)
     if found is None:
-        command = f"python -m jobs.tune --models {card.name} --store {config.store} --precision {precision}"
+        where = f" --device {config.device}" if config.device != "auto" else ""
+        cards = f" --cards {' '.join(config.cards)}" if config.cards else ""
+        command = (
+            f"python -m jobs.tune --models {card.name} --store {config.store} --precision {precision}{where}{cards}"
+        )
         raise ValueError(f"{card.name}: --tuned: its {precision} has not been tuned on {device} yet; `{command}` does")
     return found
 

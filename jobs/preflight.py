@@ -72,41 +72,55 @@ def _unreadable(shard: Shard) -> str | None:
     return None
 
 
-def check_labels(plan: Plan) -> None:
-    """Hold the labels of the manifest, and of a shard if none has been read before, against the models' classes.
+def unfit(plan: Plan) -> dict[str, str]:
+    """Of which columns, by name, the classes are not those of the labels: of the manifest, and of a shard.
+
+    A shard is looked at only if none has been read before.
 
     Raises:
-        ValueError: if they do not fit, or no shard can be read.
+        ValueError: if that is so of every column, or no shard can be read.
         UnavailableError: if the data's store is away.
     """
-    classes = min(column.card.num_classes for column in plan.columns)
-    _require_range(plan.dataset.labels, classes, plan.dataset.source)
-    if plan.pending == plan.needed:
-        labels, where = _probe(plan.dataset)
-        _require_range(labels, classes, where)
+    dataset = plan.dataset
+    found, where = (dataset.labels or (), dataset.source)
+    probed, shard = _probe(dataset) if plan.pending == plan.needed else ((), dataset.source)
+    told = {
+        column.name: reason
+        for column in plan.columns
+        if (reason := _unfit(found, column, where, ends=True) or _unfit(probed, column, shard, ends=False))
+    }
+    if plan.columns and len(told) == len(plan.columns):
+        raise ValueError(next(iter(told.values())))
+    return told
 
 
-def _probe(dataset: Dataset) -> tuple[tuple[int, int] | None, str]:
-    """The range of the first labels of a shard that can be read, and that shard's URI; a few are tried, far apart."""
+def _unfit(labels: Sequence[int], column: Column, where: str, *, ends: bool) -> str | None:
+    """Why `labels`, of which only the least and greatest are known if they are `ends`, are not the column's classes."""
+    classes = column.card.num_classes
+    if not labels:
+        return None
+    if min(labels) < 0 or max(labels) >= classes:
+        hint = "; do they count from 1?" if max(labels) == classes else ""
+        return f"{where}: labels from {min(labels)} to {max(labels)}, expected 0 to {classes - 1}{hint}"
+    if ends or column.subset is None or set(labels) & set(column.subset):
+        return None
+    few = f"the {len(column.subset)} classes that count"
+    return f"{where}: no label is one of {few}; they are numbers of the model's {classes} classes, as in {labels[0]}"
+
+
+def _probe(dataset: Dataset) -> tuple[Sequence[int], str]:
+    """The first labels of a shard that can be read, and that shard's URI; a few are tried, far apart."""
     reasons = []
     for shard in dataset.shards[:: -(-len(dataset.shards) // _PROBED)]:
         try:
-            labels = _first_labels(shard)
+            return _first_labels(shard), shard.uri
         except read.ShardError as error:
             reasons.append(f"{shard.uri}: {error}")
-            continue
-        return (min(labels), max(labels)) if labels else None, shard.uri
     if len(reasons) == len(dataset.shards):
         raise ValueError(f"no shard can be read ({len(reasons)} tried); {reasons[0]}")
-    return None, dataset.source
+    return (), dataset.source
 
 
 def _first_labels(shard: Shard) -> Sequence[int]:
     samples = islice(read.samples(shard), _PROBED_SAMPLES)
     return [sample.label for sample in samples if sample.label is not None]
-
-
-def _require_range(found: tuple[int, int] | None, classes: int, where: str) -> None:
-    if found and (found[0] < 0 or found[1] >= classes):
-        hint = "; do they count from 1?" if found[1] == classes else ""
-        raise ValueError(f"{where}: labels from {found[0]} to {found[1]}, expected 0 to {classes - 1}{hint}")

@@ -11,7 +11,7 @@ from jobs.progress import count, say
 from pipelines import storage
 from pipelines.cells import Plan
 from pipelines.metrics import LABEL_RANGE, MISSING_LABEL
-from pipelines.records import JUDGED_ERRORS
+from pipelines.records import JUDGED_ERRORS, NON_FINITE
 from pipelines.report import error_lines, result_table, results_json
 
 if TYPE_CHECKING:
@@ -123,8 +123,9 @@ def require_good(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> No
     for entry in evaluations:
         summary = entry.result.summary
         if wrong := summary.error_reasons.get(LABEL_RANGE):
-            last = entry.column.card.num_classes - 1
-            raise ValueError(f"{count(wrong, 'label')} outside 0 to {last}, counted as errors; see errors.parquet")
+            subset, last = entry.column.subset, entry.column.card.num_classes - 1
+            expected = f"the {len(subset)} classes that count" if subset else f"0 to {last}"
+            raise ValueError(f"{count(wrong, 'label')} outside {expected}, counted as errors; see errors.parquet")
         bad = _bad(entry)
         if sum(bad.values()) > max(max_bad_rate * summary.n, JUDGED_ERRORS - 1):
             raise ValueError(
@@ -133,9 +134,19 @@ def require_good(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> No
             )
 
 
+def overflowed(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> dict[str, str]:
+    """Which models gave no number for more images than `max_bad_rate` allows, and why, by column."""
+    return {
+        entry.column.name: f"{count(number, 'image')} of {summary.n} with {NON_FINITE}; take another --precision"
+        for entry in evaluations
+        if (number := (summary := entry.result.summary).error_reasons.get(NON_FINITE, 0))
+        and number > max(max_bad_rate * summary.n, JUDGED_ERRORS - 1)
+    }
+
+
 def _bad(entry: "Evaluation") -> dict[str, int]:
     """Images by what is wrong with them; where none has a label, lacking one is not wrong."""
-    passed_over = set() if _has_labels(entry) else {MISSING_LABEL}
+    passed_over = {NON_FINITE} if _has_labels(entry) else {NON_FINITE, MISSING_LABEL}
     reasons = entry.result.summary.error_reasons
     return {reason: number for reason, number in reasons.items() if reason not in passed_over}
 

@@ -189,14 +189,8 @@ def _rows(scores: Iterable[Score], known: Mapping[str, Card]) -> Iterator[Row]:
 
     for (model, _, _), same in groupby(sorted(scores, key=identity), identity):
         group = list(same)
-        by_set = {score.set.name: score for score in sorted(group, key=_counts_what_the_set_counts)}
+        by_set = {score.set.name: score for score in group}
         yield Row(card=known[model], column=group[0].column, macs=macs(known[model]), scores=by_set)
-
-
-def _counts_what_the_set_counts(score: Score) -> bool:
-    """Of a dataset that was evaluated with all classes and with those that count, the latter is the set's."""
-    kind = score.set.definition
-    return score.column.subset == (kind.subset if kind else None)
 
 
 def _number(value: float | None) -> float:

@@ -77,6 +77,7 @@ class Column:
         """The settings that a cell's content depends on beyond its model and shard."""
         return {
             "schema": SCHEMA_VERSION,
+            "architecture": self.card.architecture,
             "preprocessing": asdict(self.card.preprocessing),
             "label_order": self.file.label_order,
             "num_classes": self.card.num_classes,

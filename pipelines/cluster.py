@@ -77,8 +77,11 @@ def resources() -> tuple[float, float]:
 
 
 def actor_memory(device: str) -> int | None:
-    """Bytes that an actor's models may take on the smallest node; None on a GPU, whose memory says so itself."""
+    """Bytes that an actor's models may take on the smallest node.
+
+    None on a GPU, whose memory says so itself, and while no node has a CPU.
+    """
     if device != "cpu":
         return None
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    return int(min(_WEIGHTS_SHARE * node["memory"] / max(1, int(node["CPU"])) for node in nodes))
+    return int(min((_WEIGHTS_SHARE * node["memory"] / max(1, int(node["CPU"])) for node in nodes), default=0)) or None

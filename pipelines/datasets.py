@@ -149,7 +149,7 @@ def _classes(said: Iterable[int | str], where: str) -> tuple[int, ...]:
     known = {synset: number for number, synset in enumerate(imagenet.synsets())}
     if unknown := sorted({one for one in said if isinstance(one, str)} - known.keys()):
         raise ValueError(f"{where}: Classes: no class of ImageNet-1k has the synset {unknown[0]}")
-    return tuple(sorted({one if isinstance(one, int) else known[one] for one in said}))
+    return tuple(sorted({known[one] if isinstance(one, str) else int(one) for one in said}))
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

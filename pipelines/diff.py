@@ -64,10 +64,13 @@ class Difference:
 
     @property
     def half_interval(self) -> float:
-        """Half of the 95 % interval around `points`, by Wald, from the flips alone: the images are the same ones."""
-        images, share = sum(self.images.values()), self.points / 100
-        flipped = (self.images[RIGHT_WRONG] + self.images[WRONG_RIGHT]) / images
-        return 100 * NormalDist().inv_cdf(0.975) * math.sqrt(max(0.0, flipped - share**2) / images)
+        """Half of the 95 % interval around `points`, from the flips alone: the images are the same ones.
+
+        The adjusted Wald interval for paired shares (Bonett and Price 2012), which is no point where nothing flipped.
+        """
+        images = sum(self.images.values()) + 2
+        lost, won = ((self.images[kind] + 1) / images for kind in (RIGHT_WRONG, WRONG_RIGHT))
+        return 100 * NormalDist().inv_cdf(0.975) * math.sqrt((lost + won - (won - lost) ** 2) / images)
 
     @property
     def p_value(self) -> float:

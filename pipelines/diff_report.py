@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.diff import FLIPS, RIGHT_WRONG, WRONG_RIGHT, WRONG_WRONG, Difference
+from pipelines.inventory import StoredColumn
 
 _METRICS = ("top1", "top5", "nll", "ece", "brier", "errors")
 _LEGEND = "lost: right in A, wrong in B; won: the reverse; moved: wrong in both, otherwise; p: McNemar's exact test"
@@ -23,8 +24,9 @@ def table(differences: Sequence[Difference]) -> Table:
     """The terminal's table; `diff` is top-1 of B less A with half of its paired 95 % interval."""
     shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("model", overflow="fold", min_width=12)
+    shown.add_column("A / B", overflow="fold")
     shown.add_column("dataset", overflow="fold")
-    for heading in ("top-1 A", "top-1 B", "diff ±95 %", "lost", "won", "moved", "p"):
+    for heading in ("images", "top-1 A", "top-1 B", "diff ±95 %", "lost", "won", "moved", "p"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for entry in differences:
         shown.add_row(*map(escape, _line(entry)))
@@ -60,12 +62,21 @@ def _line(entry: Difference) -> list[str]:
     a, b = entry.pair.a, entry.pair.b
     return [
         a.model if a.model == b.model else f"{a.model} / {b.model}",
+        _how(a, b),
         a.dataset.name,
+        str(sum(entry.images.values())),
         *("" if scored.top1 is None else f"{scored.top1:.2f}" for scored in (entry.a, entry.b)),
         f"{entry.points:+.2f} ±{entry.half_interval:.2f}",
         *(str(entry.images[kind]) for kind in (RIGHT_WRONG, WRONG_RIGHT, WRONG_WRONG)),
         f"{entry.p_value:.2g}",
     ]
+
+
+def _how(a: StoredColumn, b: StoredColumn) -> str:
+    """How both were run, in as few words as tell them apart."""
+    if a.mode != b.mode:
+        return f"{a.mode} / {b.mode}"
+    return a.mode if a.settings == b.settings else f"{a.settings} / {b.settings}"
 
 
 def _not_compared(entry: Difference) -> list[str]:

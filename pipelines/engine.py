@@ -71,14 +71,15 @@ class Engine:
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._warm = False
 
-    def launch(self, pixels_RHWC: np.ndarray) -> Callable[[], Scores]:
+    def launch(self, pixels_RHWC: np.ndarray, *, alone: bool = True) -> Callable[[], Scores]:
         """Begin to score uint8 images (R, H, W, 3); the function that is returned waits for the scores.
 
         On a GPU several models can be launched before the first one's scores are waited for: copies and kernels then
-        overlap. When memory runs out, what is cached is freed, and at the second time batches are halved for good.
+        overlap. When memory runs out, what is cached is freed, and at the second time batches are halved for good; but
+        not beside other models, since scores must not depend on who else was there.
 
         Raises:
-            NoRoomError: if there is no room for one image.
+            NoRoomError: if there is no room for one image, or not for a batch beside others.
         """
         for attempt in count():
             try:
@@ -86,6 +87,8 @@ class Engine:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+            if attempt % 2 and not alone:
+                raise NoRoomError("out of memory beside other models")
             if attempt % 2 and self.batch == 1:
                 break
             if attempt % 2:
@@ -100,7 +103,8 @@ class Engine:
         starts = range(0, len(pixels_RHWC), self.batch)
         parts = [self._part(pixels_RHWC[start : start + self.batch]) for start in starts]
         probs_RN = torch.cat(parts)
-        sorted_RN = probs_RN.sort(dim=1, descending=True, stable=True)  # stable: ties stay in the order of classes
+        # Stable, so that ties stay in the order of classes; those that do not count come last.
+        sorted_RN = _behind(probs_RN, self._whole.subset).sort(dim=1, descending=True, stable=True)
         made = (
             sorted_RN.indices[:, : self._top],
             sorted_RN.values[:, : self._top],
@@ -169,6 +173,13 @@ class _Whole(nn.Module):
         return torch.zeros_like(logits_BN).index_copy(1, self.subset, some_BS)
 
 
+def _behind(probs_RN: Tensor, subset: Tensor | None) -> Tensor:
+    """Probabilities of which those outside of `subset` are less than any inside, be it zero."""
+    if subset is None:
+        return probs_RN
+    return torch.full_like(probs_RN, -1.0).index_copy(1, subset, probs_RN[:, subset])
+
+
 def normalise(pixels_BHWC: Tensor, mean: Tensor, std: Tensor, *, is_bgr: bool) -> Tensor:
     """uint8 RGB pixels (B, H, W, 3) -> float32 (B, C, H, W) in the card's channel order, mean and std."""
     x_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32).div(255)
@@ -184,6 +195,7 @@ def _compiled(whole: nn.Module, device: torch.device) -> Callable[[Tensor], Tens
 
     dynamo.recompile_limit = dynamo.accumulated_recompile_limit = _COMPILED_SHAPES
     dynamo.fail_on_recompile_limit_hit = True
+    inductor.deterministic = True  # no kernel is chosen by a race of timings
     if device.type == "cpu":
         inductor.compile_threads = 1  # an actor a core, and each compiles
     return torch.compile(whole, fullgraph=True, dynamic=False)
@@ -224,7 +236,14 @@ class _Clock:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it says that the device's or the machine's memory was not enough."""
     # torch's allocator for the CPU raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(told in str(error) for told in ("can't allocate memory", "std::bad_alloc", "_STATUS_ALLOC_FAILED"))
+
+
+def is_device_fault(error: BaseException) -> bool:
+    """Whether the device is to blame, and no model can be run on it any more."""
+    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
 
 
 def free_memory(device: torch.device) -> None:

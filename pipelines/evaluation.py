@@ -10,7 +10,7 @@ from functools import reduce
 
 import pyarrow as pa
 
-from pipelines import cells, metrics, storage, track
+from pipelines import cells, metrics, mirror, storage, track
 from pipelines.cells import Column, Plan
 from pipelines.datasets import Definition
 from pipelines.plots import reliability_png
@@ -19,6 +19,7 @@ from pipelines.report import ModelResult, errors_parquet, per_class_parquet, res
 from pipelines.track import Record
 from pipelines.verdicts import Measured, Verdict, judge
 from zoo import imagenet
+from zoo.cards import Card
 
 _IMAGENET_CLASSES = 1000
 
@@ -58,7 +59,8 @@ def evaluate(store: str, plan: Plan, column: Column, kind: Definition | None = N
         "errors.parquet": errors_parquet(parts, *classes),
         "reliability.png": reliability_png(result),
     }
-    return Evaluation(column, result, files, _repeated(parts), _verdicts(plan, result, column, kind))
+    repeated = _repeated(parts)
+    return Evaluation(column, result, files, repeated, _verdicts(plan, result, column, kind, repeated))
 
 
 def write(store: str, plan: Plan, evaluations: Sequence[Evaluation]) -> str:
@@ -109,7 +111,7 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str], s
         "weights_sha256": column.weights,
         "weights_file": column.file.file,
         "weights_are_the_cards": column.is_as_published,
-        "card": asdict(column.card),
+        "card": _public(column.card),
         "preprocessing": asdict(column.card.preprocessing),
         "decoder": column.decoder,
     }
@@ -122,12 +124,23 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str], s
     )
 
 
+def _public(card: Card) -> dict[str, object]:
+    """The card as it may be shown: a URL can hold a password or a signature."""
+    fields = asdict(card)
+    if weights := fields["weights"]:
+        weights["location"] = mirror.public(weights["location"])
+        weights["mirrors"] = tuple(map(mirror.public, weights["mirrors"]))
+    return fields
+
+
 def _dataset_params(plan: Plan) -> dict[str, object]:
     dataset = plan.dataset
     return {"dataset": dataset.name, "dataset_source": dataset.source, "dataset_digest": dataset.digest}
 
 
-def _verdicts(plan: Plan, result: ModelResult, column: Column, kind: Definition | None) -> tuple[Verdict, ...]:
+def _verdicts(
+    plan: Plan, result: ModelResult, column: Column, kind: Definition | None, repeated: int
+) -> tuple[Verdict, ...]:
     measured = Measured(
         summary=result.summary,
         definition=kind,
@@ -135,6 +148,8 @@ def _verdicts(plan: Plan, result: ModelResult, column: Column, kind: Definition 
         precision=column.settings.precision,
         decoder=column.decoder,
         as_published=column.is_as_published,
+        plan=column.plan,
+        repeated_keys=repeated,
     )
     return tuple(judge(column.card, measured))
 

@@ -7,6 +7,7 @@ the same store gives the same bytes, but for the images a second, which MLflow r
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -74,12 +75,18 @@ def tables(board: Board) -> Iterator[tuple[str, Table]]:
     for kind in board.sets:
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("model", overflow="fold", min_width=14)
-        for heading, side in (("mode", "left"), ("claimed", "right"), ("measured ±95 %", "right"), ("diff", "right")):
+        table.add_column("mode", overflow="fold", min_width=10)
+        for heading, side in (("claimed", "right"), ("measured, 95 %", "right"), ("diff", "right")):
             table.add_column(heading, justify=side, no_wrap=True)  # pyright: ignore[reportArgumentType]
         table.add_column("verdict", no_wrap=True)
         table.add_column("n", justify="right", no_wrap=True)
-        for row, score in board.of(kind):
-            table.add_row(*map(escape, _line(row, score)))
+        pairs = list(board.of(kind))
+        alike = Counter((row.model, row.column.mode) for row, _ in pairs)
+        for row, score in pairs:
+            mode = row.column.mode if alike[row.model, row.column.mode] == 1 else f"{row.settings}, {row.decoder}"
+            table.add_row(*map(escape, [row.model, mode, *_line(score)]))
+        if not all(score.column.complete for _, score in pairs):
+            table.caption = "* incomplete: not every shard is evaluated"
         yield kind.title, table
 
 
@@ -169,11 +176,9 @@ def _measured(row: Row, score: Score) -> dict:
     }
 
 
-def _line(row: Row, score: Score) -> list[str]:
+def _line(score: Score) -> list[str]:
     scored, claim = score.summary, top1_claim(score)
     return [
-        row.model,
-        row.column.mode,
         f"{claim.claimed:.2f}" if claim else "",
         _interval(scored),
         f"{claim.points:+.2f}" if claim and claim.points is not None else "",
@@ -185,4 +190,4 @@ def _line(row: Row, score: Score) -> list[str]:
 def _interval(scored: Summary) -> str:
     if scored.top1 is None or scored.top1_low is None or scored.top1_high is None:
         return ""
-    return f"{scored.top1:.2f} ±{(scored.top1_high - scored.top1_low) / 2:.2f}"
+    return f"{scored.top1:.2f} {scored.top1_low:.1f}-{scored.top1_high:.1f}"

@@ -5,8 +5,8 @@ whatever happened to the run that made them.
 """
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -20,7 +20,8 @@ from pipelines.cells import Plan
 from pipelines.cluster import NoDeviceError, resources, share
 from pipelines.gather import Gather
 from pipelines.publish import Publisher
-from pipelines.records import JUDGED_ERRORS
+from pipelines.records import JUDGED_ERRORS, NON_FINITE
+from pipelines.rounds import Clock, Trouble, passes
 from pipelines.walk import walk
 
 _IDLE_ROUNDS = 2
@@ -70,56 +71,6 @@ class _SpoiledError(Exception):
     """Too many pictures are bad."""
 
 
-@dataclass(slots=True)
-class _Trouble:
-    """What rounds meet, with the reasons.
-
-    `away` are shards that could not be read, `absent` models whose weights some scorer could not get: both may be over
-    by the next round, and are known anew in each. `failures` are of shards that are wrong, `conflicts` of cells that
-    stand with other bytes, `unusable` of models whose weights are wrong: those stay.
-    """
-
-    away: dict[int, str] = field(default_factory=dict)
-    absent: dict[int, str] = field(default_factory=dict)
-    failures: dict[int, str] = field(default_factory=dict)
-    conflicts: dict[int, str] = field(default_factory=dict)
-    unusable: dict[int, str] = field(default_factory=dict)
-
-    def fillable(self, plan: Plan) -> list[tuple[int, int]]:
-        """(Column, shard) of each cell that is not committed and may yet be."""
-        return [
-            (column, shard)
-            for column, missing in enumerate(plan.missing)
-            for shard in missing
-            if column not in self.unusable and shard not in self.failures
-        ]
-
-    def failed(self, plan: Plan) -> dict[int, str]:
-        """Why shards failed; of those that were away for us, another job may have filled the cells."""
-        lacking = {shard for missing in plan.missing for shard in missing}
-        away = {shard: reason for shard, reason in self.away.items() if shard in lacking}
-        return away | self.failures | self.conflicts
-
-
-@dataclass(slots=True)
-class _Clock:
-    """How long models took: rows and seconds, by column."""
-
-    rows: Counter[int] = field(default_factory=Counter)
-    seconds: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
-
-    def add(self, models: Sequence[int], scores: pa.Table) -> None:
-        """Take in the times of `scores`, of the columns `models`; an actor's first batch, which warms up, has none."""
-        timed = scores.group_by("model").aggregate([("seconds", "sum"), ("seconds", "count")])
-        for row in timed.filter(pc.field("seconds_count") > 0).to_pylist():
-            self.rows[models[row["model"]]] += row["seconds_count"]
-            self.seconds[models[row["model"]]] += row["seconds_sum"]
-
-    def speeds(self) -> dict[int, float]:
-        """Images a second, by column."""
-        return {column: rows / self.seconds[column] for column, rows in self.rows.items() if self.seconds[column] > 0}
-
-
 def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None], max_bad_rate: float = 1.0) -> Outcome:
     """Commit the cells that `plan` lacks; rounds go on until none is pending or two in turn commit nothing.
 
@@ -137,30 +88,28 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None],
         ValueError: if `device` is not there.
     """
     done = Progress()
-    trouble, clock, broken, spoiled, idle = _Trouble(), _Clock(), None, None, 0
+    trouble, clock, spoiled, idle = Trouble(most=len(plan.columns)), Clock(), None, 0
     walker = resolve(device)
     _require_tf32(plan, walker)
     while (before := len(trouble.fillable(plan))) and idle < _IDLE_ROUNDS and not spoiled:
-        trouble.away, trouble.absent, broken = {}, {}, None
+        trouble.begin()
         try:
             for progress in _round(store, plan, walker, done, (trouble, clock)):
                 done = progress
                 watch(done)
                 _require_good(done, max_bad_rate)
-        except _PASSING as error:
-            broken = _said(error)
         except _SpoiledError as error:
             spoiled = str(error)
         try:
             plan = cells.plan(store, plan.dataset, plan.columns)
         except OSError as error:
-            broken = _said(error)
+            trouble.broken = _said(error)
         left = len(trouble.fillable(plan))
-        idle = idle + 1 if left == before else 0
-        if broken and left and idle < _IDLE_ROUNDS and not spoiled:
+        idle = idle + 1 if left == before and not trouble.part() else 0
+        if trouble.broken and left and idle < _IDLE_ROUNDS and not spoiled:
             time.sleep(_PAUSE_SECONDS)
-    failures, unusable = trouble.failed(plan), trouble.unusable | trouble.absent
-    return Outcome(plan, done.images, failures, unusable, broken, spoiled, clock.speeds())
+    failures, unusable = trouble.failed(plan), trouble.unusable | trouble.lacking(plan)
+    return Outcome(plan, done.images, failures, unusable, trouble.broken, spoiled, clock.speeds())
 
 
 def _said(error: Exception) -> str:
@@ -192,39 +141,50 @@ def _require_tf32(plan: Plan, device: str) -> None:
         raise ValueError("--precision tf32: that is GPUs' own; on a CPU choose from fp32, bf16, fp16")
 
 
-def _round(store: str, plan: Plan, device: str, done: Progress, notes: tuple[_Trouble, _Clock]) -> Iterator[Progress]:
-    """One attempt at every pending cell; adds to `notes`, yields the progress from `done` on."""
-    trouble, clock = notes
-    for models, positions in _passes(trouble.fillable(plan)):
-        columns, shards = [plan.columns[i] for i in models], [plan.dataset.shards[i] for i in positions]
-        gather, committed = Gather(trouble.failures, trouble.away), done.cells
-        with Publisher(store, plan.dataset, trouble.conflicts) as publisher:
-            for scores in walk(columns, shards, positions, device):
-                publisher.put(columns, gather.add(scores))
-                clock.add(models, scores)
-                images, bad = _pictures(scores, gather.unusable | gather.absent)
-                done = Progress(done.images + images, committed + publisher.done, done.bad + bad, gather.begun)
-                trouble.unusable.update((models[model], reason) for model, reason in gather.unusable.items())
-                trouble.absent.update((models[model], reason) for model, reason in gather.absent.items())
+def _round(store: str, plan: Plan, device: str, done: Progress, notes: tuple[Trouble, Clock]) -> Iterator[Progress]:
+    """One attempt at every pending cell; adds to `notes`, yields the progress from `done` on.
+
+    A pass that breaks off does not keep the others from being tried.
+    """
+    trouble, _ = notes
+    for models, positions in passes(trouble.fillable(plan), trouble.most):
+        try:
+            for progress in _pass(store, plan, (models, positions, device), done, notes):
+                done = progress
                 yield done
-        done = replace(done, cells=committed + publisher.done)
-        yield done
+        except _PASSING as error:
+            trouble.broken, trouble.killed = _said(error), isinstance(error, RayError)
+            if len(models) == 1 and len(plan.columns) > 1:
+                trouble.absent[models[0]] = f"run alone, its pass broke off: {trouble.broken}"
+
+
+def _pass(
+    store: str,
+    plan: Plan,
+    what: tuple[tuple[int, ...], tuple[int, ...], str],
+    done: Progress,
+    notes: tuple[Trouble, Clock],
+) -> Iterator[Progress]:
+    """Walk models over shards, by their positions, on a device."""
+    (models, positions, device), (trouble, clock) = what, notes
+    columns, shards = [plan.columns[i] for i in models], [plan.dataset.shards[i] for i in positions]
+    gather, committed = Gather(trouble.failures, trouble.away), done.cells
+    with Publisher(store, plan.dataset, trouble.conflicts) as publisher:
+        for scores in walk(columns, shards, positions, device):
+            publisher.put(columns, gather.add(scores))
+            clock.add(models, scores)
+            images, bad = _pictures(scores, gather.unusable | gather.absent)
+            done = Progress(done.images + images, committed + publisher.done, done.bad + bad, gather.begun)
+            trouble.unusable.update((models[model], reason) for model, reason in gather.unusable.items())
+            trouble.absent.update((models[model], reason) for model, reason in gather.absent.items())
+            yield done
+    yield replace(done, cells=committed + publisher.done)
 
 
 def _pictures(scores: pa.Table, unusable: Mapping[int, str]) -> tuple[int, Counter[str]]:
     """Pictures in `scores`, and bad ones: rows of the first model that was loaded, so that each counts once."""
     first = next(model for model in count() if model not in unusable)
     rows = scores.filter((pc.field("model") == first) & (pc.field("index") >= 0))
-    errors = rows["error"].drop_null().to_pylist()
-    return len(rows), Counter(error.partition(": ")[0] for error in errors)
-
-
-def _passes(fillable: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """(Models, shards) to walk together: shards that lack the cells of the same models."""
-    lacking: dict[int, list[int]] = defaultdict(list)
-    for model, position in fillable:
-        lacking[position].append(model)
-    passes: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for position in sorted(lacking):
-        passes[tuple(lacking[position])].append(position)
-    return [(models, tuple(positions)) for models, positions in passes.items()]
+    reasons = Counter(error.partition(": ")[0] for error in rows["error"].drop_null().to_pylist())
+    del reasons[NON_FINITE]  # that is the model's fault, and no other's
+    return len(rows), reasons

@@ -7,14 +7,15 @@ cells: each says of itself which model, weights and plan it is of.
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 
 import pyarrow as pa
 
 from pipelines import cells, storage
-from pipelines.records import Dataset, Decoder, Settings, Shard
+from pipelines.datasets import Definition
+from pipelines.records import Dataset, Decoder, Settings, Shard, short_digest
 
 _FOLDER = "datasets"
 _PLAIN_BYTES = 1 << 20
@@ -85,9 +86,10 @@ class StoredColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """A dataset of a store: what it is said to be (a name in `pipelines.datasets`), and the columns that have cells.
+    """A dataset of a store as one evaluation set: its name in `pipelines.datasets`, and the columns that have cells.
 
-    `unreadable` are reasons by column: a damaged cell, or cells of another release.
+    A dataset is held once for each choice of classes that count. `unreadable` are reasons by column: a damaged cell, or
+    cells of another release.
     """
 
     dataset: Dataset
@@ -96,29 +98,44 @@ class Holding:
     unreadable: Mapping[str, str]
 
 
-def note(store: str, dataset: Dataset, definition: str | None) -> None:
+def note(store: str, dataset: Dataset, definition: Definition | None) -> str | None:
     """Write down that `dataset` is evaluated into `store`; the same dataset again leaves the same bytes.
+
+    A dataset may be a copy of several sets, of which each counts other classes.
 
     Args:
         store: where its cells are to be.
         dataset: its shards.
-        definition: the name of the evaluation set that it is a copy of; None leaves what was said before.
+        definition: the evaluation set that it is a copy of; None leaves what was said before.
+
+    Returns:
+        What the user should know: that it was said to be another set before.
     """
-    content = json.dumps(_described(dataset, definition), sort_keys=True, separators=(",", ":")).encode() + b"\n"
-    suffix = ""
-    if len(content) > _PLAIN_BYTES:
-        content, suffix = gzip.compress(content, mtime=0), ".gz"
-    place = storage.join(store, _FOLDER, f"{dataset.name}-{dataset.digest}.json{suffix}")
-    if definition is not None or not _is_there(place):
-        storage.replace(place, content)
+    place = storage.join(store, _FOLDER, f"{dataset.name}-{dataset.digest}.json")
+    before = _said_before(place)
+    sets = dict(before or {})
+    if definition:
+        sets[_counted(definition.subset)] = definition.name
+    content = json.dumps(_described(dataset, sets), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    if before != sets:
+        long = len(content) > _PLAIN_BYTES
+        storage.replace(place + ".gz" if long else place, gzip.compress(content, mtime=0) if long else content)
+    changed = [f"{was!r}, now {sets[classes]!r}" for classes, was in (before or {}).items() if sets[classes] != was]
+    return f"this data was said to be {changed[0]}; cells there are of the latter from now on" if changed else None
 
 
-def _is_there(place: str) -> bool:
-    try:
-        storage.stat(place)
-    except FileNotFoundError:
-        return False
-    return True
+def _said_before(place: str) -> dict[str, str] | None:
+    """The sets by the classes that count, None where nothing is noted; a damaged note is written anew."""
+    for location in (place, place + ".gz"):
+        try:
+            return _noted(location)[1]
+        except (FileNotFoundError, ValueError):
+            continue
+    return None
+
+
+def _counted(subset: Sequence[int] | None) -> str:
+    return "all" if subset is None else short_digest(list(subset))
 
 
 def every(store: str, watch: Callable[[int], None] | None = None) -> list[Holding]:
@@ -140,7 +157,7 @@ def every(store: str, watch: Callable[[int], None] | None = None) -> list[Holdin
     return [holding for holding in holdings if holding.columns or holding.unreadable]
 
 
-def _described(dataset: Dataset, definition: str | None) -> dict:
+def _described(dataset: Dataset, sets: Mapping[str, str]) -> dict:
     shards = {field: [getattr(shard, field) for shard in dataset.shards] for field in _SHARD_FIELDS}
     digests = [shard.digest for shard in dataset.shards]
     return {
@@ -148,12 +165,12 @@ def _described(dataset: Dataset, definition: str | None) -> dict:
         "digest": dataset.digest,
         "source": dataset.source,
         "labels": dataset.labels,
-        "definition": definition,
+        "sets": sets,
         "shards": {"digest": digests, **shards},
     }
 
 
-def _noted(location: str) -> tuple[Dataset, str | None]:
+def _noted(location: str) -> tuple[Dataset, dict[str, str]]:
     content = storage.read(location)
     try:
         said = json.loads(gzip.decompress(content) if location.endswith(".gz") else content)
@@ -162,16 +179,17 @@ def _noted(location: str) -> tuple[Dataset, str | None]:
         labels = tuple(said["labels"]) if said["labels"] else None
         dataset = Dataset(name=said["name"], source=said["source"], shards=shards, labels=labels)
         sound = dataset.digest == said["digest"]
-    except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
+        said["sets"].items()
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError) as error:
         raise ValueError(
             f"{location} is no note of a dataset: {error}; remove it, the next evaluation writes it"
         ) from error
     if not sound:
         raise ValueError(f"{location} is not of the shards that it lists; remove it, the next evaluation writes it")
-    return dataset, said["definition"]
+    return dataset, said["sets"]
 
 
-def _holdings(store: str, name: str, same: list[tuple[Dataset, str | None]]) -> list[Holding]:
+def _holdings(store: str, name: str, same: list[tuple[Dataset, dict[str, str]]]) -> list[Holding]:
     """Datasets of one name lie in one folder, so that one listing serves them all."""
     folder = storage.join(store, "cells", name)
     listed = (entry.uri for entry in storage.list_objects(folder))
@@ -189,9 +207,24 @@ def _holdings(store: str, name: str, same: list[tuple[Dataset, str | None]]) -> 
             except ValueError as error:
                 unreadable[place][column] = str(error)
     return [
-        Holding(dataset=dataset, definition=definition, columns=tuple(has.values()), unreadable=bad)
-        for (dataset, definition), has, bad in zip(same, columns, unreadable, strict=True)
+        held
+        for (dataset, sets), has, bad in zip(same, columns, unreadable, strict=True)
+        for held in _by_set(dataset, sets, tuple(has.values()), bad)
     ]
+
+
+def _by_set(
+    dataset: Dataset, sets: Mapping[str, str], columns: Sequence[StoredColumn], unreadable: Mapping[str, str]
+) -> Iterator[Holding]:
+    """What is held of each set that the dataset is a copy of: the columns in which the same classes count."""
+    by_classes: dict[str, list[StoredColumn]] = {classes: [] for classes in sets}
+    for column in columns:
+        by_classes.setdefault(_counted(column.subset), []).append(column)
+    if unreadable and not by_classes:
+        by_classes["all"] = []
+    for classes, some in by_classes.items():
+        bad, unreadable = unreadable, {}  # said once
+        yield Holding(dataset=dataset, definition=sets.get(classes), columns=tuple(some), unreadable=bad)
 
 
 def _column(store: str, name: str, dataset: Dataset, committed: tuple[Shard, ...]) -> StoredColumn:

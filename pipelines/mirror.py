@@ -149,7 +149,7 @@ def _lock(store: str, card: Card, path: Path, file: Wanted) -> Lock:
         sha256=file.sha256,
         size=path.stat().st_size,
         label_order=file.label_order,
-        sources=tuple(_public(source) for source in file.sources if source.startswith("http")),
+        sources=tuple(public(source) for source in file.sources if source.startswith("http")),
     )
     content = json.dumps(dataclasses.asdict(lock), indent=1).encode() + b"\n"
     there = _agreeing(store, card, lock)
@@ -171,7 +171,7 @@ def _agreeing(store: str, card: Card, lock: Lock) -> Lock | None:
     return there
 
 
-def _public(url: str) -> str:
+def public(url: str) -> str:
     """The URL without what may be a secret in it: a user, a password, a signature."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

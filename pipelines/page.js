@@ -25,16 +25,21 @@ function route(fragment) {
 
 const view = new ModelView(data, by("model"));
 const scoreOf = (row) => row.scores[state.set];
-const open = (row) => go(`#model=${encodeURIComponent(row.model)}&run=${data.rows.indexOf(row)}&set=${state.set}`);
+const address = (row) => `#model=${encodeURIComponent(row.model)}&run=${data.rows.indexOf(row)}&set=${state.set}`;
+const open = (row) => go(address(row));
+const alike = Map.groupBy ? Map.groupBy(data.rows, (row) => `${row.model} ${row.mode}`) : new Map();
+const mode = (row) => (alike.get(`${row.model} ${row.mode}`)?.length > 1 ? `${row.settings}, ${row.decoder}` : row.mode);
+const images = (row) => (scoreOf(row) ? `${grouped(scoreOf(row).n)}${scoreOf(row).complete ? "" : "*"}` : "");
 
 function columns() {
   const claim = (row) => claimOf(scoreOf(row));
   const others = data.sets.map((set, s) => ({ set, s })).filter(({ s }) => s !== state.set);
   return [
-    { label: "model", text: true, value: (row) => row.model, show: (row) => h("a", { href: `#model=${encodeURIComponent(row.model)}`, title: row.model }, row.model) },
-    { label: "mode", text: true, title: "precision and decoder", value: (row) => row.settings, show: (row) => h("span", { title: row.settings }, row.mode) },
+    { label: "model", text: true, value: (row) => row.model, show: (row) => h("a", { href: address(row), title: row.model }, row.model) },
+    { label: "mode", text: true, title: "precision and decoder; more where that is not all that differs", value: (row) => row.settings, show: (row) => h("span", { title: row.settings }, mode(row)) },
     { label: "claimed", title: "top-1 that the card claims, %", value: (row) => claim(row)?.claimed, show: (row) => fixed(claim(row)?.claimed, 2) },
-    { label: "measured", title: "top-1 in %, errors count as wrong, with half of Wilson's 95 % interval", value: (row) => scoreOf(row)?.top1, show: (row) => (scoreOf(row) ? measured(scoreOf(row)) : "") },
+    { label: "measured", title: "top-1 in %, errors count as wrong, with Wilson's 95 % interval", value: (row) => scoreOf(row)?.top1, show: (row) => (scoreOf(row) ? measured(scoreOf(row)) : "") },
+    { label: "images", title: "judged; * where not all shards are evaluated", value: (row) => scoreOf(row)?.n, show: (row) => images(row) },
     { label: "Δ", title: "measured less claimed, points", value: (row) => claim(row)?.points, show: (row) => difference(claim(row)) },
     { label: "verdict", text: true, value: (row) => claim(row)?.verdict, show: (row) => chip(claim(row)?.verdict) },
     ...others.map(({ set, s }) => ({ label: set.short, title: `top-1 on ${set.title}, %`, value: (row) => row.scores[s]?.top1, show: (row) => fixed(row.scores[s]?.top1, 1) })),

@@ -111,7 +111,7 @@ function reliabilityBars(bins) {
   const box = (kind, i, low, high) => svg("rect", { class: kind, x: x.at(i / bins.length) + 1, width: width - 2, y: y.at(high), height: y.at(low) - y.at(high) });
   bins.forEach(([rows, accuracy, confidence], i) => {
     if (!rows) return;
-    const bar = svg("g", {}, box("bar", i, 0, accuracy), box("gap", i, Math.min(accuracy, confidence), Math.max(accuracy, confidence)));
+    const bar = svg("g", {}, box("bar", i, 0, Math.min(accuracy, confidence)), box("gap", i, Math.min(accuracy, confidence), Math.max(accuracy, confidence)));
     bar.append(svg("title", {}, `${plural(rows, "image")}: accuracy ${fixed(100 * accuracy, 1)} %, confidence ${fixed(100 * confidence, 1)} %`));
     drawing.append(bar);
   });

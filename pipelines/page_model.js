@@ -10,7 +10,7 @@ async function unpack(packed) {
 
 function measured(score) {
   if (blank(score.top1)) return "";
-  return [fixed(score.top1, 2), " ", h("small", {}, `±${fixed((score.high - score.low) / 2, 2)}`)];
+  return [fixed(score.top1, 2), " ", h("small", {}, `${fixed(score.low, 1)}–${fixed(score.high, 1)}`)];
 }
 
 function chip(verdict) {

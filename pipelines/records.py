@@ -20,6 +20,8 @@ Decoder = Literal["exact", "fast"]
 
 QUARANTINED = "quarantined: "
 """How the `error` of a picture begins that killed, hung or flooded the process that decodes it, twice."""
+NON_FINITE = "non-finite scores"
+"""How the `error` of a row begins for which the model, not the picture, is to blame."""
 JUDGED_ERRORS = 10
 """Fewer errors say nothing about a dataset as a whole, however small it is."""
 

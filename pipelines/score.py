@@ -14,9 +14,9 @@ import torch
 
 from pipelines import mirror
 from pipelines.cells import Column
-from pipelines.engine import Engine, NoRoomError, Scores, free_memory, is_out_of_memory
+from pipelines.engine import Engine, NoRoomError, Scores, free_memory, is_device_fault, is_out_of_memory
 from pipelines.passes import ScorerConfig
-from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES
+from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, NON_FINITE, SCORES
 
 _FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError)
 """What a model raises that is not made for its images, or cannot be compiled here."""
@@ -39,14 +39,15 @@ class Scorer:
         self._device = torch.device(config.device)
         if self._device.type == "cpu":
             torch.set_num_threads(1)  # an actor a core beats one actor with all cores
+        torch.zeros(1, device=self._device)  # a device that is not there or sick fails here, before any model
         self._before = _resident()
         self._models: list[Engine | _NoModel] = []
         for column in config.columns:
             self._models.append(self._load(column))
 
     @property
-    def _has_models(self) -> bool:
-        return any(isinstance(model, Engine) for model in self._models)
+    def _models_held(self) -> int:
+        return sum(isinstance(model, Engine) for model in self._models)
 
     def _load(self, column: Column) -> Engine | _NoModel:
         """The model, or why there is none: that loses its own rows, and not those of the others."""
@@ -56,8 +57,10 @@ class Scorer:
         except OSError as error:
             return _NoModel(ABSENT_MODEL, str(error))
         except (*_FAULTS, MemoryError) as error:
-            return self._refused(error, others=self._has_models)
-        if self._has_models and self._is_too_full():
+            if is_device_fault(error):
+                raise
+            return self._refused(error, others=self._models_held > 0)
+        if self._models_held and self._is_too_full():
             return self._refused(NoRoomError(), others=True)
         return model
 
@@ -100,12 +103,15 @@ class Scorer:
         size = column.card.preprocessing.size
         content = chunk[f"pixels_{self._config.views.index(column.view)}"]
         try:
-            return model.launch(np.frombuffer(content, np.uint8).reshape(-1, size, size, 3))
+            pixels_RHWC = np.frombuffer(content, np.uint8).reshape(-1, size, size, 3)
+            return model.launch(pixels_RHWC, alone=self._models_held == 1)
         except (*_FAULTS, MemoryError) as error:
+            if is_device_fault(error):
+                raise  # this actor is of no more use, and no model is to blame
             reason = error.with_traceback(None)  # its frames hold what the model has computed
         del model
         self._models[position] = _NoModel(ABSENT_MODEL, "")  # let go of, before memory is given back
-        self._models[position] = refused = self._refused(reason, others=self._has_models)
+        self._models[position] = refused = self._refused(reason, others=self._models_held > 0)
         return refused
 
 
@@ -153,7 +159,7 @@ def _label_probabilities(labels: Sequence[int | None], probs_RN: np.ndarray) -> 
 
 
 def _with_non_finite(errors: Sequence[str | None], sq_prob: np.ndarray) -> list[str | None]:
-    overflowed = "non-finite scores: the model's output is not a number"
+    overflowed = f"{NON_FINITE}: the model's output is not a number"
     return [error or (None if fine else overflowed) for error, fine in zip(errors, np.isfinite(sq_prob), strict=True)]
 
 

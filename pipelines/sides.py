@@ -57,14 +57,21 @@ def side(name: str, holdings: Sequence[Holding]) -> Side:
 def pairs(a: Side, b: Side) -> list[Pair]:
     """The columns of `a` and `b` in pairs that differ least: of one dataset and, unless both are named, of one model.
 
+    Where a side is a setting, the two of a pair agree in all that tables show but in that.
+
     Raises:
-        ValueError: if no two belong together.
+        ValueError: if no two belong together, or one is on both sides.
     """
+    if both := sorted({one.name for one in a.columns if any(_same(one, other) for other in b.columns)}):
+        raise ValueError(
+            f"--diff {a.name} {b.name}: {both[0]} is on both sides; name two stores, or two values of a setting"
+        )
+    keys = {named[0] for named in (_setting(a.name), _setting(b.name)) if named}
     fitting = [
         Pair(column, other, differences(column, other))
         for column in a.columns
         for other in b.columns
-        if _fits(column, other, a.exact and b.exact)
+        if _fits(column, other, a.exact and b.exact) and _agree(column, other, keys)
     ]
     found: list[Pair] = []
     # The closest first: of two decoders' columns, each goes with its own kind before either goes with the other's.
@@ -94,9 +101,17 @@ def _value(column: StoredColumn, key: str) -> str:
     return str(known[key]).lower()
 
 
+def _same(a: StoredColumn, b: StoredColumn) -> bool:
+    return a.store == b.store and a.name == b.name and a.dataset.digest == b.dataset.digest
+
+
 def _fits(a: StoredColumn, b: StoredColumn, any_model: bool) -> bool:
-    same = a.store == b.store and a.name == b.name and a.dataset.digest == b.dataset.digest
-    return not same and a.dataset.name == b.dataset.name and (any_model or a.model == b.model) and _overlap(a, b)
+    return a.dataset.name == b.dataset.name and (any_model or a.model == b.model) and _overlap(a, b)
+
+
+def _agree(a: StoredColumn, b: StoredColumn, keys: set[str]) -> bool:
+    """Whether they agree in precision and decoder, but for the settings `keys`; always where no setting is named."""
+    return not keys or all(_value(a, key) == _value(b, key) for key in {"precision", "decoder"} - keys)
 
 
 def _overlap(a: StoredColumn, b: StoredColumn) -> bool:

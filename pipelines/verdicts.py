@@ -39,6 +39,7 @@ class Measured:
     as_published: bool
     """Whether the weights are those that the card names."""
     plan: Mapping[str, Any] | None = None
+    repeated_keys: int = 0
     """That of the cells (see `cells.Column`); None where it is known to be as the card and the definition have it."""
 
 
@@ -102,7 +103,10 @@ def _half_a_unit(claim: Claim) -> Decimal:
 
 def _incomparable(card: Card, claim: Claim, found: Measured, definition: Definition) -> Iterable[str]:
     if not found.as_published:
-        yield "the weights are not those that the card names"
+        named = card.weights and card.weights.sha256
+        yield (
+            "the weights are not those that the card names" if named else "no digest of the card's weights is published"
+        )
     asked = card.preprocessing.size
     size = found.plan["preprocessing"]["size"] if found.plan else asked
     if size != (claim.size or asked):
@@ -120,6 +124,8 @@ def _lacking(found: Measured, definition: Definition) -> Iterable[str]:
         yield f"nobody has said how many images {definition.name} has"
     if found.summary.errors:
         yield f"{found.summary.errors} images are errors"
+    if found.repeated_keys:
+        yield f"{found.repeated_keys} keys stand twice"
 
 
 def _reasons(card: Card, found: Measured) -> Iterable[str]:

@@ -231,15 +231,16 @@ def test_where_nothing_has_failed_a_retry_computes_nothing(data, store, monkeypa
 def test_a_shard_that_was_broken_and_one_that_was_away_leave_no_trace_once_they_are_mended(
     data, store, calm, monkeypatch, capsys
 ) -> None:
-    broken, away, check = data / "00001.tar", data / "00002.tar", preflight.check_labels
+    broken, away, check = data / "00001.tar", data / "00002.tar", preflight.unfit
     whole, listed = broken.read_bytes(), broken.stat().st_mtime_ns
     broken.write_bytes(whole[: len(whole) // 2])
 
-    def then_gone(plan: cells.Plan) -> None:
-        check(plan)
+    def then_gone(plan: cells.Plan) -> dict[str, str]:
+        told = check(plan)
         away.rename(data / "away")
+        return told
 
-    monkeypatch.setattr(preflight, "check_labels", then_gone)
+    monkeypatch.setattr(preflight, "unfit", then_gone)
     assert run(data, store) == UNFINISHED
     monkeypatch.undo()
     (data / "away").rename(away)

@@ -109,9 +109,27 @@ def test_flips_are_counted_by_kind_and_listed(tmp_path) -> None:
     assert {row["key"] for row in listed} == {"k00000", "k00001", "k00006", "k00007"}
 
 
+def test_what_is_on_both_sides_and_what_differs_in_more_than_was_named_is_not_compared(tmp_path) -> None:
+    data = dataset(shards=1, rows=4)
+    for precision in ("fp32", "bf16"):
+        for decoder in ("exact", "fast"):
+            fill(str(tmp_path), data, column("resnest50d", Settings(precision=precision), decoder), 1.0)
+    held = inventory.every(str(tmp_path))
+    found = sides.pairs(sides.side("precision=fp32", held), sides.side("precision=bf16", held))
+    assert [list(pair.differs) for pair in found] == [["settings.precision"]] * 2
+    for a, b in (
+        ("precision=fp32", "precision=fp32"),
+        ("precision=fp32", "decoder=fast"),
+        (str(tmp_path), str(tmp_path)),
+    ):
+        with pytest.raises(ValueError, match="is on both sides"):
+            sides.pairs(sides.side(a, held), sides.side(b, held))
+
+
 def test_equal_cells_differ_in_nothing(tmp_path) -> None:
     found = compared(tmp_path, rows(10, 0.6), rows(10, 0.6))
-    assert (found.p_value, found.points, found.half_interval, len(found.flips)) == (1.0, 0, 0, 0)
+    assert (found.p_value, found.points, len(found.flips)) == (1.0, 0, 0)
+    assert 20 < found.half_interval < 25, "ten images without a flip do not prove that there is none"
     said = json.loads(diff_report.diff_json([found]))["pairs"][0]
     assert said["metrics"] == {} and said["settings"] == {"settings.precision": ["fp32", "bf16"]}
 

@@ -59,6 +59,7 @@ def test_faster_settings_give_the_scores_of_plain_ones(faster) -> None:
     assert np.allclose(plain.probs, fast.probs, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_more_models_than_torch_would_compile_of_one_architecture_are_all_compiled() -> None:
     from torch._dynamo.utils import counters
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines import cells, inventory, storage
+from pipelines import cells, datasets, inventory, storage
 from pipelines.records import Settings
 from tests.pipelines.stores import column, dataset, fill, rows
 
@@ -23,9 +23,10 @@ def test_columns_are_found_with_what_they_are_of_and_how_many_shards_have_cells(
         data.shards[1],
         rows(4, 1.0).set_column(3, "classes", [[[1, 2, 3]] * 4]).set_column(4, "probs", [[[0.5, 0.3, 0.2]] * 4]),
     )
-    (held,) = inventory.every(store)
+    held, masked = inventory.every(store)
     assert (held.dataset, held.definition, held.unreadable) == (data, "imagenet-val", {})
-    lite, resnest = held.columns
+    assert (masked.dataset, masked.definition) == (data, None)
+    (lite,), (resnest,) = held.columns, masked.columns
     assert (lite.model, lite.complete, lite.weights) == (LITE, True, column(LITE).weights)
     assert (resnest.name, resnest.settings, resnest.decoder, resnest.subset) == (
         of.name,
@@ -64,8 +65,18 @@ def test_noting_again_leaves_the_same_bytes(tmp_path) -> None:
 def test_what_was_said_of_a_dataset_stands_until_something_else_is_said(tmp_path) -> None:
     fill(str(tmp_path), dataset(), column(LITE), 1.0)
     for said, stands in (("imagenet-val", "imagenet-val"), (None, "imagenet-val"), ("imagenet-v2", "imagenet-v2")):
-        inventory.note(str(tmp_path), dataset(), said)
+        told = inventory.note(str(tmp_path), dataset(), datasets.find(said) if said else None)
+        assert (told is not None) == (said == "imagenet-v2")
         assert [held.definition for held in inventory.every(str(tmp_path))] == [stands]
+
+
+def test_a_dataset_is_each_set_of_which_the_same_classes_count(tmp_path) -> None:
+    few = datasets.find("imagenet-r")
+    for kind, one in ((datasets.find("imagenet-val"), column(LITE)), (few, replace(column(LITE), subset=few.subset))):
+        fill(str(tmp_path), dataset(), one, 1.0)
+        inventory.note(str(tmp_path), dataset(), kind)
+    held = {found.definition: [each.subset for each in found.columns] for found in inventory.every(str(tmp_path))}
+    assert held == {"imagenet-val": [None], "imagenet-r": [few.subset]}
 
 
 def test_the_note_of_many_shards_is_compressed_and_read_again(tmp_path) -> None:

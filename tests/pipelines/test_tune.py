@@ -29,8 +29,11 @@ def test_simpler_settings_that_are_as_fast_but_for_noise_are_preferred() -> None
 
 
 def test_settings_that_stray_further_than_plain_ones_of_that_precision_are_not_chosen() -> None:
-    assert tune.choose(CARD, [trial(10, 30, PLAIN), trial(30, 29)]).settings == PLAIN
-    assert tune.choose(CARD, [trial(10, 30, PLAIN), trial(30, 31)]).settings == FASTER
+    assert tune.choose(CARD, [trial(10, 32, PLAIN), trial(30, 31)]).settings == PLAIN
+    assert tune.choose(CARD, [trial(10, 28, PLAIN), trial(30, 29)]).settings == FASTER
+    within, beyond = trial(30, 24), trial(30, 23)  # four lost, and twice the square root of it for chance
+    assert tune.choose(CARD, [trial(10, 28, PLAIN), within]) == within
+    assert tune.choose(CARD, [trial(10, 28, PLAIN), beyond]).settings == PLAIN
 
 
 def test_what_cannot_be_run_is_not_chosen() -> None:
@@ -78,7 +81,7 @@ def test_a_timm_models_tuning_has_a_file_name(store: str) -> None:
 )
 def test_a_file_that_is_no_tuning_is_named(store: str, content: bytes) -> None:
     storage.put(tune.uri(store, CARD, "bf16", "cpu"), content)
-    with pytest.raises(ValueError, match="efficientnet_lite0-bf16-cpu.json: not a tuning of efficientnet_lite0"):
+    with pytest.raises(ValueError, match=r"efficientnet_lite0-bf16-cpu\.json: not a tuning of efficientnet_lite0"):
         tune.find(store, CARD, "bf16", "cpu")
 
 
@@ -97,7 +100,7 @@ def test_without_a_compiler_compiling_is_said_to_be_impossible_and_the_rest_goes
 
 
 def test_classes_differ_from_picture_to_picture_so_that_agreement_means_something() -> None:
-    assert len(set(Measurer(CARD, "cpu")._plain.classes.flatten().tolist())) > 8
+    assert len(set(Measurer(CARD, "cpu")._plain.classes.flatten().tolist())) > 4
 
 
 @pytest.mark.usefixtures("local_ray")
