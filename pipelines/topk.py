@@ -1,0 +1,134 @@
+"""Candidates -> for each class the K best, exactly, in whatever order and parts they come.
+
+Owns the order of candidates: the higher score first, of equal scores the lower `tie` (a hash of the sample's place, so
+that no shard is favoured), and where even that is equal, the earlier place. It is a total order, so the K best of a
+class are the same set however they are found. Where equal images count once, `tie` is a digest of the image: the same
+image has the same score, and of candidates of one class that have one tie the first by place stays. Refuses to keep
+more than it may yet need: a fold holds a multiple of classes x K candidates, never the pool. (Yalniz et al. 2019,
+section 3: per class, the K images with the highest scores, an image in as many classes as choose it.)
+"""
+
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+_SLACK = 1 << 20
+"""Candidates that wait beside classes x K before they are sorted out, at least: small folds then sort only once."""
+_GOLDEN, _MIX_1, _MIX_2 = (np.uint64(v) for v in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+Key = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Arrays of one length: a class that a sample may be chosen for, with what score, and where the sample is.
+
+    `shard` is a position in the dataset and `index` one in the shard; `tie` see `tie_of`.
+    """
+
+    label: npt.NDArray[np.int16]
+    score: npt.NDArray[np.float32]
+    tie: npt.NDArray[np.uint64]
+    shard: npt.NDArray[np.int32]
+    index: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, where: npt.NDArray[np.integer] | npt.NDArray[np.bool_] | slice) -> "Candidates":
+        """Those at `where`, in its order."""
+        return Candidates(*(getattr(self, field.name)[where] for field in fields(self)))
+
+
+_NOTHING = Candidates(
+    np.empty(0, np.int16), np.empty(0, np.float32), np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, np.int32)
+)
+
+
+def concat(parts: "list[Candidates]") -> Candidates:
+    """All of `parts`, one behind the other; at least one."""
+    return Candidates(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Candidates)))
+
+
+def tie_of(shard_digest: str, index: npt.NDArray[np.int32]) -> Key:
+    """A hash of samples' places: of the shard's digest (8 hex digits) and the index in it. SplitMix64, Steele 2014."""
+    with np.errstate(over="ignore"):
+        x = (np.uint64(int(shard_digest, 16)) << np.uint64(32)) + index.astype(np.uint64) + _GOLDEN
+        x = (x ^ (x >> np.uint64(30))) * _MIX_1
+        x = (x ^ (x >> np.uint64(27))) * _MIX_2
+    return x ^ (x >> np.uint64(31))
+
+
+class TopK:
+    """The K best of each class among the candidates that were added; `add` may be called in any order and grouping."""
+
+    def __init__(self, classes: int, k: int, distinct: bool = False) -> None:
+        self._k, self._distinct = k, distinct
+        self._kept: list[Candidates] = []
+        self._waiting = 0
+        self._room = max(classes * k, _SLACK)
+        self.least = np.full(classes, -np.inf, np.float32)
+        """By class, the K-th best score so far: what is below it will not be chosen."""
+
+    def add(self, more: Candidates) -> None:
+        """Take candidates in, of finite score; what cannot be chosen any more is dropped at once."""
+        more = more.take(more.score >= self.least[more.label])
+        if len(more):
+            self._kept.append(more)
+            self._waiting += len(more)
+        if self._waiting > self._room:
+            self._sort_out()
+
+    def best(self) -> Candidates:
+        """The chosen, by class and rank."""
+        self._sort_out()
+        if not self._kept:
+            return _NOTHING
+        (kept,) = self._kept
+        return kept.take(np.lexsort((kept.index, kept.shard, kept.tie, -kept.score, kept.label)))
+
+    def _sort_out(self) -> None:
+        """Keep the K best of each class, and remember what is no use any more."""
+        if not self._kept:
+            return
+        every = concat(self._kept)
+        self._kept.clear()
+        by_class = np.argsort(every.label, kind="stable")  # a radix sort, since labels are of 16 bits
+        starts = np.searchsorted(every.label[by_class], np.arange(len(self.least) + 1))
+        classes = [by_class[a:b] for a, b in pairwise(starts) if b > a]
+        if self._distinct:
+            classes = [_distinct(every, rows) for rows in classes]
+        keep = [_first(every, rows, self._k) for rows in classes]
+        self._kept.append(every.take(np.concatenate(keep)))
+        self._waiting = 0
+        for rows in keep:
+            if len(rows) == self._k:
+                self.least[every.label[rows[0]]] = every.score[rows].min()
+
+
+def _distinct(every: Candidates, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Of `rows`, all of one class, the first by place of each tie."""
+    rows = rows[np.lexsort((every.index[rows], every.shard[rows], every.tie[rows]))]
+    ties = every.tie[rows]
+    return rows[np.concatenate([[True], ties[1:] != ties[:-1]])]
+
+
+def _first(every: Candidates, rows: npt.NDArray[np.intp], k: int) -> npt.NDArray[np.intp]:
+    """The first `k` of `rows`, all of one class, in no order."""
+    if len(rows) <= k:
+        return rows
+    key = _key(every.score[rows], every.tie[rows])
+    last = np.partition(key, k - 1)[k - 1]
+    before, equal = rows[key < last], rows[key == last]
+    if len(before) + len(equal) > k:  # half a tie in common, or all of it
+        equal = equal[np.lexsort((every.index[equal], every.shard[equal], every.tie[equal]))]
+    return np.concatenate([before, equal[: k - len(before)]])
+
+
+def _key(score: npt.NDArray[np.float32], tie: Key) -> Key:
+    """What sorts ascending like score descending, then the upper half of tie."""
+    bits = (score + np.float32(0)).view(np.uint32)  # minus zero is zero
+    rising = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(1 << 31))
+    return (~rising).astype(np.uint64) << np.uint64(32) | tie >> np.uint64(32)
