@@ -159,11 +159,15 @@ class _Whole(nn.Module):
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
         self.register_buffer("subset", None if subset is None else torch.tensor(subset))
         self.is_bgr = preprocessing.channels == "BGR"
-        self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+        self.is_channels_last = settings.channels_last
         self.autocast = _AUTOCAST.get(settings.precision)
 
     def forward(self, pixels_BHWC: Tensor) -> Tensor:
-        x_BCHW = normalise(pixels_BHWC, self.mean, self.std, is_bgr=self.is_bgr).contiguous(memory_format=self.layout)
+        x_BCHW = normalise(pixels_BHWC, self.mean, self.std, is_bgr=self.is_bgr)
+        if self.is_channels_last:
+            x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+        elif x_BCHW.is_cuda:
+            x_BCHW = x_BCHW.contiguous()  # a CPU is faster on what lies as pixels do, with any layout of weights
         with torch.autocast(x_BCHW.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             logits_BN = self.network(x_BCHW)
         logits_BN = logits_BN.float()
