@@ -21,6 +21,7 @@ def run(job: str, *arguments: str) -> None:
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_packing_and_evaluating_in_a_bucket_gives_what_the_local_disk_gives(
     s3_server, rclone_server, at_endpoint, tmp_path, jpegs

@@ -159,7 +159,9 @@ def test_the_status_of_a_run_that_goes_on_says_how_far_it_is(tmp_path, dataset, 
     code, table, said = status()
     assert code == UNFINISHED
     assert "cells    1 of 4 committed, 2 in flight, 3 missing" in said
-    assert row(table)[1:] == ["running,", "0:10", "ago", "1/4", "2", "2,000", "3", "61.2", "3:00"]
+    *shown, left = row(table)[1:]
+    assert shown[:1] + shown[2:] == ["running,", "ago", "1/4", "2", "2,000", "3", "61.2"]
+    assert (shown[1], left) in {("0:10", "3:00"), ("0:10", "2:59"), ("0:11", "2:59")}, "a second may pass meanwhile"
 
 
 def test_what_others_fill_is_not_in_flight_for_these_models(tmp_path, dataset, status) -> None:

@@ -23,6 +23,7 @@ def quick(monkeypatch) -> None:
     monkeypatch.setattr(tune, "_SECONDS", 0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray", "quick")
 def test_each_precision_is_tuned_kept_and_shown(tmp_path: Path, capsys) -> None:
     store, results = f"{tmp_path}/out", tmp_path / "results.json"

@@ -135,11 +135,17 @@ def test_a_long_wait_says_what_for_now_and_then(
 ) -> None:
     for name, seconds in {"_FIRST_SECONDS": 1.0, "_QUIET_SECONDS": 0.3, "_EVERY_SECONDS": 60.0}.items():
         monkeypatch.setattr(s3_retries, name, seconds)
-    monkeypatch.setattr(s3_retries, "_said_at", [float("-inf")])
     scripted.answer(503, "SlowDown")
-    for _ in range(2):
-        message_of(storage.UnavailableError, lambda: storage.read(URI))
-    assert [record.getMessage() for record in caplog.records] == [f"{URI}: SlowDown (503); trying again for a while"]
+    said = ["of another"]
+    for _ in range(5):  # a thread of an earlier test may still ask for its store, and is told so in our place
+        if all(message.startswith(URI) for message in said):
+            break
+        monkeypatch.setattr(s3_retries, "_said_at", [float("-inf")])
+        caplog.clear()
+        for _ in range(2):
+            message_of(storage.UnavailableError, lambda: storage.read(URI))
+        said = [record.getMessage() for record in caplog.records]
+    assert said == [f"{URI}: SlowDown (503); trying again for a while"]
 
 
 def test_a_server_that_does_not_speak_tls_is_refused_at_once(
