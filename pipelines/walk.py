@@ -66,7 +66,7 @@ def _score(pixels: Dataset, scorer: ScorerConfig, shares: Shares, chunks: int | 
     actors = shares.actors if chunks is None else min(shares.actors, chunks)
     return _map(
         pixels,
-        _Scoring,
+        Scoring,
         fn_constructor_args=(scorer,),
         compute=ActorPoolStrategy(size=actors),
         num_cpus=shares.actor_cpus,
@@ -76,7 +76,7 @@ def _score(pixels: Dataset, scorer: ScorerConfig, shares: Shares, chunks: int | 
     )
 
 
-class _Scoring:
+class Scoring:
     """The actor's step: a `Scorer`, which is imported where it runs, since torch takes a driver a second to load."""
 
     def __init__(self, config: ScorerConfig) -> None:
