@@ -85,6 +85,7 @@ class Scoring:
         self._scorer = Scorer(config)
 
     def __call__(self, decoded: pa.Table) -> Iterator[pa.Table]:
+        """Rows of scores, as SCORES tables."""
         return self._scorer(decoded)
 
 
