@@ -110,7 +110,7 @@ def test_a_cell_spoilt_on_its_way_up_is_named_in_the_end_and_computed_again_when
     store = new_store(s3_server)
     network.faults[:] = [Fault("flip_up", match="^PUT .*/cells/", times=2)]
     code, said = run(calm.data, store, address)
-    assert (code, "is damaged: " in said, "--retry-failed" in said) == (2, True, True), said
+    assert (code, "is damaged: " in said, "--retry-failed" in said) == (3, True, True), said
     code, said = run(calm.data, store, address, "--retry-failed")
     assert (code, said.count("again    s3://")) == (0, 2), said
     assert chaos.committed(store) == calm.cells
