@@ -105,7 +105,7 @@ def _unfit(labels: Sequence[int], column: Column, where: str, *, ends: bool) -> 
     if ends or column.subset is None or set(labels) & set(column.subset):
         return None
     few = f"the {len(column.subset)} classes that count"
-    return f"{where}: no label is one of {few}; they are numbers of the model's {classes} classes, as in {labels[0]}"
+    return f"{where}: no label is one of {few}; the {classes} of the model are meant; the first label is {labels[0]}"
 
 
 def _probe(dataset: Dataset) -> tuple[Sequence[int], str]:

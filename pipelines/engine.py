@@ -246,8 +246,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_device_fault(error: BaseException) -> bool:
-    """Whether the device is to blame, and no model can be run on it any more."""
-    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+    """Whether the device is to blame, and no model can be run on it any more; that it is full is no fault."""
+    is_sick = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+    return is_sick and not is_out_of_memory(error)
 
 
 def free_memory(device: torch.device) -> None:

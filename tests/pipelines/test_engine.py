@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import zoo
+from pipelines import engine as engine_module
 from pipelines.engine import Engine, NoRoomError, normalise
 from pipelines.folding import fold
 from pipelines.records import Settings
@@ -186,3 +187,17 @@ def test_a_cards_channel_order_reaches_the_network() -> None:
             PIXELS
         )
     assert torch.equal(seen[0].flip(1), seen[1])
+
+
+@pytest.mark.parametrize(
+    ("told", "is_full", "is_sick"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True, False),
+        ("CUDA error: an illegal memory access was encountered", False, True),
+        ("DefaultCPUAllocator: can't allocate memory", True, False),
+        ("mat1 and mat2 shapes cannot be multiplied", False, False),
+    ],
+)
+def test_a_full_device_a_sick_one_and_a_wrong_model_are_told_apart(told, is_full, is_sick) -> None:
+    error = RuntimeError(told)
+    assert (engine_module.is_out_of_memory(error), engine_module.is_device_fault(error)) == (is_full, is_sick)
