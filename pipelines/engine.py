@@ -5,6 +5,7 @@ runs out. Refuses to know of chunks, labels or files. Every batch is padded to t
 because kernels are chosen by shape: a ragged batch would give other low bits.
 """
 
+import ctypes
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from pipelines.records import Settings
 from zoo.preprocessing import Preprocessing
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_MALLOC_TRIM_AT, _MALLOC_MAPS = -1, -4
+"""Parameters of glibc's mallopt (malloc.h)."""
 _COMPILED_SHAPES = 1024
 """Models of one architecture share their code, and each counts as another shape of it; torch's default is 8, and from
 the ninth on it would quietly run uncompiled."""
@@ -251,7 +254,20 @@ def is_device_fault(error: BaseException) -> bool:
     return is_sick and not is_out_of_memory(error)
 
 
+def keep_memory(device: torch.device) -> None:
+    """From now on let this process keep what is freed, for the next batch.
+
+    glibc returns large blocks to the system at once. To be given them again, page by page and zeroed, for every batch
+    took a third of the time on a CPU.
+    """
+    if device.type == "cpu" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(_MALLOC_MAPS, 0)
+        mallopt(_MALLOC_TRIM_AT, 2**31 - 1)
+
+
 def free_memory(device: torch.device) -> None:
-    """Give back what torch keeps for later."""
+    """Give back what torch, or the allocator below it, keeps for later."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

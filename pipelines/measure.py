@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.engine import Engine, normalise
+from pipelines.engine import Engine, keep_memory, normalise
 from pipelines.records import PLAIN, Settings
 from zoo.cards import Card
 
@@ -41,6 +41,7 @@ class Measurer:
         self._card, self._device = card, torch.device(device)
         if device == "cpu":
             torch.set_num_threads(1)  # as in an actor of the walk
+        keep_memory(self._device)
         self._pixels = _pictures(_PICTURES[device], card.preprocessing.size)
         self._network = _bare(card, self._pixels[:_SETTING_PICTURES])
         self._engine = self._made(PLAIN)

@@ -14,7 +14,7 @@ import torch
 
 from pipelines import mirror
 from pipelines.cells import Column
-from pipelines.engine import Engine, NoRoomError, Scores, free_memory, is_device_fault, is_out_of_memory
+from pipelines.engine import Engine, NoRoomError, Scores, free_memory, is_device_fault, is_out_of_memory, keep_memory
 from pipelines.passes import ScorerConfig
 from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, NON_FINITE, SCORES
 
@@ -44,6 +44,7 @@ class Scorer:
         self._models: list[Engine | _NoModel] = []
         for column in config.columns:
             self._models.append(self._load(column))
+        keep_memory(self._device)  # not before: what loading takes is not what models hold
 
     @property
     def _models_held(self) -> int:

@@ -1,5 +1,8 @@
 """An engine: the same scores however it is made fast, and what it does when memory runs out."""
 
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -201,3 +204,31 @@ def test_a_cards_channel_order_reaches_the_network() -> None:
 def test_a_full_device_a_sick_one_and_a_wrong_model_are_told_apart(told, is_full, is_sick) -> None:
     error = RuntimeError(told)
     assert (engine_module.is_out_of_memory(error), engine_module.is_device_fault(error)) == (is_full, is_sick)
+
+
+KEEPING = """
+import resource, torch
+from pipelines.engine import free_memory, keep_memory
+
+def faults(times=4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+device = torch.device("cpu")
+print(faults())
+keep_memory(device)
+torch.ones(1 << 26)
+print(faults())
+free_memory(device)
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep memory")
+def test_a_batch_is_given_the_memory_of_the_one_before_until_it_is_freed() -> None:
+    run = subprocess.run([sys.executable, "-c", KEEPING], capture_output=True, text=True, check=True)
+    plain, kept, freed = map(int, run.stdout.split())
+    assert kept < plain / 2
+    assert kept < freed
