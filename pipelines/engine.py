@@ -258,7 +258,7 @@ def keep_memory(device: torch.device) -> None:
     """From now on let this process keep what is freed, for the next batch.
 
     glibc returns large blocks to the system at once. To be given them again, page by page and zeroed, for every batch
-    took a third of the time on a CPU.
+    took a quarter of a CPU's time. Other C libraries are left as they are.
     """
     if device.type == "cpu" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_MALLOC_MAPS, 0)
