@@ -27,14 +27,14 @@ def fetch_weights(plan: Plan, others: bool) -> dict[str, str]:
         FileNotFoundError: if that is so of every model, of which `others` says whether there are more.
     """
     lacking = [column for column, missing in zip(plan.columns, plan.missing, strict=True) if missing]
-    one_a_model = {column.card.name: column for column in lacking}.values()
+    one_a_model = {member.card.name: member for column in lacking for member in column.members}.values()
     far = [column for column in one_a_model if not mirror.is_near(column.file)]
     if far:
         say(f"fetching {count(len(far), 'file')} of weights that are neither on this machine nor in the store")
     with ThreadPoolExecutor(_FETCHES) as pool:
         reasons = dict(zip((column.card.name for column in far), pool.map(_fetch, far), strict=True))
     absent = {name: reason for name, reason in reasons.items() if reason}
-    if len(absent) == len({column.card.name for column in plan.columns}) and not others:
+    if len(absent) == len({member.card.name for column in plan.columns for member in column.members}) and not others:
         raise FileNotFoundError("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
     return absent
 

@@ -7,7 +7,7 @@ count are wrong.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,14 @@ from pipelines.records import PLAIN, Dataset, Decoder, Settings, Shard, View, ce
 from zoo.cards import Card
 from zoo.wanted import Wanted
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _ABOUT = "menagerie.cell"
 _SEAL = "menagerie.seal"
 _SEAL_DIGITS = 64
 _BLANK = "@" + "0" * _SEAL_DIGITS
 REMEDY = "--retry-failed computes it again"
 TOP = 10
-"""Classes kept of each row: P of Yalniz et al. 2019, and enough for top-5."""
+"""Classes kept of each row where nothing else is asked for: P of Yalniz et al. 2019, and enough for top-5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +40,30 @@ class Column:
     decoder: Decoder = "exact"
     subset: tuple[int, ...] | None = None
     """The classes that count, where a dataset has but some of the model's (ImageNet-A and -R); None for all."""
+    keep: int = TOP
+    """Classes kept of each row, of all where there are fewer."""
+    others: tuple["Column", ...] = ()
+    """Of an ensemble the further members: its probabilities are the mean of all members'."""
+
+    @property
+    def members(self) -> tuple["Column", ...]:
+        """The models whose probabilities are averaged; this column itself where it is no ensemble."""
+        return (replace(self, others=()), *self.others)
+
+    @property
+    def model(self) -> str:
+        """The model's name, of an ensemble `A+B`."""
+        return "+".join(member.card.name for member in self.members)
 
     @property
     def weights(self) -> str:
         """SHA-256 of the weights in hexadecimal: as much as is published, at least 8 digits, and else all of it.
 
-        A lock in the store knows more digits than the card; the cells must not depend on whether one is there.
+        A lock in the store knows more digits than the card; the cells must not depend on whether one is there. Of an
+        ensemble, the SHA-256 of its members'.
         """
+        if self.others:
+            return hashlib.sha256(" ".join(member.weights for member in self.members).encode()).hexdigest()
         digest = self.file.sha256
         assert digest, f"{self.file.file} has no digest"
         return str(self.card.weights.sha256) if self.is_as_published and self.card.weights else digest
@@ -60,7 +77,7 @@ class Column:
     @property
     def top(self) -> int:
         """Classes kept of each row."""
-        return min(TOP, len(self.subset) if self.subset else self.card.num_classes)
+        return min(self.keep, len(self.subset) if self.subset else self.card.num_classes)
 
     @property
     def view(self) -> View:
@@ -75,7 +92,8 @@ class Column:
     @property
     def plan(self) -> dict:
         """The settings that a cell's content depends on beyond its model and shard."""
-        return {
+        others = {"others": [[other.name, other.plan] for other in self.others]} if self.others else {}
+        return others | {
             "schema": SCHEMA_VERSION,
             "architecture": self.card.architecture,
             "preprocessing": asdict(self.card.preprocessing),
@@ -90,7 +108,7 @@ class Column:
     @property
     def name(self) -> str:
         """`<model>-<weights8>-<plan8>`."""
-        return f"{self.card.name}-{self.weights[:8]}-{short_digest(self.plan)}"
+        return f"{self.model}-{self.weights[:8]}-{short_digest(self.plan)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +193,7 @@ def _about(column: Column, shard: Shard, rows: int) -> dict:
         "schema": SCHEMA_VERSION,
         "shard": {"name": shard.name, "size": shard.size, "etag": shard.etag, "limit": shard.limit},
         "rows": rows,
-        "model": column.card.name,
+        "model": column.model,
         "weights": column.weights,
         "plan": column.plan,
     }

@@ -8,7 +8,6 @@ because kernels are chosen by shape: a ragged batch would give other low bits.
 import ctypes
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.folding import fold
+from pipelines.ranking import Scores, ranked
 from pipelines.records import Settings
 from zoo.preprocessing import Preprocessing
 
@@ -29,22 +29,6 @@ the ninth on it would quietly run uncompiled."""
 
 class NoRoomError(MemoryError):
     """The device has no room for this model, or not for one image beside it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What a model says of R images.
-
-    `classes` (R, top) are the most probable ones, ties by class index, `top_probs` their probabilities, `probs` (R, N)
-    those of all classes and `sq_prob` (R) the sum of their squares. `seconds` is how long it took; None for an engine's
-    first images, on which it warms up.
-    """
-
-    classes: np.ndarray
-    top_probs: np.ndarray
-    probs: np.ndarray
-    sq_prob: np.ndarray
-    seconds: float | None
 
 
 class Engine:
@@ -105,15 +89,8 @@ class Engine:
         clock = _Clock(self._device)
         starts = range(0, len(pixels_RHWC), self.batch)
         parts = [self._part(pixels_RHWC[start : start + self.batch]) for start in starts]
-        probs_RN = torch.cat(parts)
-        # Stable, so that ties stay in the order of classes; those that do not count come last.
-        sorted_RN = _behind(probs_RN, self._whole.subset).sort(dim=1, descending=True, stable=True)
-        made = (
-            sorted_RN.indices[:, : self._top],
-            sorted_RN.values[:, : self._top],
-            probs_RN,
-            probs_RN.square().sum(dim=1),
-        )
+        probs_RN, logsumexp_R = (torch.cat(values) for values in zip(*parts, strict=True))
+        made = ranked(probs_RN, logsumexp_R, self._top, self._whole.subset)
         on_host = [tensor.to("cpu", non_blocking=True) for tensor in made]
         clock.stop()
         warm, self._warm = self._warm, True
@@ -124,12 +101,13 @@ class Engine:
 
         return wait
 
-    def _part(self, pixels_BHWC: np.ndarray) -> Tensor:
-        """Probabilities (B, N) of as many images as one batch holds."""
+    def _part(self, pixels_BHWC: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Probabilities (B, N) and logsumexp (B) of as many images as one batch holds."""
         shape = (self.batch, *pixels_BHWC.shape[1:])
         padded = torch.zeros(shape, dtype=torch.uint8, pin_memory=self._copies is not None)
         padded.numpy()[: len(pixels_BHWC)] = pixels_BHWC
-        return self._call(self._to_device(padded))[: len(pixels_BHWC)]
+        probs_BN, logsumexp_B = self._call(self._to_device(padded))
+        return probs_BN[: len(pixels_BHWC)], logsumexp_B[: len(pixels_BHWC)]
 
     def _to_device(self, pinned: Tensor) -> Tensor:
         """A copy on its own stream, which runs while the device computes on what was launched before."""
@@ -144,7 +122,7 @@ class Engine:
 
 
 class _Whole(nn.Module):
-    """From uint8 images (B, H, W, 3) to probabilities (B, N): what is compiled as one graph.
+    """From uint8 images (B, H, W, 3) to probabilities (B, N) and logsumexp (B): what is compiled as one graph.
 
     Of classes outside of `subset` the probability is zero, as if their logits were minus infinity.
     """
@@ -165,7 +143,7 @@ class _Whole(nn.Module):
         self.is_channels_last = settings.channels_last
         self.autocast = _AUTOCAST.get(settings.precision)
 
-    def forward(self, pixels_BHWC: Tensor) -> Tensor:
+    def forward(self, pixels_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         x_BCHW = normalise(pixels_BHWC, self.mean, self.std, is_bgr=self.is_bgr)
         if self.is_channels_last:
             x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
@@ -175,16 +153,10 @@ class _Whole(nn.Module):
             logits_BN = self.network(x_BCHW)
         logits_BN = logits_BN.float()
         if self.subset is None:
-            return logits_BN.softmax(dim=1)
-        some_BS = logits_BN[:, self.subset].softmax(dim=1)
-        return torch.zeros_like(logits_BN).index_copy(1, self.subset, some_BS)
-
-
-def _behind(probs_RN: Tensor, subset: Tensor | None) -> Tensor:
-    """Probabilities of which those outside of `subset` are less than any inside, be it zero."""
-    if subset is None:
-        return probs_RN
-    return torch.full_like(probs_RN, -1.0).index_copy(1, subset, probs_RN[:, subset])
+            return logits_BN.softmax(dim=1), logits_BN.logsumexp(dim=1)
+        some_BS = logits_BN[:, self.subset]
+        probs_BN = torch.zeros_like(logits_BN).index_copy(1, self.subset, some_BS.softmax(dim=1))
+        return probs_BN, some_BS.logsumexp(dim=1)
 
 
 def normalise(pixels_BHWC: Tensor, mean: Tensor, std: Tensor, *, is_bgr: bool) -> Tensor:
@@ -195,7 +167,7 @@ def normalise(pixels_BHWC: Tensor, mean: Tensor, std: Tensor, *, is_bgr: bool) -
     return x_BCHW.sub(mean).div(std)
 
 
-def _compiled(whole: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _compiled(whole: nn.Module, device: torch.device) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """The whole model as one graph, or an error: a part that quietly ran uncompiled would be slow and look tuned."""
     import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor

@@ -137,7 +137,8 @@ def resolve(device: str) -> str:
 
 
 def _require_tf32(plan: Plan, device: str) -> None:
-    if device == "cpu" and any(column.settings.precision == "tf32" for column in plan.columns):
+    members = [member for column in plan.columns for member in column.members]
+    if device == "cpu" and any(member.settings.precision == "tf32" for member in members):
         raise ValueError("--precision tf32: that is GPUs' own; on a CPU choose from fp32, bf16, fp16")
 
 

@@ -32,10 +32,11 @@ class ScorerConfig:
 
 def plan_pass(columns: Sequence[Column], device: str, memory: int | None) -> ScorerConfig:
     """The pass of `columns` on `device`; see ScorerConfig."""
-    whole = math.lcm(*(column.settings.batch_size for column in columns))
+    members = [member for column in columns for member in column.members]
+    whole = math.lcm(*(member.settings.batch_size for member in members))
     return ScorerConfig(
         columns=tuple(columns),
-        views=tuple(sorted({column.view for column in columns})),
+        views=tuple(sorted({member.view for member in members})),
         chunk=whole * -(-_LEAST_CHUNK[device] // whole),
         device=device,
         memory=memory,

@@ -144,6 +144,7 @@ CHUNK = pa.schema(
         ("labels", pa.list_(pa.int32())),
         ("offsets", pa.list_(pa.int64())),
         ("errors", pa.list_(pa.string())),
+        ("digests", pa.list_(pa.uint64())),  # of the images, see `read.digest_of`
         ("images", pa.list_(pa.large_binary())),  # encoded; null where there is an error
     ]
 )
@@ -166,6 +167,8 @@ SCORES = pa.schema(
         ("probs", pa.list_(pa.float32())),
         ("label_prob", pa.float32()),
         ("sq_prob", pa.float32()),
+        ("logsumexp", pa.float32()),
+        ("digest", pa.uint64()),
         ("error", pa.string()),
         ("offset", pa.int64()),
         ("seconds", pa.float32()),  # that the model took for this row, its share of a batch
@@ -181,9 +184,11 @@ def cell_schema(top: int) -> pa.Schema:
     """Columns of a cell, rows in shard order.
 
     `classes` and `probs` are the `top` most probable classes, descending, ties by class index; `label_prob` is the
-    label's probability; `sq_prob` the sum of all squared probabilities (for the Brier score). A row with `error` has
-    null predictions; a row without a label has null `label` and `label_prob`. `offset` is where in its tar the image of
-    a row with `error` begins, in bytes, so that it can be looked at; null in every other row.
+    label's probability; `sq_prob` the sum of all squared probabilities (for the Brier score). A class's logit is the
+    logarithm of its probability plus `logsumexp`. `digest` is of the image's bytes, by which equal images are known;
+    null where there are none. A row with `error` has null predictions; a row without a label has null `label` and
+    `label_prob`. `offset` is where in its tar the image of a row with `error` begins, in bytes, so that it can be
+    looked at; null in every other row.
     """
     return pa.schema(
         [
@@ -194,6 +199,8 @@ def cell_schema(top: int) -> pa.Schema:
             ("probs", pa.list_(pa.float32(), top)),
             ("label_prob", pa.float32()),
             ("sq_prob", pa.float32()),
+            ("logsumexp", pa.float32()),
+            ("digest", pa.uint64()),
             ("error", pa.string()),
             ("offset", pa.int64()),
         ]

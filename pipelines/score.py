@@ -6,6 +6,7 @@ and not those of the others. Refuses to know where rows come from or go to; how 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import psutil
@@ -14,8 +15,16 @@ import torch
 
 from pipelines import mirror
 from pipelines.cells import Column
-from pipelines.engine import Engine, NoRoomError, Scores, free_memory, is_device_fault, is_out_of_memory, keep_memory
+from pipelines.engine import (
+    Engine,
+    NoRoomError,
+    free_memory,
+    is_device_fault,
+    is_out_of_memory,
+    keep_memory,
+)
 from pipelines.passes import ScorerConfig
+from pipelines.ranking import Scores, averaged
 from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, NON_FINITE, SCORES
 
 _FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError)
@@ -31,6 +40,10 @@ class _NoModel:
     reason: str
 
 
+_Model = tuple[Engine, ...]
+"""One engine, or those of an ensemble's members."""
+
+
 class Scorer:
     """Holds every model of a pass on one device and scores decoded chunks with each of them."""
 
@@ -41,20 +54,19 @@ class Scorer:
             torch.set_num_threads(1)  # an actor a core beats one actor with all cores
         torch.zeros(1, device=self._device)  # a device that is not there or sick fails here, before any model
         self._before = _resident()
-        self._models: list[Engine | _NoModel] = []
+        self._models: list[_Model | _NoModel] = []
         for column in config.columns:
             self._models.append(self._load(column))
         keep_memory(self._device)  # not before: what loading takes is not what models hold
 
     @property
     def _models_held(self) -> int:
-        return sum(isinstance(model, Engine) for model in self._models)
+        return sum(len(model) for model in self._models if not isinstance(model, _NoModel))
 
-    def _load(self, column: Column) -> Engine | _NoModel:
+    def _load(self, column: Column) -> _Model | _NoModel:
         """The model, or why there is none: that loses its own rows, and not those of the others."""
         try:
-            network = mirror.load(column.card, column.file)
-            model = Engine(network, column.card.preprocessing, column.settings, self._device, column.top, column.subset)
+            model = tuple(self._engine(member) for member in column.members)
         except OSError as error:
             return _NoModel(ABSENT_MODEL, str(error))
         except (*_FAULTS, MemoryError) as error:
@@ -64,6 +76,10 @@ class Scorer:
         if self._models_held and self._is_too_full():
             return self._refused(NoRoomError(), others=True)
         return model
+
+    def _engine(self, member: Column) -> Engine:
+        network = mirror.load(member.card, member.file)
+        return Engine(network, member.card.preprocessing, member.settings, self._device, member.top, member.subset)
 
     def _is_too_full(self) -> bool:
         allowed = self._config.memory
@@ -95,17 +111,23 @@ class Scorer:
                 )
 
     def _errors(self, chunk: dict, position: int) -> Sequence[str | None]:
-        return chunk[f"errors_{self._config.views.index(self._config.columns[position].view)}"]
+        """Why rows have no pixels: of an ensemble's members all need theirs."""
+        places = sorted({self._config.views.index(member.view) for member in self._config.columns[position].members})
+        return [
+            next(filter(None, reasons), None) for reasons in zip(*(chunk[f"errors_{i}"] for i in places), strict=True)
+        ]
 
     def _launch(self, chunk: dict, position: int) -> Callable[[], Scores] | _NoModel:
         model, column = self._models[position], self._config.columns[position]
         if isinstance(model, _NoModel):
             return model
-        size = column.card.preprocessing.size
-        content = chunk[f"pixels_{self._config.views.index(column.view)}"]
+        alone = self._models_held == 1
         try:
-            pixels_RHWC = np.frombuffer(content, np.uint8).reshape(-1, size, size, 3)
-            return model.launch(pixels_RHWC, alone=self._models_held == 1)
+            waiting = [
+                engine.launch(self._pixels(chunk, member), alone=alone)
+                for engine, member in zip(model, column.members, strict=True)
+            ]
+            return waiting[0] if len(waiting) == 1 else partial(_averaged, waiting, column)
         except (*_FAULTS, MemoryError) as error:
             if is_device_fault(error):
                 raise  # this actor is of no more use, and no model is to blame
@@ -114,6 +136,15 @@ class Scorer:
         self._models[position] = _NoModel(ABSENT_MODEL, "")  # let go of, before memory is given back
         self._models[position] = refused = self._refused(reason, others=self._models_held > 0)
         return refused
+
+    def _pixels(self, chunk: dict, member: Column) -> np.ndarray:
+        size = member.card.preprocessing.size
+        content = chunk[f"pixels_{self._config.views.index(member.view)}"]
+        return np.frombuffer(content, np.uint8).reshape(-1, size, size, 3)
+
+
+def _averaged(waiting: Sequence[Callable[[], Scores]], column: Column) -> Scores:
+    return averaged([wait() for wait in waiting], column.top, column.subset)
 
 
 def _said(error: Exception) -> str:
@@ -145,6 +176,8 @@ def _table(chunk: dict, position: int, scores: Scores, unread: Sequence[str | No
         "probs": _lists(scores.top_probs, bad),
         "label_prob": pa.array(label_prob.data, mask=label_prob.mask | bad, type=pa.float32()),
         "sq_prob": pa.array(scores.sq_prob, mask=bad, type=pa.float32()),
+        "logsumexp": pa.array(scores.logsumexp, mask=bad, type=pa.float32()),
+        "digest": pa.array(chunk["digests"], pa.uint64()),
         "error": errors,
         "offset": pa.array(chunk["offsets"], pa.int64(), mask=~bad),
         "seconds": pa.array([scores.seconds and scores.seconds / rows] * rows, pa.float32()),

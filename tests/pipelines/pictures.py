@@ -59,7 +59,7 @@ def reference(picture: Image.Image, geometry: Geometry) -> np.ndarray:
 def chunk(images: Sequence[bytes | None], errors: Sequence[str | None] | None = None) -> pa.Table:
     row = {"shard": 3, "start": 64, "last": True, "failure": None, "images": images}
     row |= {"keys": [str(i) for i in range(len(images))], "labels": list(range(len(images)))}
-    row |= {"offsets": [512 * i for i in range(len(images))]}
+    row |= {"offsets": [512 * i for i in range(len(images))], "digests": list(range(len(images)))}
     return pa.Table.from_pylist([row | {"errors": errors or [None] * len(images)}], schema=CHUNK)
 
 

@@ -64,11 +64,19 @@ def test_the_same_rows_are_the_same_bytes_however_they_are_chunked() -> None:
         {"card": replace(CARD, preprocessing=replace(CARD.preprocessing, crop_pct=0.9))},
         {"card": replace(CARD, preprocessing=replace(CARD.preprocessing, mean=(0.5, 0.5, 0.5)))},
         {"card": replace(CARD, num_classes=7)},
+        {"keep": 5},
+        {"others": (COLUMN,)},
     ],
 )
 def test_other_settings_are_other_cells(changed) -> None:
     other = replace(COLUMN, **changed)
     assert cells.uri("s", DATASET, other, SHARDS[0]) != cells.uri("s", DATASET, COLUMN, SHARDS[0])
+
+
+def test_an_ensemble_is_named_by_its_members_and_each_of_them_is_part_of_its_identity() -> None:
+    bf16, fast = replace(COLUMN, settings=Settings(precision="bf16")), replace(COLUMN, decoder="fast")
+    assert replace(COLUMN, others=(bf16,)).model == "efficientnet_lite0+efficientnet_lite0"
+    assert len({replace(COLUMN, others=others).name for others in ((bf16,), (fast,), (bf16, fast), ())}) == 4
 
 
 def test_another_version_of_the_columns_is_another_cell(monkeypatch) -> None:

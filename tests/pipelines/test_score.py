@@ -67,6 +67,7 @@ def chunk(pixels: np.ndarray, labels=None, errors=None, *, start=0, last=True) -
         "keys": [f"k{start + i}" for i in range(rows)],
         "labels": labels or list(range(rows)),
         "offsets": [512 * (start + i) for i in range(rows)],
+        "digests": [start + i for i in range(rows)],
         "errors_0": errors or [None] * rows,
         "pixels_0": pixels.tobytes(),
     }
@@ -79,10 +80,14 @@ def score(scorer: Scorer, *args, **options) -> list[dict]:
 
 def reference(pixels: np.ndarray) -> np.ndarray:
     """Probabilities (B, N) by the card's numbers, in plain PyTorch."""
+    return torch.from_numpy(reference_logits(pixels)).softmax(1).numpy()
+
+
+def reference_logits(pixels: np.ndarray) -> np.ndarray:
     mean, std = np.array(CARD.preprocessing.mean), np.array(CARD.preprocessing.std)
     x = torch.from_numpy(((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32))
     with torch.inference_mode():
-        return zoo.create(NAME, weights="card")(x).softmax(1).numpy()
+        return zoo.create(NAME, weights="card")(x).numpy()
 
 
 def test_scores_are_those_of_plain_pytorch(scorer) -> None:
@@ -92,6 +97,12 @@ def test_scores_are_those_of_plain_pytorch(scorer) -> None:
         assert row["probs"] == pytest.approx(np.sort(probs)[::-1][:10], abs=1e-6)
         assert row["label_prob"] == pytest.approx(probs[row["label"]], abs=1e-6)
         assert row["sq_prob"] == pytest.approx((probs**2).sum(), abs=1e-6)
+
+
+def test_a_probability_and_logsumexp_give_the_logit_and_rows_keep_their_images_digest(scorer) -> None:
+    for start, (row, logits) in enumerate(zip(score(scorer, PIXELS), reference_logits(PIXELS), strict=True)):
+        assert np.log(row["probs"]) + row["logsumexp"] == pytest.approx(np.sort(logits)[::-1][:10], abs=1e-4)
+        assert row["digest"] == start
 
 
 def test_rows_carry_where_they_belong(scorer) -> None:
@@ -264,3 +275,42 @@ def test_classes_outside_of_the_subset_have_no_part_in_the_scores(scorer) -> Non
             0 if row["label"] == 4 else pytest.approx(some[subset.index(row["label"])], abs=1e-5)
         )
         assert row["sq_prob"] == pytest.approx((some**2).sum(), abs=1e-5)
+
+
+def test_an_ensemble_averages_the_probabilities_of_its_members_whatever_their_settings(scorer) -> None:
+    member = replace(COLUMN, settings=Settings(batch_size=2, channels_last=True))
+    alone = [score(Scorer(replace(CONFIG, columns=(column,))), PIXELS) for column in (COLUMN, member)]
+    both = Scorer(replace(CONFIG, columns=(replace(COLUMN, others=(member,), keep=1000), COLUMN)))
+    rows = score(both, PIXELS)
+    mean = (reference(PIXELS) + reference(PIXELS)) / 2
+    for row, expected in zip(rows[:4], mean, strict=True):
+        assert row["probs"] == pytest.approx(np.sort(expected)[::-1], abs=1e-6)
+        assert row["logsumexp"] == 0
+        assert len(row["classes"]) == 1000
+    assert [row["label_prob"] for row in rows[:4]] == pytest.approx(
+        [(a["label_prob"] + b["label_prob"]) / 2 for a, b in zip(*alone, strict=True)], abs=1e-9
+    )
+    assert [row["probs"] for row in rows[4:]] == [row["probs"] for row in alone[0]]
+
+
+def test_of_an_ensemble_one_member_that_cannot_be_run_loses_the_rows(monkeypatch) -> None:
+    networks = iter(map(Network, (fine, misfit, fine)))
+    monkeypatch.setattr(mirror, "load", lambda *_: next(networks))
+    ensemble = Scorer(replace(CONFIG, columns=(replace(COLUMN, others=(COLUMN,)), COLUMN)))
+    (model, index, reason), single = kinds(ensemble)
+    assert (model, index, single) == (0, FAILED_MODEL, (1, 0, None))
+    assert re.match("RuntimeError: Expected size", reason or "")
+
+
+def test_a_row_of_an_ensemble_needs_the_pixels_of_every_member() -> None:
+    config = ScorerConfig(
+        columns=(replace(COLUMN, others=(replace(COLUMN, decoder="fast"),)),),
+        views=tuple(sorted({COLUMN.view, replace(COLUMN, decoder="fast").view})),
+        chunk=4,
+        device="cpu",
+        memory=None,
+    )
+    (row,) = chunk(PIXELS).to_pylist()
+    row |= {"pixels_1": PIXELS.tobytes(), "errors_0": [None, "a", None, "a"], "errors_1": [None, None, "b", "b"]}
+    table = pa.Table.from_pylist([row], schema=decoded_schema(2))
+    assert [r["error"] for r in pa.concat_tables(Scorer(config)(table)).to_pylist()] == [None, "a", "b", "a"]
