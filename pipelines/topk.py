@@ -2,8 +2,8 @@
 
 Owns the order of candidates: the higher score first, of equal scores the lower `tie` (a hash of the sample's place, so
 that no shard is favoured), and where even that is equal, the earlier place. It is a total order, so the K best of a
-class are the same set however they are found. Where equal images count once, `tie` is a digest of the image: the same
-image has the same score, and of candidates of one class that have one tie the first by place stays. Refuses to keep
+class are the same set however they are found. Where equal images count once, `tie` is a digest of the image, and of
+candidates of one class that have one tie the best stays, of equals the first by place. Refuses to keep
 more than it may yet need: a fold holds a multiple of classes x K candidates, never the pool. (Yalniz et al. 2019,
 section 3: per class, the K images with the highest scores, an image in as many classes as choose it.)
 """
@@ -25,7 +25,8 @@ Key = npt.NDArray[np.uint64]
 class Candidates:
     """Arrays of one length: a class that a sample may be chosen for, with what score, and where the sample is.
 
-    `shard` is a position in the dataset and `index` one in the shard; `tie` see `tie_of`.
+    `shard` is a position in the dataset and `index` one in the shard; `tie` see `tie_of`. `truth` is the sample's own
+    label, which nothing but reports looks at; -1 where it has none.
     """
 
     label: npt.NDArray[np.int16]
@@ -33,6 +34,7 @@ class Candidates:
     tie: npt.NDArray[np.uint64]
     shard: npt.NDArray[np.int32]
     index: npt.NDArray[np.int32]
+    truth: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.label)
@@ -42,9 +44,7 @@ class Candidates:
         return Candidates(*(getattr(self, field.name)[where] for field in fields(self)))
 
 
-_NOTHING = Candidates(
-    np.empty(0, np.int16), np.empty(0, np.float32), np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, np.int32)
-)
+_NOTHING = Candidates(*(np.empty(0, kind) for kind in ("i2", "f4", "u8", "i4", "i4", "i4")))
 
 
 def concat(parts: "list[Candidates]") -> Candidates:
@@ -109,8 +109,8 @@ class TopK:
 
 
 def _distinct(every: Candidates, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Of `rows`, all of one class, the first by place of each tie."""
-    rows = rows[np.lexsort((every.index[rows], every.shard[rows], every.tie[rows]))]
+    """Of `rows`, all of one class, the best of each tie, and of equals the first by place."""
+    rows = rows[np.lexsort((every.index[rows], every.shard[rows], -every.score[rows], every.tie[rows]))]
     ties = every.tie[rows]
     return rows[np.concatenate([[True], ties[1:] != ties[:-1]])]
 

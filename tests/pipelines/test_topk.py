@@ -24,6 +24,7 @@ def candidates(rows: list[tuple]) -> Candidates:
         low_ties,
         np.array(shard, np.int32),
         np.array(index, np.int32),
+        np.array(index, np.int32) + 100,
     )
 
 
@@ -66,7 +67,9 @@ def test_a_fold_keeps_no_more_than_it_may_need(k) -> None:
         n = 1000
         label, score = rng.integers(0, 10, n).astype(np.int16), rng.random(n, np.float32)
         index = np.arange(n, dtype=np.int32)
-        fold.add(Candidates(label, score, topk.tie_of(f"{shard:08x}", index), np.full(n, shard, np.int32), index))
+        fold.add(
+            Candidates(label, score, topk.tie_of(f"{shard:08x}", index), np.full(n, shard, np.int32), index, index)
+        )
         most = max(most, sum(map(len, fold._kept)))
     assert most <= 2 * 10 * k
     assert (np.bincount(fold.best().label) == k).all()
@@ -80,11 +83,9 @@ def test_ties_of_places_are_spread_and_told_apart() -> None:
 
 
 @given(rows=ROWS, k=st.integers(1, 6), data=st.data())
-def test_of_equal_images_the_first_by_place_counts(rows, k, data) -> None:
-    score_of = {tie: score for _, score, tie, *_ in rows}  # the same image has the same score
-    rows = [(label, score_of[tie], tie, shard, index) for label, _, tie, shard, index in rows]
+def test_of_equal_images_the_best_counts_and_of_equals_the_first_by_place(rows, k, data) -> None:
     first = {}
-    for row in sorted(rows, key=lambda r: (r[3], r[4])):
+    for row in sorted(rows, key=lambda r: (-r[1], r[3], r[4])):
         first.setdefault((row[0], row[2]), row)
     fold = TopK(classes=5, k=k, distinct=True)
     fold._room = data.draw(st.integers(0, 10))

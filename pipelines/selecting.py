@@ -1,0 +1,163 @@
+"""Committed cells -> the selection, by Ray tasks over groups of cells.
+
+Owns the groups, the parts that a selection is made of, and that what is done is not done again. A part is the best of
+one group of cells, so the best of all parts are the best of all; a task is told the least scores that are still of use,
+so most rows are dropped where they are read. Refuses to rank by itself (`topk`), and to select from cells that are
+missing or damaged.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from ray.exceptions import RayTaskError
+
+from pipelines import candidates, cells, read, storage
+from pipelines.candidates import Rule
+from pipelines.cells import Column, Plan
+from pipelines.cluster import resources
+from pipelines.records import Dataset, Shard, short_digest
+from pipelines.topk import Candidates, TopK
+
+_GROUP = 32
+"""Cells a task: some seconds of work, and few enough parts in a pool of 100,000 shards."""
+_TASK_CPUS = 0.5
+_RETRIES = 3
+_NAMES = [field.name for field in fields(Candidates)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What every task of a selection needs to know."""
+
+    store: str
+    dataset: Dataset
+    column: Column
+    rule: Rule
+    parts: str
+
+    def fold(self) -> TopK:
+        return TopK(self.column.card.num_classes, self.rule.k, distinct=self.rule.dedup)
+
+
+def identity(dataset: Dataset, column: Column, rule: Rule) -> str:
+    """Eight hex digits that change with whatever a selection depends on."""
+    return short_digest([dataset.name, dataset.digest, column.name, rule.digest])
+
+
+def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int, int], None]) -> Candidates:
+    """The selection from the one column of `plan`, by class and rank, on the cluster that is connected.
+
+    Args:
+        store: where the cells are.
+        plan: of one column, nothing pending.
+        rule: what is selected.
+        parts: a folder's URI for what is done so far, of this selection alone.
+        watch: told the number of groups that are done and of all, after each.
+
+    Raises:
+        ValueError: if cells are missing or damaged.
+    """
+    (column,) = plan.columns
+    if plan.pending:
+        raise ValueError(f"{plan.pending} of {plan.needed} cells of {column.name} are missing; score the pool first")
+    job = _Job(store, plan.dataset, column, rule, parts)
+    groups = _groups(plan.dataset, rule)
+    best = job.fold()
+    for done, part in enumerate(_parts(job, groups, best), 1):
+        best.add(part)
+        watch(done, len(groups))
+    return best.best()
+
+
+def _groups(dataset: Dataset, rule: Rule) -> list[tuple[int, ...]]:
+    """Positions of shards, so many a task."""
+    taken = [position for position, shard in enumerate(dataset.shards) if rule.takes(shard)]
+    return [tuple(taken[start : start + _GROUP]) for start in range(0, len(taken), _GROUP)]
+
+
+def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator[Candidates]:
+    """Each group's part, as they get ready: those of an earlier run first, then those of tasks."""
+    there = {entry.uri for entry in storage.list_objects(job.parts)}
+    pending = []
+    for number, group in enumerate(groups):
+        part = _part(_uri(job, number)) if _uri(job, number) in there else None
+        if part is None:
+            pending.append((number, group))
+        else:
+            yield part
+    known, running = ray.put(job), []
+    most = 2 * max(1, int(resources()[0] / _TASK_CPUS))
+    task = ray.remote(_fold_group).options(num_cpus=_TASK_CPUS, max_retries=_RETRIES)
+    for number, group in pending:
+        running.append(task.remote(known, number, group, best.least))
+        if len(running) >= most:
+            yield _next(running)
+    while running:
+        yield _next(running)
+
+
+def _next(running: list) -> Any:
+    (ready,), running[:] = ray.wait(running)
+    try:
+        return ray.get(ready)
+    except RayTaskError as error:
+        if isinstance(error.cause, ValueError | OSError):
+            raise error.cause from None  # it names the cell
+        raise
+
+
+def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray) -> Candidates:
+    """The best of the cells of one group, of what is at least as good as `least`; written down before it counts."""
+    fold = job.fold()
+    fold.least = least.copy()
+    for position in group:
+        shard = job.dataset.shards[position]
+        rows = cells.read(cells.uri(job.store, job.dataset, job.column, shard), job.column.top)
+        fold.add(candidates.of_cell(rows, shard, position, job.rule, fold.least))
+    best = fold.best()
+    storage.replace(_uri(job, number), _encoded(best))
+    return best
+
+
+def _uri(job: _Job, number: int) -> str:
+    return storage.join(job.parts, f"{number:06d}.parquet")
+
+
+def _encoded(part: Candidates) -> bytes:
+    sink = pa.BufferOutputStream()
+    table = pa.table({name: getattr(part, name) for name in _NAMES})
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
+
+
+def _part(location: str) -> Candidates | None:
+    """What an earlier run found; None if it is damaged, so that it is found again."""
+    try:
+        content = pa.BufferReader(storage.read(location))
+        table = pq.read_table(content, page_checksum_verification=True)
+    except (pa.ArrowException, OSError):
+        return None
+    return Candidates(*(table[name].to_numpy() for name in _NAMES))
+
+
+def digests(shards: Sequence[Shard], watch: Callable[[int, int], None]) -> frozenset[int]:
+    """The digests of all images in `shards`: what a selection must not have, such as a validation set.
+
+    Raises:
+        ShardError: if a shard cannot be read to its end.
+    """
+    task = ray.remote(_digests_of).options(num_cpus=_TASK_CPUS, max_retries=_RETRIES)
+    running, found = [task.remote(shard) for shard in shards], set()
+    for done in range(len(shards)):
+        found |= _next(running)
+        watch(done + 1, len(shards))
+    return frozenset(found)
+
+
+def _digests_of(shard: Shard) -> set[int]:
+    return {read.digest_of(sample.image) for sample in read.samples(shard) if sample.image is not None}

@@ -1,0 +1,103 @@
+"""A selection by Ray tasks: the same as one fold over all cells, whatever was done before."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import candidates, cells, selecting, selection, storage
+from pipelines.candidates import Rule
+from pipelines.topk import Candidates, TopK
+from tests.pipelines import pools
+from tests.pipelines.pools import CLASSES, COLUMN
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+POOL = pools.pool(70)
+RULE = Rule(k=20)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> str:
+    place = str(tmp_path_factory.mktemp("store"))
+    rng = np.random.default_rng(0)
+    pools.publish(place, POOL, [pools.random_cell(rng, 10) for _ in POOL.shards])
+    return place
+
+
+def select(store: str, parts: Path | str, rule: Rule = RULE) -> list[dict]:
+    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), rule, str(parts), lambda *_: None)
+    return selection.ranked(best).to_pylist()
+
+
+def one_fold(store: str, rule: Rule = RULE) -> list[dict]:
+    fold = TopK(CLASSES, rule.k, distinct=rule.dedup)
+    for position, (shard, rows) in enumerate(cells.load(store, POOL, COLUMN)):
+        fold.add(candidates.of_cell(rows, shard, position, rule, fold.least))
+    return selection.ranked(fold.best()).to_pylist()
+
+
+@pytest.mark.parametrize("rule", [RULE, Rule(k=5, score="logit", dedup=True), Rule(k=10**6), Rule(k=3, shards=("*",))])
+def test_tasks_over_groups_give_what_one_fold_gives(store, tmp_path, rule) -> None:
+    chosen = select(store, tmp_path, rule)
+    assert chosen == (one_fold(store, rule) if rule.shards != ("*",) else [])
+
+
+def test_what_was_found_before_is_not_found_again_and_a_damaged_part_is(store, tmp_path, monkeypatch) -> None:
+    first = select(store, tmp_path)
+    parts = sorted(tmp_path.iterdir())
+    assert [part.name for part in parts] == ["000000.parquet", "000001.parquet", "000002.parquet"]
+    parts[0].unlink()
+    parts[1].write_bytes(parts[1].read_bytes()[:-9])
+    before = parts[2].stat().st_mtime_ns
+    assert select(store, tmp_path) == first
+    assert sorted(tmp_path.iterdir()) == parts
+    assert parts[2].stat().st_mtime_ns == before
+
+
+def test_cells_that_are_missing_or_damaged_are_said_by_name(store, tmp_path) -> None:
+    rng = np.random.default_rng(1)
+    pools.publish(str(tmp_path), POOL, [pools.random_cell(rng, 2) for _ in POOL.shards])
+    gone = cells.uri(str(tmp_path), POOL, COLUMN, POOL.shards[3])
+    content = storage.read(gone)
+    storage.replace(gone, content[:-20] + b"x" + content[-19:])
+    with pytest.raises(ValueError, match=r"00003-.* is damaged"):
+        select(str(tmp_path), tmp_path / "parts")
+    storage.remove([gone])
+    with pytest.raises(ValueError, match=r"1 of 70 cells of efficientnet_lite0.* are missing; score the pool first"):
+        select(str(tmp_path), tmp_path / "parts")
+
+
+def test_a_selection_is_read_back_as_it_was_written_and_a_damaged_one_is_refused(store, tmp_path) -> None:
+    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), RULE, f"{tmp_path}/parts", lambda *_: None)
+    chosen, place = selection.ranked(best), f"{tmp_path}/out"
+    assert selection.read(place) is None
+    selection.write(place, POOL, chosen, {"identity": "abcdef01"})
+    found = selection.read(place)
+    assert found and found.chosen.equals(chosen) and found.pool == POOL and found.identity == "abcdef01"
+    for name in (selection.TABLE, selection.POOL):
+        content = storage.read(f"{place}/{name}")
+        storage.replace(f"{place}/{name}", content[:50] + b"x" + content[51:])
+        with pytest.raises(ValueError, match=f"{name} is damaged"):
+            selection.read(place)
+        storage.replace(f"{place}/{name}", content)
+    storage.replace(f"{place}/{selection.ABOUT}", b"{}")
+    with pytest.raises(ValueError, match=r"selection.json is damaged or not ours: KeyError\('sha256'\)"):
+        selection.read(place)
+
+
+def test_nothing_chosen_is_a_selection_too(tmp_path) -> None:
+    empty = TopK(CLASSES, 3).best()
+    assert isinstance(empty, Candidates)
+    selection.write(str(tmp_path), POOL, selection.ranked(empty), {"identity": "0"})
+    found = selection.read(str(tmp_path))
+    assert found and len(found.chosen) == 0
+
+
+def test_the_digests_of_a_validation_set_keep_its_images_out(write_tar, jpegs, tmp_path) -> None:
+    from pipelines import read, shards
+
+    write_tar(tmp_path / "val" / "0.tar", [(f"{i}.jpg", image) for i, image in enumerate(jpegs)])
+    seen = []
+    found = selecting.digests(shards.find([f"{tmp_path}/val"]).shards, lambda done, of: seen.append((done, of)))
+    assert found == {read.digest_of(image) for image in jpegs}
+    assert seen == [(1, 1)]
