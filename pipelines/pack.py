@@ -7,10 +7,11 @@ depend on the pyarrow release, which writes its version into the file.)
 
 import hashlib
 import io
+import json
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -94,14 +95,44 @@ def label_range(images: Sequence[Image]) -> Labels:
     return Labels(min=min(labels, default=None), max=max(labels, default=None), count=len(labels))
 
 
-def tar_bytes(images: Sequence[Image]) -> bytes:
-    """A WebDataset shard: `KEY.jpg` and, where there is a label, `KEY.cls` holding it as text."""
+class Packed(Protocol):
+    """What is packed: an image with a key."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the shard."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """Its kind, without the dot."""
+        ...
+
+    @property
+    def label(self) -> int | None:
+        """Its class."""
+        ...
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        """What else is to lie beside it; all images of a shard have the same names."""
+        ...
+
+    def read(self) -> bytes:
+        """Its bytes as they are."""
+        ...
+
+
+def tar_bytes(images: Sequence[Packed]) -> bytes:
+    """A WebDataset shard: `KEY.jpg`, `KEY.cls` with the label as text, `KEY.json` with what else there is."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for image in images:
             _add(tar, f"{image.key}.{image.suffix}", image.read())
             if image.label is not None:
                 _add(tar, f"{image.key}.cls", str(image.label).encode())
+            if image.about:
+                _add(tar, f"{image.key}.json", json.dumps(image.about, sort_keys=True).encode())
     return buffer.getvalue()
 
 
@@ -111,10 +142,15 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(member, io.BytesIO(data))
 
 
-def parquet_bytes(images: Sequence[Image]) -> bytes:
-    """A Parquet shard of COLUMNS; nothing is compressed, since nearly all of it is images; pages carry checksums."""
+def parquet_bytes(images: Sequence[Packed]) -> bytes:
+    """A Parquet shard of COLUMNS, and one for each name of what else there is.
+
+    Nothing is compressed, since nearly all of it is images; pages carry checksums.
+    """
     keys, labels = [image.key for image in images], [image.label for image in images]
     table = pa.table([keys, [image.read() for image in images], labels], schema=COLUMNS)
+    for name in images[0].about if images else ():
+        table = table.append_column(name, pa.array([image.about[name] for image in images]))
     buffer = io.BytesIO()
     pq.write_table(
         table,

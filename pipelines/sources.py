@@ -10,7 +10,7 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -45,6 +45,11 @@ class Image:
     def suffix(self) -> str:
         """In lower case, without the dot."""
         return _suffix(self.name)
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        """What else is to lie beside it: nothing."""
+        return {}
 
     def read(self) -> bytes:
         """The bytes as they are."""

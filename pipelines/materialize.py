@@ -1,0 +1,220 @@
+"""A selection -> shards to train on: the chosen images as they are, with pseudo-label, score, rank and source.
+
+Owns the tasks, a group each (see `regroup`), and that what is written is not written again: a group's note, which says
+what its output shards are, is put after them. Refuses to re-encode an image, to pass over a chosen one, and to mix two
+selections in one folder. Beside the shards it keeps thumbnails of some ranks, for contact sheets.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+import ray
+from ray.exceptions import RayTaskError
+
+from pipelines import manifest, pack, read, storage, thumbnails
+from pipelines.cluster import resources
+from pipelines.formats import ShardError
+from pipelines.manifest import Labels, Manifest, PackedShard
+from pipelines.pack import Target
+from pipelines.records import Dataset
+from pipelines.regroup import Group
+from pipelines.selection import Selection
+
+pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
+_TASK_CPUS = 0.5
+_RETRIES = 3
+_WRITTEN = b"menagerie.written"
+_MARK = "materialized.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """A chosen image: `rank` counts from 1 in the class `label`; `source` says which sample of the pool it is."""
+
+    image: bytes
+    label: int
+    score: float
+    rank: int
+    source: str
+
+    @property
+    def key(self) -> str:
+        """Of its class and rank, which no other has."""
+        return key_of(self.label, self.rank)
+
+    @property
+    def suffix(self) -> str:
+        """By the first bytes, since a Parquet shard has no file names."""
+        if self.image.startswith(b"\x89PNG"):
+            return "png"
+        return "webp" if self.image[8:12] == b"WEBP" else "jpg"
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        """What lies beside image and label."""
+        return {"rank": self.rank, "score": self.score, "source": self.source}
+
+    def read(self) -> bytes:
+        """The bytes as they are."""
+        return self.image
+
+
+def key_of(label: int, rank: int) -> str:
+    """The key of a chosen image in its shard."""
+    return f"{label:05d}-{rank:07d}"
+
+
+def names(groups: Sequence[Group], target: Target) -> list[str]:
+    """The output shards of all groups."""
+    return [_name(number, target) for number in range(sum(group.outputs for group in groups))]
+
+
+def materialize(
+    selection: Selection,
+    groups: Sequence[Group],
+    target: Target,
+    shown: np.ndarray,
+    watch: Callable[[int, int], None],
+) -> pa.Table:
+    """Write all output shards and their manifest, on the cluster that is connected.
+
+    Args:
+        selection: what was chosen.
+        groups: of `regroup.groups`.
+        target: where shards go and of what kind.
+        shown: of which rows of the selection thumbnails are wanted.
+        watch: told how many output shards are written and how many samples they hold, after each group.
+
+    Returns:
+        The thumbnails, by class and rank (see `thumbnails.SCHEMA`).
+
+    Raises:
+        ValueError: if another selection is in the target's folder, or the pool is not what was scored.
+    """
+    _claim(selection, target)
+    manifest.begin(target.output)
+    notes = storage.join(target.output, "notes")
+    written: dict[int, PackedShard] = {}
+    shown_there = [thumbnails.SCHEMA.empty_table()]
+    for group, (shards, shown_here) in _done(selection, groups, target, shown, notes):
+        written |= {group.first + n: shard for n, shard in enumerate(shards)}
+        shown_there.append(shown_here)
+        watch(len(written), sum(shard.rows for shard in written.values()))
+    _finish(selection, target, [written[number] for number in sorted(written)])
+    return pa.concat_tables(shown_there).sort_by([("label", "ascending"), ("rank", "ascending")])
+
+
+def _claim(selection: Selection, target: Target) -> None:
+    """Say whose folder it is, before anything is in it."""
+    mark = storage.join(target.output, _MARK)
+    own = {"selection": selection.identity, "format": target.format, "samples_per_shard": target.samples_per_shard}
+    try:
+        storage.put(mark, (json.dumps(own) + "\n").encode())
+    except FileExistsError:
+        raise ValueError(f"{mark} is of another selection or of shards of another kind; take a new folder") from None
+
+
+def _finish(selection: Selection, target: Target, written: Sequence[PackedShard]) -> None:
+    labels = selection.chosen["label"]
+    least, greatest = (pc.min_max(labels)[name].as_py() for name in ("min", "max"))
+    known = Labels(min=least, max=greatest, count=len(labels))
+    manifest.write_manifest(target.output, Manifest(samples=len(labels), labels=known, shards=tuple(written)))
+
+
+_Written = tuple[list[PackedShard], pa.Table]
+
+
+def _done(
+    selection: Selection, groups: Sequence[Group], target: Target, shown: np.ndarray, notes: str
+) -> Iterator[tuple[Group, _Written]]:
+    """Each group with what was written, as they get ready: those of an earlier run first."""
+    there, pending = {entry.uri for entry in storage.list_objects(notes)}, []
+    for group in groups:
+        note = storage.join(notes, f"{group.first:06d}.note")
+        if note in there:
+            yield group, _noted(storage.read(note))
+        else:
+            pending.append((group, note))
+    by_shard = selection.chosen.append_column("shown", pa.array(shown)).sort_by("shard")
+    position = by_shard["shard"].to_numpy()
+    pool = ray.put(selection.pool)
+    task = ray.remote(_write).options(num_cpus=_TASK_CPUS, max_retries=_RETRIES)
+    most, running = 2 * max(1, int(resources()[0] / _TASK_CPUS)), {}
+    for group, note in pending:
+        bounds = [np.searchsorted(position, (at, at + 1)) for at in group.shards]
+        rows = pa.concat_tables([by_shard.slice(start, end - start) for start, end in bounds])
+        running[task.remote(pool, rows, group, target, note)] = group
+        if len(running) >= most:
+            yield _next(running)
+    while running:
+        yield _next(running)
+
+
+def _next(running: dict) -> tuple[Group, _Written]:
+    (ready,), _ = ray.wait(list(running))
+    group = running.pop(ready)
+    try:
+        return group, _noted(ray.get(ready))
+    except RayTaskError as error:
+        if isinstance(error.cause, ValueError | OSError):
+            raise error.cause from None  # it names the shard
+        raise
+
+
+def _write(pool: Dataset, rows: pa.Table, group: Group, target: Target, note: str) -> bytes:
+    """Write the output shards of `group`, whose rows of the selection `rows` are, and then its note."""
+    images: list[Chosen] = []
+    for position in group.shards:
+        try:
+            images += _of_shard(pool, position, rows)
+        except ShardError as error:
+            raise ValueError(f"{pool.shards[position].uri}: {error}") from None
+    written = []
+    for number, places in enumerate(group.dealt([image.key for image in images]), group.first):
+        some = [images[place] for place in places]
+        data = pack.tar_bytes(some) if target.format == "tar" else pack.parquet_bytes(some)
+        name = _name(number, target)
+        storage.put(storage.join(target.output, name), data)
+        written.append(PackedShard(name=name, size=len(data), rows=len(some), sha256=hashlib.sha256(data).hexdigest()))
+    keys = {key_of(row["label"], row["rank"]) for row in rows.filter(rows["shown"]).to_pylist()}
+    content = _note(written, thumbnails.cut([image for image in images if image.key in keys]))
+    storage.replace(note, content)
+    return content
+
+
+def _of_shard(pool: Dataset, position: int, chosen: pa.Table) -> Iterator[Chosen]:
+    shard, rows = pool.shards[position], {}
+    for row in chosen.filter(pc.equal(chosen["shard"], position)).to_pylist():
+        rows.setdefault(row["index"], []).append(row)
+    for index, sample in enumerate(read.samples(shard)):
+        for row in rows.pop(index, ()):
+            if sample.image is None:
+                raise ShardError(f"sample {sample.key!r} was scored and is now: {sample.error}")
+            source = f"{shard.name}/{index}/{sample.key}"
+            yield Chosen(image=sample.image, label=row["label"], score=row["score"], rank=row["rank"], source=source)
+    if rows:
+        raise ShardError(f"{len(rows)} chosen samples are not in it, the first is row {min(rows)}")
+
+
+def _note(written: Sequence[PackedShard], shown: pa.Table) -> bytes:
+    said = json.dumps([asdict(shard) for shard in written]).encode()
+    sink = pa.BufferOutputStream()
+    pq.write_table(shown.replace_schema_metadata({_WRITTEN: said}), sink, write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
+
+
+def _noted(content: bytes) -> _Written:
+    table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    shards = json.loads(table.schema.metadata[_WRITTEN])
+    return [PackedShard(**shard) for shard in shards], table.replace_schema_metadata(None)
+
+
+def _name(number: int, target: Target) -> str:
+    return f"{number:06d}.{target.format}"

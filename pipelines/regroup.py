@@ -1,0 +1,75 @@
+"""Which shards of a pool are read together, and how their chosen samples are dealt out.
+
+Owns the order in which a selection is materialised: a group of input shards is read once, its chosen samples are
+shuffled by a hash and dealt evenly to its output shards. Which shards form a group is shuffled too, and a group is as
+large as memory allows, so that classes are mixed even where the pool is sorted by class. All of it is a function of the
+selection alone. Refuses to read anything.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.records import Dataset
+
+GROUP_BYTES = 256 << 20
+"""Of chosen images, as far as can be told; a task holds them and one output shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Input shards that are read together, by position in the pool.
+
+    Their `samples` make `outputs` output shards, of which the first has the number `first`.
+    """
+
+    shards: tuple[int, ...]
+    samples: int
+    first: int
+    outputs: int
+
+    def dealt(self, keys: Sequence[str]) -> list[list[int]]:
+        """Positions among `keys`, those of the group's samples, for each output shard."""
+        shuffled = sorted(range(len(keys)), key=lambda at: _hash(keys[at]))
+        return [shuffled[n :: self.outputs] for n in range(self.outputs)]
+
+
+def groups(pool: Dataset, chosen: pa.Table, samples_per_shard: int) -> list[Group]:
+    """All groups, their shards in an order that hashes give; shards of which nothing is chosen are in none.
+
+    Args:
+        pool: what was selected from.
+        chosen: rows of `selection.CHOSEN`.
+        samples_per_shard: what output shards hold, but for a rest that is spread evenly over those of a group.
+    """
+    counts = np.bincount(chosen["shard"].to_numpy(), minlength=len(pool.shards))
+    found: list[Group] = []
+    shards: list[int] = []
+    held = 0.0
+    for position in sorted(np.flatnonzero(counts).tolist(), key=lambda at: _hash(pool.shards[at].digest)):
+        size = expected_bytes(pool, position, counts[position])
+        if shards and held + size > GROUP_BYTES:
+            found.append(_group(shards, counts, found, samples_per_shard))
+            shards, held = [], 0.0
+        shards.append(position)
+        held += size
+    return [*found, _group(shards, counts, found, samples_per_shard)] if shards else found
+
+
+def expected_bytes(pool: Dataset, position: int, chosen: int) -> float:
+    """Of `chosen` images of a shard; where its manifest does not count its rows, that it has no others is assumed."""
+    shard = pool.shards[position]
+    return shard.size * min(1.0, chosen / shard.rows) if shard.rows else shard.size
+
+
+def _group(shards: Sequence[int], counts: np.ndarray, before: Sequence[Group], samples_per_shard: int) -> Group:
+    samples = int(counts[list(shards)].sum())
+    first = before[-1].first + before[-1].outputs if before else 0
+    return Group(tuple(shards), samples, first, max(1, round(samples / samples_per_shard)))
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
