@@ -11,10 +11,10 @@ stopped by Ctrl-C and SIGTERM.
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs import cli, filling, maintenance, planning, preflight, reporting
+from jobs import cli, maintenance, planning, reporting, scoring
 from jobs.progress import say
 from pipelines import cells, inventory, storage
 from pipelines.cells import Plan
@@ -78,7 +78,7 @@ def run(config: EvaluateConfig) -> int:
     if config.dry_run:
         return reporting.say_unusable(unusable)
     if config.retry_failed:
-        _remove_failed(plan, unusable, config)
+        scoring.remove_failed(plan, unusable, config)
         plan = cells.plan(config.store, plan.dataset, plan.columns)
     if config.retrack and plan.pending == plan.needed:
         raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
@@ -87,7 +87,7 @@ def run(config: EvaluateConfig) -> int:
         say(f"warning: {said}")
     outcome = None
     if plan.pending and not config.retrack:
-        outcome = _fill(plan, unusable, config)
+        outcome = scoring.fill(plan, unusable, config)
         plan = cells.plan(config.store, plan.dataset, plan.columns)
     return _report(plan, outcome, unusable, config)
 
@@ -112,32 +112,6 @@ def _check_what_is_named(config: EvaluateConfig) -> None:
             raise ValueError(f"{option}: --gc looks at the whole store, whatever the models and data; leave it out")
         if not config.gc and not given:
             raise ValueError(f"{option} is needed: which {option[2:]}? --help says how they are named")
-
-
-def _remove_failed(plan: Plan, unusable: dict[str, str], config: EvaluateConfig) -> None:
-    """Nothing is removed before it is known that it can be computed again; adds to `unusable` what cannot."""
-    everything = tuple(range(len(plan.dataset.shards)))
-    unusable |= preflight.fetch_weights(replace(plan, missing=(everything,) * len(plan.columns)), bool(unusable))
-    usable = [column for column in plan.columns if column.card.name not in unusable]
-    if failed := maintenance.failed(config.store, cells.plan(config.store, plan.dataset, usable)):
-        filling.require_device(config.device)
-        storage.probe(config.store)
-        storage.remove(preflight.with_readable_shards(config.store, plan.dataset, usable, failed))
-
-
-def _fill(plan: Plan, unusable: dict[str, str], config: EvaluateConfig) -> "Outcome | None":
-    """Fill the cells of the models whose weights are there, if any; adds to `unusable` what comes to light."""
-    unusable |= preflight.fetch_weights(plan, others=bool(unusable))
-    usable = [column for column in plan.columns if column.card.name not in unusable]
-    part = cells.plan(config.store, plan.dataset, usable)
-    if not part.pending:
-        return None
-    if told := preflight.unfit(part):
-        unusable |= {planning.label(column, plan): told[column.name] for column in usable if column.name in told}
-        part = cells.plan(config.store, plan.dataset, [column for column in usable if column.name not in told])
-    outcome = filling.fill(config.store, part, config.data, config.limit, config.device, config.max_bad_rate)
-    unusable |= {planning.label(part.columns[i], part): reason for i, reason in outcome.unusable.items()}
-    return outcome
 
 
 def _report(plan: Plan, outcome: "Outcome | None", unusable: Mapping[str, str], config: EvaluateConfig) -> int:

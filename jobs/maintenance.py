@@ -48,7 +48,7 @@ def status(store: str, plan: Plan) -> int:
 def _lasting(found: Sequence[Run], plan: Plan) -> dict[str, str]:
     """What failed and still lacks cells, with the last reason."""
     lacking = {plan.dataset.shards[position].uri for missing in plan.missing for position in missing}
-    lacking |= {column.card.name for column, missing in zip(plan.columns, plan.missing, strict=True) if missing}
+    lacking |= {column.model for column, missing in zip(plan.columns, plan.missing, strict=True) if missing}
     failures = {what: reason for run in found for what, reason in run.failures.items()}
     return {what: reason for what, reason in failures.items() if what in lacking}
 

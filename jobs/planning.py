@@ -13,7 +13,7 @@ from jobs.progress import Listing, count, say
 from pipelines import cells, datasets, mirror, read, shards, storage
 from pipelines.cells import Column, Plan
 from pipelines.datasets import Definition
-from pipelines.records import PLAIN, Decoder, Precision, Settings
+from pipelines.records import PLAIN, Dataset, Decoder, Precision, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,32 +102,45 @@ def plan(config: WalkConfig) -> tuple[dict[str, str], Plan]:
         ValueError: if models, data or settings cannot be used, or no model is left.
         FileNotFoundError: if the one model's weights, or the data, are not there.
     """
-    known = kind(config)
-    columns, unusable = _columns(config, known.subset if known else None)
-    dataset = shards.find(config.data, watch=Listing())
-    if config.limit is not None:
-        dataset = read.limited(dataset, config.limit)
-    return unusable, cells.plan(config.store, dataset, columns, watch=Listing())
+    usable, unusable = columns(config)
+    return unusable, cells.plan(config.store, dataset(config), usable, watch=Listing())
 
 
-def _columns(config: WalkConfig, subset: tuple[int, ...] | None) -> tuple[list[Column], dict[str, str]]:
-    """The columns of each model whose weights are known, and why others have none, by name; one at least must be."""
-    cards = chosen(config)
+def dataset(config: WalkConfig) -> Dataset:
+    """What --data and --limit name.
+
+    Raises:
+        ValueError: if it cannot be used.
+        FileNotFoundError: if it is not there.
+    """
+    found = shards.find(config.data, watch=Listing())
+    return found if config.limit is None else read.limited(found, config.limit)
+
+
+def columns(config: WalkConfig) -> tuple[list[Column], dict[str, str]]:
+    """The columns of each model whose weights are known, and why others have none, by name.
+
+    Raises:
+        ValueError: if models or settings cannot be used, or no model is left.
+        FileNotFoundError: if the one model's weights are not there.
+    """
+    known, cards = kind(config), chosen(config)
+    subset = known.subset if known else None
     if config.checkpoint and len(cards) > 1:
         names = ", ".join(card.name for card in cards)
         raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(cards)} ({names})")
-    columns, unusable = [], {}
+    usable, unusable = [], {}
     for card, precision in product(cards, config.precision):
         try:
-            columns += _columns_of(card, precision, config, subset)
+            usable += _columns_of(card, precision, config, subset)
         except (ValueError, FileNotFoundError) as error:
             if len(cards) == len(config.precision) == 1:
                 raise
             name = card.name if len(config.precision) == 1 else f"{card.name} ({precision})"
             unusable[name] = str(error).removeprefix(f"{card.name}: ")
-    if not columns:
+    if not usable:
         raise ValueError(f"no model has weights; {'; '.join(f'{name}: {reason}' for name, reason in unusable.items())}")
-    return columns, unusable
+    return usable, unusable
 
 
 def _columns_of(
@@ -177,5 +190,5 @@ def how(column: Column) -> str:
 
 def label(column: Column, plan: Plan) -> str:
     """The model's name, and how it is run where `plan` has it more than once."""
-    several = [other.card.name for other in plan.columns].count(column.card.name) > 1
-    return f"{column.card.name} ({column.mode})" if several else column.card.name
+    several = [other.model for other in plan.columns].count(column.model) > 1
+    return f"{column.model} ({column.mode})" if several else column.model

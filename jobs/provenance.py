@@ -17,6 +17,7 @@ from jobs.progress import count, say
 if TYPE_CHECKING:
     from pipelines.cells import Plan
     from pipelines.evaluation import Evaluation
+    from pipelines.track import Record
 
 _LIBRARIES = ("torch", "ray", "pyarrow", "numpy", "pillow")
 
@@ -30,16 +31,26 @@ def track(
 ) -> None:
     """Log `evaluations`; where MLflow cannot be reached, say so and how to log them later."""
     be_brief()
-    from pipelines import evaluation, track
+    from pipelines import evaluation
 
-    uri = tracking_uri or track.default_uri(store)
     about = environment()
     records = [evaluation.record(plan, entry, about, speeds) for entry in evaluations]
+    log(tracking_uri, store, records, "--retrack", evaluation.sweep(plan, evaluations, about))
+
+
+def log(
+    tracking_uri: str | None, store: str, records: "Sequence[Record]", again: str, sweep: "Record | None" = None
+) -> None:
+    """Hand `records` to MLflow, below `sweep`; where it cannot be reached, say so and that `again` logs them later."""
+    be_brief()
+    from pipelines import track
+
+    uri = tracking_uri or track.default_uri(store)
     try:
-        track.log(uri, store, records, evaluation.sweep(plan, evaluations, about))
+        track.log(uri, store, records, sweep)
     except track.TrackingError as error:
         say(f"warning: not logged to MLflow: {error}")
-        say("         the results are complete; the same command with --retrack logs them")
+        say(f"         the results are complete; the same command{again and ' with '}{again} logs them")
         return
     hint = f"; see it with: mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else ""
     say(f"mlflow   {count(len(records), 'run')} in experiment {track.EXPERIMENT!r}{hint}")

@@ -2,8 +2,7 @@
 
 Owns the groups, the parts that a selection is made of, and that what is done is not done again. A part is the best of
 one group of cells, so the best of all parts are the best of all; a task is told the least scores that are still of use,
-so most rows are dropped where they are read. Refuses to rank by itself (`topk`), and to select from cells that are
-missing or damaged.
+so most rows are dropped where they are read. Refuses to rank by itself (`topk`), and to pass over a damaged cell.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -44,39 +43,39 @@ class _Job:
         return TopK(self.column.card.num_classes, self.rule.k, distinct=self.rule.dedup)
 
 
-def identity(dataset: Dataset, column: Column, rule: Rule) -> str:
-    """Eight hex digits that change with whatever a selection depends on."""
-    return short_digest([dataset.name, dataset.digest, column.name, rule.digest])
+def identity(plan: Plan, rule: Rule) -> str:
+    """Eight hex digits that change with whatever a selection from the one column of `plan` depends on."""
+    ((column,), dataset) = plan.columns, plan.dataset
+    return short_digest([dataset.name, dataset.digest, column.name, rule.digest, *map(list, plan.missing)])
 
 
-def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int, int], None]) -> Candidates:
+def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int], None]) -> Candidates:
     """The selection from the one column of `plan`, by class and rank, on the cluster that is connected.
 
     Args:
         store: where the cells are.
-        plan: of one column, nothing pending.
+        plan: of one column; from shards that have no cell nothing is chosen.
         rule: what is selected.
         parts: a folder's URI for what is done so far, of this selection alone.
-        watch: told the number of groups that are done and of all, after each.
+        watch: told how many of `groups` are done, after each.
 
     Raises:
-        ValueError: if cells are missing or damaged.
+        ValueError: naming the cell, if one is damaged.
     """
     (column,) = plan.columns
-    if plan.pending:
-        raise ValueError(f"{plan.pending} of {plan.needed} cells of {column.name} are missing; score the pool first")
     job = _Job(store, plan.dataset, column, rule, parts)
-    groups = _groups(plan.dataset, rule)
+    parted = groups(plan, rule)
     best = job.fold()
-    for done, part in enumerate(_parts(job, groups, best), 1):
+    for done, part in enumerate(_parts(job, parted, best), 1):
         best.add(part)
-        watch(done, len(groups))
+        watch(done)
     return best.best()
 
 
-def _groups(dataset: Dataset, rule: Rule) -> list[tuple[int, ...]]:
-    """Positions of shards, so many a task."""
-    taken = [position for position, shard in enumerate(dataset.shards) if rule.takes(shard)]
+def groups(plan: Plan, rule: Rule) -> list[tuple[int, ...]]:
+    """Positions of the shards that are selected from, so many a task."""
+    shards, missing = enumerate(plan.dataset.shards), set(*plan.missing)
+    taken = [position for position, shard in shards if position not in missing and rule.takes(shard)]
     return [tuple(taken[start : start + _GROUP]) for start in range(0, len(taken), _GROUP)]
 
 
@@ -145,7 +144,7 @@ def _part(location: str) -> Candidates | None:
     return Candidates(*(table[name].to_numpy() for name in _NAMES))
 
 
-def digests(shards: Sequence[Shard], watch: Callable[[int, int], None]) -> frozenset[int]:
+def digests(shards: Sequence[Shard], watch: Callable[[int], None]) -> frozenset[int]:
     """The digests of all images in `shards`: what a selection must not have, such as a validation set.
 
     Raises:
@@ -155,7 +154,7 @@ def digests(shards: Sequence[Shard], watch: Callable[[int, int], None]) -> froze
     running, found = [task.remote(shard) for shard in shards], set()
     for done in range(len(shards)):
         found |= _next(running)
-        watch(done + 1, len(shards))
+        watch(done + 1)
     return frozenset(found)
 
 

@@ -25,7 +25,7 @@ def store(tmp_path_factory) -> str:
 
 
 def select(store: str, parts: Path | str, rule: Rule = RULE) -> list[dict]:
-    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), rule, str(parts), lambda *_: None)
+    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), rule, str(parts), lambda _: None)
     return selection.ranked(best).to_pylist()
 
 
@@ -54,7 +54,7 @@ def test_what_was_found_before_is_not_found_again_and_a_damaged_part_is(store, t
     assert parts[2].stat().st_mtime_ns == before
 
 
-def test_cells_that_are_missing_or_damaged_are_said_by_name(store, tmp_path) -> None:
+def test_from_a_shard_without_a_cell_nothing_is_chosen_and_a_damaged_cell_is_named(store, tmp_path) -> None:
     rng = np.random.default_rng(1)
     pools.publish(str(tmp_path), POOL, [pools.random_cell(rng, 2) for _ in POOL.shards])
     gone = cells.uri(str(tmp_path), POOL, COLUMN, POOL.shards[3])
@@ -63,12 +63,14 @@ def test_cells_that_are_missing_or_damaged_are_said_by_name(store, tmp_path) -> 
     with pytest.raises(ValueError, match=r"00003-.* is damaged"):
         select(str(tmp_path), tmp_path / "parts")
     storage.remove([gone])
-    with pytest.raises(ValueError, match=r"1 of 70 cells of efficientnet_lite0.* are missing; score the pool first"):
-        select(str(tmp_path), tmp_path / "parts")
+    chosen = select(str(tmp_path), tmp_path / "parts", Rule(k=1000))
+    assert {row["shard"] for row in chosen} == set(range(70)) - {3}
+    whole, part = cells.plan(store, POOL, [COLUMN]), cells.plan(str(tmp_path), POOL, [COLUMN])
+    assert selecting.identity(whole, RULE) != selecting.identity(part, RULE)
 
 
 def test_a_selection_is_read_back_as_it_was_written_and_a_damaged_one_is_refused(store, tmp_path) -> None:
-    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), RULE, f"{tmp_path}/parts", lambda *_: None)
+    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), RULE, f"{tmp_path}/parts", lambda _: None)
     chosen, place = selection.ranked(best), f"{tmp_path}/out"
     assert selection.read(place) is None
     selection.write(place, POOL, chosen, {"identity": "abcdef01"})
@@ -98,6 +100,6 @@ def test_the_digests_of_a_validation_set_keep_its_images_out(write_tar, jpegs, t
 
     write_tar(tmp_path / "val" / "0.tar", [(f"{i}.jpg", image) for i, image in enumerate(jpegs)])
     seen = []
-    found = selecting.digests(shards.find([f"{tmp_path}/val"]).shards, lambda done, of: seen.append((done, of)))
+    found = selecting.digests(shards.find([f"{tmp_path}/val"]).shards, seen.append)
     assert found == {read.digest_of(image) for image in jpegs}
-    assert seen == [(1, 1)]
+    assert seen == [1]

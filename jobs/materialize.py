@@ -1,0 +1,155 @@
+"""Makes shards of a selection: the chosen images as they are, each with its pseudo-label, to train a student on.
+
+    python -m jobs.materialize --selection s3://bucket/selections/resnest50d-16k --output s3://bucket/students/16k
+
+Reads only the shards that hold chosen samples. An image that several classes chose is there once for each. Classes are
+mixed in every shard, deterministically; the same command again completes what was broken off. A sample's key is
+`LABEL-RANK`; score, rank and source lie beside it (`.json` members, Parquet columns). Leaves contact sheets of some
+classes in OUTPUT/sheets. Exit codes: 0 done, 2 bad arguments, 3 a store is away, 130 and 143 stopped by Ctrl-C and
+SIGTERM.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from jobs import cli, ending, provenance
+from jobs.progress import Meter, count, say
+from pipelines import regroup, selection, storage
+from pipelines.pack import Target
+from pipelines.regroup import Group
+from pipelines.selection import Selection
+from zoo import imagenet
+
+_SHEETS = 10
+"""Classes, where none are named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaterializeConfig(cli.Job):
+    """Make shards of what `jobs.select_topk` has selected.
+
+    The same command again continues. Exit codes: 0 done, 2 bad arguments, 3 a store is away, 130 and 143 stopped by
+    Ctrl-C and SIGTERM.
+    """
+
+    selection: str
+    """The folder or s3:// URI that was select_topk's --output."""
+    output: str
+    """Folder or s3:// URI for the shards and their manifest."""
+    samples_per_shard: int = 1000
+    """Samples in each shard, as nearly as it comes out even."""
+    format: Literal["tar", "parquet"] = "tar"
+    """WebDataset tar, or Parquet with the columns key, image, label, rank, score, source."""
+    sheets: tuple[int, ...] = ()
+    """Classes of which a contact sheet is drawn; ten from first to last where none are named."""
+    dry_run: bool = False
+    """Say what would be read and written, and write nothing."""
+    tracking_uri: str | None = None
+    """MLflow server, whose run of the selection gets the contact sheets. Where not given, that of select_topk's
+    default; `none` for no tracking."""
+
+
+def run(config: MaterializeConfig) -> int:
+    """Materialise, or say what that would be.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        ValueError: if there is no selection, its pool has changed, or something else is in the output folder.
+    """
+    target = Target(output=config.output, format=config.format, samples_per_shard=config.samples_per_shard)
+    found = selection.read(config.selection)
+    if found is None:
+        raise ValueError(f"--selection {config.selection}: no selection is there; `jobs.select_topk` makes one")
+    if not len(found.chosen):
+        raise ValueError(f"--selection {config.selection}: nothing was chosen")
+    groups = regroup.groups(found.pool, found.chosen, config.samples_per_shard)
+    classes = _classes(found, config.sheets)
+    cli.stdout.print(_told(found, groups, target))
+    if config.dry_run:
+        return cli.DONE
+    storage.require_writable(storage.join(config.output, "notes"))
+    _materialize(config, found, groups, target, classes)
+    say(f"shards   {storage.absolute(config.output)}")
+    return cli.DONE
+
+
+def _classes(found: Selection, wanted: Sequence[int]) -> dict[int, int]:
+    """How many images the classes that are drawn have."""
+    labels, counts = np.unique(found.chosen["label"].to_numpy(), return_counts=True)
+    there = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+    if lacking := [label for label in wanted if label not in there]:
+        raise ValueError(
+            f"--sheets {lacking[0]}: nothing was chosen for that class; {len(there)} others have something"
+        )
+    few = np.linspace(0, len(labels) - 1, min(_SHEETS, len(labels))).astype(int)
+    return {label: there[label] for label in wanted or labels[few].tolist()}
+
+
+def _told(found: Selection, groups: Sequence[Group], target: Target) -> str:
+    read = [found.pool.shards[at] for group in groups for at in group.shards]
+    counts = np.bincount(found.chosen["shard"].to_numpy(), minlength=len(found.pool.shards))
+    size = sum(regroup.expected_bytes(found.pool, at, counts[at]) for group in groups for at in group.shards)
+    known = all(shard.rows for shard in read)
+    return (
+        f"{count(len(found.chosen), 'sample')} in {count(sum(group.outputs for group in groups), 'shard')} "
+        f"({target.format}), {'about' if known else 'at most'} {size / 1e6:,.1f} MB, from "
+        f"{len(read):,} of {count(len(found.pool.shards), 'shard')} of {found.pool.name} "
+        f"({sum(shard.size for shard in read) / 1e6:,.1f} MB)"
+    )
+
+
+def _materialize(
+    config: MaterializeConfig, found: Selection, groups: Sequence[Group], target: Target, classes: Mapping[int, int]
+) -> None:
+    # Ray takes seconds to load, and --help does not need it.
+    from pipelines import cluster, materialize, sheets
+
+    shown = _shown(found, {label: sheets.shown_ranks(number) for label, number in classes.items()})
+    cluster.connect()
+    ending.heed()
+    with Meter("shards", sum(group.outputs for group in groups), expected=len(found.chosen)) as meter:
+        thumbnails = materialize.materialize(found, groups, target, shown, meter.update)
+    names, labels = imagenet.class_names(), thumbnails["label"].to_numpy()
+    drawn = {}
+    for label, number in classes.items():
+        title = f"{label} {names[label]}" if found.about["teacher"]["classes"] == len(names) else str(label)
+        drawn[f"sheet-{label:05d}.png"] = sheets.sheet_png(thumbnails.filter(labels == label), number, title)
+    for name, content in drawn.items():
+        storage.replace(storage.join(config.output, "sheets", name), content)
+    say(f"sheets   {storage.absolute(storage.join(config.output, 'sheets'))}")
+    if config.tracking_uri != "none":
+        _track(config, found, drawn)
+
+
+def _shown(found: Selection, ranks: Mapping[int, Sequence[int]]) -> np.ndarray:
+    """Of which rows of the selection a thumbnail is wanted."""
+    label, rank = found.chosen["label"].to_numpy(), found.chosen["rank"].to_numpy()
+    shown = np.zeros(len(label), bool)
+    for of, some in ranks.items():
+        shown |= (label == of) & np.isin(rank, some)
+    return shown
+
+
+def _track(config: MaterializeConfig, found: Selection, drawn: Mapping[str, bytes]) -> None:
+    provenance.be_brief()
+    from pipelines.track import Record
+
+    name = f"selection of {found.about['teacher']['model']} from {found.pool.name}"
+    params = {"materialized": storage.absolute(config.output)}
+    record = Record(name=name, identity=found.identity, params=params, metrics={}, artifacts=drawn)
+    provenance.log(config.tracking_uri, found.about["store"], [record], "")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job on the command line `argv`."""
+    return cli.run_job(MaterializeConfig, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Teachers and their pool: the options that pseudo-labelling and selection have in common.
+
+Owns that several models are one teacher, an ensemble whose probabilities are averaged. Refuses to leave a member out:
+that would be another teacher.
+"""
+
+from dataclasses import dataclass, replace
+
+from jobs import planning
+from jobs.progress import Listing
+from pipelines import cells
+from pipelines.cells import Column, Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig(planning.WalkConfig):
+    """The options of a job whose teacher labels a pool."""
+
+    classes_per_image: int = 10
+    """P: how many classes, the most probable ones, are kept of each image and it may be chosen for. Part of a cell's
+    identity."""
+
+
+def check(config: TeacherConfig) -> None:
+    """Refuse what is no teacher or no pool.
+
+    Raises:
+        ValueError: naming the option and what it may be.
+    """
+    planning.check(config)
+    for option, given in (("--models", config.models), ("--data", config.data)):
+        if not given:
+            raise ValueError(f"{option} is needed: which {option[2:]}? --help says how they are named")
+    for option, values in (("--precision", config.precision), ("--decoder", config.decoder)):
+        if len(values) > 1:
+            raise ValueError(f"{option} {' '.join(values)}: a teacher has one")
+    if config.classes_per_image < 1:
+        raise ValueError(f"--classes-per-image {config.classes_per_image}: expected a positive number")
+
+
+def plan(config: TeacherConfig) -> Plan:
+    """The plan of the teacher's one column on the pool.
+
+    Raises:
+        ValueError: if the models, their settings or the pool cannot be used.
+        FileNotFoundError: if the pool or weights are not there.
+    """
+    members, unusable = planning.columns(config)
+    if unusable:
+        raise ValueError(
+            "a teacher of several models needs all of them: "
+            + "; ".join(f"{name}: {reason}" for name, reason in unusable.items())
+        )
+    return cells.plan(config.store, planning.dataset(config), [_teacher(members, config)], watch=Listing())
+
+
+def _teacher(members: list[Column], config: TeacherConfig) -> Column:
+    classes = {member.card.num_classes for member in members}
+    if len(classes) > 1:
+        told = ", ".join(f"{member.card.name} {member.card.num_classes}" for member in members)
+        raise ValueError(f"models of different numbers of classes cannot be averaged: {told}")
+    kept = [replace(member, keep=config.classes_per_image) for member in members]
+    return replace(kept[0], others=tuple(kept[1:]))

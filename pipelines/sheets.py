@@ -1,0 +1,72 @@
+"""Pictures of a selection: how scores are distributed, and contact sheets of classes.
+
+Owns both. Refuses global state (no pyplot) and everything that would make two pictures of one selection differ.
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from pipelines.thumbnails import GEOMETRY
+
+ACROSS = 8
+"""Pictures of a class in each of three rows: the top, the middle and the last ranks."""
+_COLOURS = {"first": "#3b6ea5", "middle": "#7ba05b", "last": "#d9694f"}
+
+
+def shown_ranks(chosen: int) -> list[int]:
+    """The ranks of a class with `chosen` images that its sheet shows: the first, the middle and the last ones."""
+    middle = max(0, chosen // 2 - ACROSS // 2)
+    blocks = (range(ACROSS), range(middle, middle + ACROSS), range(max(0, chosen - ACROSS), chosen))
+    return sorted({rank + 1 for block in blocks for rank in block if rank < chosen})
+
+
+def scores_png(chosen: pa.Table, classes: pa.Table, k: int, title: str) -> bytes:
+    """The scores of all that is chosen, and those at ranks 1, K/2 and K of each class, classes sorted by them."""
+    figure = Figure(figsize=(9.0, 4.2), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.hist(chosen["score"].to_numpy(), bins=50, color=_COLOURS["first"])
+    left.set(xlabel="score", ylabel="chosen")
+    for rank, name in {1: "first", max(1, k // 2): "middle", k: "last"}.items():
+        values = np.sort(classes[name].drop_null().to_numpy())[::-1]
+        right.plot(np.arange(1, len(values) + 1), values, color=_COLOURS[name], label=f"rank {rank:,}")
+    right.set(xlabel="classes, best first", ylabel="score")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
+        axes.set_axisbelow(True)
+    figure.suptitle(title, parse_math=False)
+    return _png(figure)
+
+
+def sheet_png(thumbnails: pa.Table, chosen: int, title: str) -> bytes:
+    """A class's thumbnails (rows of `thumbnails.SCHEMA`) by rank; of those of `shown_ranks` the middle has a row."""
+    rows = {row["rank"]: row for row in thumbnails.to_pylist()}
+    ranks = sorted(rows)
+    blocks = [ranks[start : start + ACROSS] for start in range(0, len(ranks), ACROSS)]
+    figure = Figure(figsize=(1.1 * ACROSS, 1.35 * len(blocks) + 0.4), dpi=110, layout="constrained")
+    figure.suptitle(f"{title}: {chosen:,} chosen", parse_math=False, fontsize=10)
+    for axes, row in zip(figure.subplots(len(blocks), ACROSS, squeeze=False), _padded(blocks), strict=True):
+        for place, rank in zip(axes, row, strict=True):
+            place.axis("off")
+            if rank is None:
+                continue
+            place.set_title(f"{rank:,}: {rows[rank]['score']:.3f}", fontsize=7)
+            if rows[rank]["pixels"]:
+                pixels = np.frombuffer(rows[rank]["pixels"], np.uint8)
+                place.imshow(pixels.reshape(GEOMETRY.size, GEOMETRY.size, 3))
+    return _png(figure)
+
+
+def _padded(blocks: Sequence[Sequence[int]]) -> list[list[int | None]]:
+    return [[*block, *[None] * (ACROSS - len(block))] for block in blocks]
+
+
+def _png(figure: Figure) -> bytes:
+    png = io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": None})
+    return png.getvalue()
