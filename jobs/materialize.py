@@ -24,6 +24,8 @@ from pipelines.regroup import Group
 from pipelines.selection import Selection
 from zoo import imagenet
 
+_NOTHING = ".probe"
+"""A name in the output folder that nothing has."""
 _SHEETS = 10
 """Classes, where none are named."""
 
@@ -73,7 +75,7 @@ def run(config: MaterializeConfig) -> int:
     cli.stdout.print(_told(found, groups, target))
     if config.dry_run:
         return cli.DONE
-    storage.require_writable(storage.join(config.output, "notes"))
+    storage.require_writable(storage.join(config.output, _NOTHING))
     _materialize(config, found, groups, target, classes)
     say(f"shards   {storage.absolute(config.output)}")
     return cli.DONE

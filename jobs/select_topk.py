@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pipelines.track import Record
 
 _PARTS = "parts"
+_NOTHING = ".probe"
+"""A name in the output folder that nothing has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ def run(config: SelectTopkConfig) -> int:
     _require_cells(plan, config)
     if config.dry_run:
         return cli.DONE
-    storage.require_writable(storage.join(config.output, _PARTS))
+    storage.require_writable(storage.join(config.output, _NOTHING))
     found = _select(config, plan, rule)
     _report(config, found)
     return cli.DONE
