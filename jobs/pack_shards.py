@@ -1,21 +1,24 @@
-"""Packs images into shards that evaluation reads: a folder, or ImageNet's own archives.
+"""Packs images into shards that evaluation reads: a folder, ImageNet's own archives, or objects that a list names.
 
     python -m jobs.pack_shards --images photos --labels labels.csv --output s3://bucket/photos --samples-per-shard 1000
     python -m jobs.pack_shards --images ILSVRC2012_img_val.tar --devkit ILSVRC2012_devkit_t12.tar.gz --output val
+    python -m jobs.pack_shards --keys s3://bucket/yfcc100m.parquet --output s3://bucket/yfcc --samples-per-shard 10000
 
 Owns the options and what is said. Refuses bad input with one line and exit code 2. The images' bytes packed as they
 are, and the same images give the same shards: after an interruption the same command completes them.
 """
 
+import csv
+import io
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs import cli
+from jobs import cli, ending
 from jobs.progress import Meter, count
-from pipelines import archives, sources, storage
+from pipelines import archives, sources, storage, uri_list
 from pipelines.manifest import Manifest, PackedShard
 from pipelines.pack import Target, earlier_packing, label_range, pack
 from pipelines.sources import Image
@@ -25,8 +28,13 @@ from pipelines.sources import Image
 class PackShardsConfig(cli.Job):
     """What to pack, into what."""
 
-    images: str
+    images: str | None = None
     """Folder (with --labels, or a folder for each class), ILSVRC2012_img_val.tar or ILSVRC2012_img_train.tar."""
+    keys: str | None = None
+    """In place of --images, a list of objects (CSV or .parquet, path or URI): a column `uri`, and `key` and `label` if
+    you like. They are read by Ray tasks, a shard each; what cannot be read is listed in OUTPUT/unread.csv."""
+    dedup: bool = False
+    """With --keys: of images with the same bytes pack the first alone; every object is then read twice."""
     output: str
     """Folder or s3:// URI for the shards and their manifest."""
     labels: str | None = None
@@ -56,8 +64,14 @@ def run(config: PackShardsConfig) -> int:
     """
     if config.limit is not None and config.limit < 1:
         raise ValueError(f"--limit {config.limit}: expected a positive number of images")
+    if (config.images is None) == (config.keys is None):
+        raise ValueError("give either --images, what is on this machine, or --keys, a list of objects")
     target = Target(output=config.output, format=config.format, samples_per_shard=config.samples_per_shard)
-    images = _find(config)[: config.limit]
+    if config.keys:
+        return _collect(config, config.keys, target)
+    if config.dedup:
+        raise ValueError("--dedup goes with --keys")
+    images = _find(config, config.images or "")[: config.limit]
     shards = len(target.names(len(images)))
     counts = f"{count(len(images), 'sample')}, {label_range(images).count:,} labelled, in {count(shards, 'shard')}"
     if config.dry_run:
@@ -72,19 +86,65 @@ def run(config: PackShardsConfig) -> int:
     return 0
 
 
-def _find(config: PackShardsConfig) -> list[Image]:
+def _collect(config: PackShardsConfig, listed: str, target: Target) -> int:
+    """Pack what the list names."""
+    for option, given in (("--labels", config.labels), ("--devkit", config.devkit)):
+        if given:
+            raise ValueError(f"{option} {given}: with --keys labels are a column of the list")
+    rows = uri_list.count(listed)
+    rows = rows if config.limit is None else min(rows, config.limit)
+    shards = -(-rows // config.samples_per_shard)
+    if config.dry_run:
+        sys.stdout.write(
+            f"{count(rows, 'object')} to be read and packed in {count(shards, 'shard')}; nothing written\n"
+        )
+        return cli.DONE
+    storage.probe(config.output)
+    # Ray takes seconds to load, and --help does not need it.
+    from pipelines import cluster, collect
+
+    cluster.connect()
+    ending.heed()
+    done: dict[int, collect.Collected] = {}
+    with Meter("shards", shards, expected=rows) as meter:
+
+        def written(number: int, part: "collect.Collected") -> None:
+            done[number] = part
+            images = sum(part.shard.rows for part in done.values() if part.shard)
+            meter.update(len(done), images=images, bad=sum(len(part.unread) for part in done.values()))
+
+        manifest = collect.collect(listed, target, config.limit, config.dedup, written)
+    unread = [entry for number in sorted(done) for entry in done[number].unread]
+    _say_collected(config, manifest, unread, sum(part.equal for part in done.values()))
+    return cli.DONE
+
+
+def _say_collected(config: PackShardsConfig, manifest: Manifest, unread: Sequence[tuple[str, str]], equal: int) -> None:
+    packed = f"{count(manifest.samples, 'sample')}, {manifest.labels.count:,} labelled"
+    equals = f", {equal:,} were the same as an earlier one" if config.dedup else ""
+    sys.stdout.write(f"{packed}, in {count(len(manifest.shards), 'shard')} packed in {config.output}{equals}\n")
+    if unread:
+        text = io.StringIO()
+        csv.writer(text).writerows([("uri", "reason"), *unread])
+        storage.replace(storage.join(config.output, "unread.csv"), text.getvalue().encode())
+        sys.stdout.write(f"{len(unread):,} could not be read: {config.output}/unread.csv; the first: {unread[0][1]}\n")
+    if config.results_file:
+        storage.replace(config.results_file, _results(manifest, config.output))
+
+
+def _find(config: PackShardsConfig, images: str) -> list[Image]:
     """The images and labels that the options name; an option that would be ignored is an error."""
-    if storage.is_remote(config.images):
-        raise ValueError(f"--images {config.images}: images are packed from a local path")
-    path = storage.local_path(config.images)
+    if storage.is_remote(images):
+        raise ValueError(f"--images {images}: images are packed from a local path; --keys reads objects")
+    path = storage.local_path(images)
     if path.is_dir():
         if config.devkit:
-            raise ValueError(f"--devkit goes with ILSVRC2012_img_val.tar, not with the folder {config.images}")
+            raise ValueError(f"--devkit goes with ILSVRC2012_img_val.tar, not with the folder {images}")
         return sources.folder(path, config.labels)
     if not path.is_file():
-        raise FileNotFoundError(f"--images {config.images}: no such folder or archive")
+        raise FileNotFoundError(f"--images {images}: no such folder or archive")
     if config.labels:
-        raise ValueError(f"--labels goes with a folder of images, not with the file {config.images}")
+        raise ValueError(f"--labels goes with a folder of images, not with the file {images}")
     return archives.archive(path, storage.local_path(config.devkit) if config.devkit else None)
 
 

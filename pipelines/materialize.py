@@ -15,11 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
-import ray
-from ray.exceptions import RayTaskError
 
-from pipelines import manifest, pack, read, storage, thumbnails
-from pipelines.cluster import resources
+from pipelines import manifest, pack, read, storage, tasks, thumbnails
 from pipelines.formats import ShardError
 from pipelines.manifest import Labels, Manifest, PackedShard
 from pipelines.pack import Target
@@ -28,8 +25,6 @@ from pipelines.regroup import Group
 from pipelines.selection import Selection
 
 pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
-_TASK_CPUS = 0.5
-_RETRIES = 3
 _WRITTEN = b"menagerie.written"
 _MARK = "materialized.json"
 
@@ -144,28 +139,14 @@ def _done(
             pending.append((group, note))
     by_shard = selection.chosen.append_column("shown", pa.array(shown)).sort_by("shard")
     position = by_shard["shard"].to_numpy()
-    pool = ray.put(selection.pool)
-    task = ray.remote(_write).options(num_cpus=_TASK_CPUS, max_retries=_RETRIES)
-    most, running = 2 * max(1, int(resources()[0] / _TASK_CPUS)), {}
-    for group, note in pending:
+    pool = tasks.share(selection.pool)
+
+    def rows(group: Group) -> pa.Table:
         bounds = [np.searchsorted(position, (at, at + 1)) for at in group.shards]
-        rows = pa.concat_tables([by_shard.slice(start, end - start) for start, end in bounds])
-        running[task.remote(pool, rows, group, target, note)] = group
-        if len(running) >= most:
-            yield _next(running)
-    while running:
-        yield _next(running)
+        return pa.concat_tables([by_shard.slice(start, end - start) for start, end in bounds])
 
-
-def _next(running: dict) -> tuple[Group, _Written]:
-    (ready,), _ = ray.wait(list(running))
-    group = running.pop(ready)
-    try:
-        return group, _noted(ray.get(ready))
-    except RayTaskError as error:
-        if isinstance(error.cause, ValueError | OSError):
-            raise error.cause from None  # it names the shard
-        raise
+    calls = ((group, (pool, rows(group), group, target, note)) for group, note in pending)
+    yield from ((group, _noted(content)) for group, content in tasks.run(_write, calls))
 
 
 def _write(pool: Dataset, rows: pa.Table, group: Group, target: Target, note: str) -> bytes:

@@ -27,6 +27,34 @@ _PAGE_ROWS = 16
 """pyarrow looks at a page's size only after this many rows; its default of 1024 makes pages of 100 MB of images."""
 
 
+class Packed(Protocol):
+    """What is packed: an image with a key."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the shard."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """Its kind, without the dot."""
+        ...
+
+    @property
+    def label(self) -> int | None:
+        """Its class."""
+        ...
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        """What else is to lie beside it; all images of a shard have the same names."""
+        ...
+
+    def read(self) -> bytes:
+        """Its bytes as they are."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Where shards go, and how: `output` is a folder's URI, each shard but the last holds `samples_per_shard`."""
@@ -89,38 +117,10 @@ def earlier_packing(target: Target, samples: int) -> Manifest | None:
     return before
 
 
-def label_range(images: Sequence[Image]) -> Labels:
+def label_range(images: Sequence[Packed]) -> Labels:
     """How many of `images` have a label, the least and the greatest."""
     labels = [image.label for image in images if image.label is not None]
     return Labels(min=min(labels, default=None), max=max(labels, default=None), count=len(labels))
-
-
-class Packed(Protocol):
-    """What is packed: an image with a key."""
-
-    @property
-    def key(self) -> str:
-        """Its name in the shard."""
-        ...
-
-    @property
-    def suffix(self) -> str:
-        """Its kind, without the dot."""
-        ...
-
-    @property
-    def label(self) -> int | None:
-        """Its class."""
-        ...
-
-    @property
-    def about(self) -> Mapping[str, object]:
-        """What else is to lie beside it; all images of a shard have the same names."""
-        ...
-
-    def read(self) -> bytes:
-        """Its bytes as they are."""
-        ...
 
 
 def tar_bytes(images: Sequence[Packed]) -> bytes:

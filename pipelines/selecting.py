@@ -7,25 +7,19 @@ so most rows are dropped where they are read. Refuses to rank by itself (`topk`)
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
-from ray.exceptions import RayTaskError
 
-from pipelines import candidates, cells, read, storage
+from pipelines import candidates, cells, read, storage, tasks
 from pipelines.candidates import Rule
 from pipelines.cells import Column, Plan
-from pipelines.cluster import resources
 from pipelines.records import Dataset, Shard, short_digest
 from pipelines.topk import Candidates, TopK
 
 _GROUP = 32
 """Cells a task: some seconds of work, and few enough parts in a pool of 100,000 shards."""
-_TASK_CPUS = 0.5
-_RETRIES = 3
 _NAMES = [field.name for field in fields(Candidates)]
 
 
@@ -89,25 +83,9 @@ def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator
             pending.append((number, group))
         else:
             yield part
-    known, running = ray.put(job), []
-    most = 2 * max(1, int(resources()[0] / _TASK_CPUS))
-    task = ray.remote(_fold_group).options(num_cpus=_TASK_CPUS, max_retries=_RETRIES)
-    for number, group in pending:
-        running.append(task.remote(known, number, group, best.least))
-        if len(running) >= most:
-            yield _next(running)
-    while running:
-        yield _next(running)
-
-
-def _next(running: list) -> Any:
-    (ready,), running[:] = ray.wait(running)
-    try:
-        return ray.get(ready)
-    except RayTaskError as error:
-        if isinstance(error.cause, ValueError | OSError):
-            raise error.cause from None  # it names the cell
-        raise
+    known = tasks.share(job)
+    calls = ((None, (known, number, group, best.least)) for number, group in pending)
+    yield from (part for _, part in tasks.run(_fold_group, calls))
 
 
 def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray) -> Candidates:
@@ -148,15 +126,17 @@ def digests(shards: Sequence[Shard], watch: Callable[[int], None]) -> frozenset[
     """The digests of all images in `shards`: what a selection must not have, such as a validation set.
 
     Raises:
-        ShardError: if a shard cannot be read to its end.
+        ValueError: naming the shard, if it cannot be read to its end.
     """
-    task = ray.remote(_digests_of).options(num_cpus=_TASK_CPUS, max_retries=_RETRIES)
-    running, found = [task.remote(shard) for shard in shards], set()
-    for done in range(len(shards)):
-        found |= _next(running)
-        watch(done + 1)
+    found: set[int] = set()
+    for done, (_, some) in enumerate(tasks.run(_digests_of, ((None, (shard,)) for shard in shards)), 1):
+        found |= some
+        watch(done)
     return frozenset(found)
 
 
 def _digests_of(shard: Shard) -> set[int]:
-    return {read.digest_of(sample.image) for sample in read.samples(shard) if sample.image is not None}
+    try:
+        return {read.digest_of(sample.image) for sample in read.samples(shard) if sample.image is not None}
+    except read.ShardError as error:
+        raise ValueError(f"{shard.uri}: {error}") from None

@@ -1,0 +1,171 @@
+"""Objects that a list names become shards: in the list's order, each once, whatever fails on the way."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import pack_shards
+from pipelines import collect, read, shards, storage, uri_list
+from pipelines.collect import Collected
+from pipelines.pack import Target
+
+PICTURES = {f"{i // 4}/{i:02}": bytes([i]) * 100 for i in range(18)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """On the local disk: the workers of the session's Ray know no S3 server that is started later."""
+    return str(tmp_path)
+
+
+@pytest.fixture
+def listed(store: str) -> str:
+    """A CSV of eighteen objects, a duplicate of the third, one that is empty and one that is not there."""
+    for key, content in {**PICTURES, "same": PICTURES["0/02"], "hollow": b""}.items():
+        storage.put(f"{store}/objects/{key}.jpg", content)
+    names = [*sorted(PICTURES)[:9], "same", "hollow", "gone", *sorted(PICTURES)[9:]]
+    rows = [(f"{store}/objects/{name}.jpg", f"k/{name}", i) for i, name in enumerate(names)]
+    return put_csv(f"{store}/list.csv", [("uri", "key", "label"), *rows])
+
+
+def put_csv(uri: str, rows: list[tuple]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    storage.replace(uri, text.getvalue().encode())
+    return uri
+
+
+def run(listed: str, output: str, limit: int | None = None, *, dedup: bool = False, **changes) -> dict[int, Collected]:
+    done: dict[int, Collected] = {}
+    where = Target(**{"output": output, "format": "tar", "samples_per_shard": 5} | changes)
+    collect.collect(listed, where, limit, dedup, done.__setitem__)
+    return done
+
+
+def packed(output: str) -> list[tuple]:
+    found = [sample for shard in shards.find([output]).shards for sample in read.samples(shard)]
+    return [(sample.key, sample.image, sample.label) for sample in found]
+
+
+def expected(*, dedup: bool = False) -> list[tuple]:
+    names = sorted(PICTURES)
+    rows = [(f"k/{name}", PICTURES[name], i if i < 9 else i + 3) for i, name in enumerate(names)]
+    return rows if dedup else [*rows[:9], ("k/same", PICTURES["0/02"], 9), *rows[9:]]
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("form", ["tar", "parquet"])
+def test_every_object_that_can_be_read_is_packed_and_others_are_said(listed, store, form) -> None:
+    done = run(listed, f"{store}/out", format=form)
+    assert packed(f"{store}/out") == expected()
+    unread = [entry for number in sorted(done) for entry in done[number].unread]
+    assert [(uri.rpartition("/")[2], reason.partition(":")[0]) for uri, reason in unread] == [
+        ("hollow.jpg", "empty"),
+        ("gone.jpg", "FileNotFoundError"),
+    ]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_of_equal_images_the_first_in_the_list_is_packed(listed, store) -> None:
+    done = run(listed, f"{store}/out", dedup=True)
+    assert packed(f"{store}/out") == expected(dedup=True)
+    assert sum(part.equal for part in done.values()) == 1
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("dedup", [False, True])
+def test_what_is_done_is_not_done_again_and_the_rest_comes_to_the_same_bytes(listed, store, dedup) -> None:
+    run(listed, f"{store}/whole", dedup=dedup)
+    run(listed, f"{store}/torn", dedup=dedup)
+    torn = [f"{store}/torn/{name}" for name in ("manifest.json", "000001.tar", "notes/000001.note")]
+    storage.remove(torn)
+    for key in sorted(PICTURES)[:5]:  # its shard is noted: nobody asks for these again
+        storage.remove([f"{store}/objects/{key}.jpg"])
+    run(listed, f"{store}/torn", dedup=dedup)
+    for name in ("manifest.json", "000000.tar", "000001.tar", "000003.tar"):
+        assert storage.read(f"{store}/torn/{name}") == storage.read(f"{store}/whole/{name}")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_another_list_or_other_options_in_the_folder_are_refused(listed, store) -> None:
+    run(listed, f"{store}/out", limit=5)
+    for more in ({"limit": 6}, {"limit": 5, "dedup": True}, {"limit": 5, "samples_per_shard": 4}):
+        with pytest.raises(ValueError, match="is of another list or other options; take a new folder"):
+            run(listed, f"{store}/out", **more)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_list_of_which_nothing_can_be_read_is_an_error(tmp_path) -> None:
+    listed = put_csv(f"{tmp_path}/list.csv", [("uri",), (f"{tmp_path}/gone.jpg",)])
+    with pytest.raises(
+        ValueError, match=r"nothing that it names can be read; the first: .*gone.jpg: FileNotFoundError"
+    ):
+        run(listed, f"{tmp_path}/out")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_job_says_what_it_packed_and_writes_what_it_could_not_read(listed, store, tmp_path, capsys) -> None:
+    options = ["--keys", listed, "--output", f"{store}/out", "--samples-per-shard", "5", "--dedup"]
+    assert pack_shards.main([*options, "--dry-run"]) == 0
+    assert capsys.readouterr().out == "21 objects to be read and packed in 5 shards; nothing written\n"
+    assert pack_shards.main([*options, "--results-file", f"{tmp_path}/results.json"]) == 0
+    said = capsys.readouterr().out
+    assert "18 samples, 18 labelled, in 5 shards packed" in said and "1 were the same as an earlier one" in said
+    assert "2 could not be read" in said
+    assert storage.read(f"{store}/out/unread.csv").decode().splitlines()[1].endswith("hollow.jpg,empty")
+    assert json.loads((tmp_path / "results.json").read_text())["samples"] == 18
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "give either --images, what is on this machine, or --keys, a list of objects"),
+        (["--images", "x", "--keys", "y"], "give either --images"),
+        (["--images", "x", "--dedup"], "--dedup goes with --keys"),
+        (["--keys", "x", "--labels", "y"], "--labels y: with --keys labels are a column of the list"),
+        (["--keys", "nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, said, tmp_path, capsys) -> None:
+    assert pack_shards.main([*options, "--output", f"{tmp_path}/out"]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 7, 100])
+@pytest.mark.parametrize("limit", [None, 1, 5, 10])
+def test_slices_are_the_list_in_order_from_csv_and_parquet_alike(tmp_path, rows, limit) -> None:
+    uris = [f"s3://b/a/{i}.jpg" for i in range(10)]
+    put_csv(f"{tmp_path}/l.csv", [("label", "uri", "other"), *((i, uri, "x") for i, uri in enumerate(uris))])
+    table = pa.table({"uri": uris, "label": range(10), "other": uris})
+    pq.write_table(table, tmp_path / "l.parquet", row_group_size=3)
+    for name in ("l.csv", "l.parquet"):
+        parts = list(uri_list.slices(f"{tmp_path}/{name}", rows, limit))
+        assert [part.start for part in parts] == list(range(0, limit or 10, rows))
+        assert [uri for part in parts for uri in part.uris] == uris[:limit]
+        assert [label for part in parts for label in part.labels] == list(range(10))[:limit]
+        assert parts[0].keys[0] == "a/0"
+        assert uri_list.count(f"{tmp_path}/{name}") == 10
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"url\nx\n", "lacks the column 'uri'; it has url"),
+        (b"uri,label\na,1\n,2\n", "row 1 has no uri"),
+        (b"uri,label\na,-1\n", "row 0 has the label -1"),
+        (b"uri,label\na,cat\n", "invalid value 'cat'"),
+        (b"", "Empty CSV file"),
+    ],
+)
+def test_a_list_that_names_nothing_is_refused_with_the_row(tmp_path: Path, content, said) -> None:
+    (tmp_path / "list.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        list(uri_list.slices(f"{tmp_path}/list.csv", 10))
+    (tmp_path / "list.parquet").write_bytes(b"PAR1 no PAR1")
+    with pytest.raises(ValueError, match=r"list\.parquet"):
+        uri_list.count(f"{tmp_path}/list.parquet")
