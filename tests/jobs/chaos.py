@@ -55,22 +55,17 @@ class Driver:
         self.process.communicate()
 
 
-def start(
-    data: str,
-    store: str,
-    *flags: str,
-    env: dict[str, str] | None = None,
-    job: str = "evaluate",
-    models: str = MODEL,
-) -> Driver:
+def start(data: str, store: str, *flags: str, env: dict[str, str] | None = None, models: str = MODEL) -> Driver:
     """`python -m jobs.evaluate` on `data` into `store`."""
-    command = [sys.executable, "-m", f"jobs.{job}", "--models", models, "--data", data, "--store", store]
-    command += [
-        "--batch-size",
-        str(IMAGES),
-        *(flags if "--tracking-uri" in flags else ("--tracking-uri", "none", *flags)),
-    ]
+    tracking = () if "--tracking-uri" in flags else ("--tracking-uri", "none")
+    options = ["--models", models, "--data", data, "--store", store, "--batch-size", str(IMAGES), *tracking, *flags]
+    return begin("evaluate", *options, env=env)
+
+
+def begin(job: str, *options: str, env: dict[str, str] | None = None) -> Driver:
+    """`python -m jobs.JOB` with `options`."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    command = [sys.executable, "-m", f"jobs.{job}", *options]
     return Driver(subprocess.Popen(command, cwd=ROOT, env=os.environ | (env or {}), **pipes))
 
 

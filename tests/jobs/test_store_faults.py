@@ -3,15 +3,12 @@
 Jobs, workers and this module reach a real S3 server through one proxy, which puts the faults in.
 """
 
-import os
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from pipelines import storage
 from tests.fault_proxy import Fault, FaultProxy
 from tests.jobs import chaos
 
@@ -24,24 +21,6 @@ EVERYTHING = [
     Fault("stall", probability=0.05, argument=1),
     Fault("truncate", match="^GET", probability=0.1),
 ]
-
-
-@pytest.fixture(scope="module")
-def network(s3_server: str) -> Iterator[FaultProxy]:
-    """Between everything and the store."""
-    with FaultProxy(os.environ["AWS_ENDPOINT_URL"]) as proxy, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        storage.forget_clients()
-        yield proxy
-    storage.forget_clients()
-
-
-@pytest.fixture(scope="module")
-def address(network: FaultProxy) -> Iterator[str]:
-    """A Ray cluster whose workers reach the store through the proxy."""
-    cluster = chaos.new_cluster(2)
-    yield str(cluster.address)
-    cluster.shutdown()
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ def cell(right: int, errors: int = 0, images: int = IMAGES) -> pa.Table:
         "probs": lists(np.broadcast_to(np.array([0.5, 0.2, 0.1, 0.05, 0.02], np.float32), (images, 5))),
         "label_prob": pa.array(np.full(images, 0.5, np.float32), mask=~fine),
         "sq_prob": pa.array(np.full(images, 0.3, np.float32), mask=~fine),
+        "logsumexp": pa.nulls(images, pa.float32()),
+        "digest": pa.nulls(images, pa.uint64()),
         "error": pa.array([None if ok else "empty file" for ok in fine], pa.string()),
         "offset": pa.nulls(images, pa.int64()),
     }
