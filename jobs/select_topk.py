@@ -12,7 +12,7 @@ done, 2 bad arguments, 3 a store is away, 130 and 143 stopped by Ctrl-C and SIGT
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jobs import cli, ending, planning, provenance, teaching
@@ -123,18 +123,21 @@ def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
         with Meter("excluded shards", len(excluded)) as meter:
             images = selecting.digests(excluded, meter.update)
         rule = replace(rule, images=images)
-    identity = selecting.identity(plan, rule)
+    identity = selecting.identity(config.store, plan, rule)
     there = selection.read(config.output)
     if there and there.identity != identity:
-        raise ValueError(f"--output {config.output}: another selection is there; take a new folder")
+        raise ValueError(
+            f"--output {config.output}: another selection is there, by another rule or from other cells; take a new "
+            "folder"
+        )
     if there:
         say(f"selected before: {config.output}")
-        return there
-    parts = storage.join(config.output, _PARTS, identity)
-    with Meter("groups of cells", len(selecting.groups(plan, rule))) as meter:
-        best = selecting.select(config.store, plan, rule, parts, meter.update)
-    chosen = selection.ranked(best)
-    selection.write(config.output, plan.dataset, chosen, _about(config, plan, rule, identity))
+    else:
+        parts = storage.join(config.output, _PARTS, identity)
+        with Meter("groups of cells", len(selecting.groups(plan, rule))) as meter:
+            best, seen = selecting.select(config.store, plan, rule, parts, meter.update)
+        about = _about(config, plan, rule, identity) | {"images": asdict(seen)}
+        selection.write(config.output, plan.dataset, selection.ranked(best), about)
     storage.remove([entry.uri for entry in storage.list_objects(storage.join(config.output, _PARTS))])
     written = selection.read(config.output)
     assert written
@@ -180,6 +183,7 @@ def _report(config: SelectTopkConfig, found: Selection) -> None:
     }
     for name, content in files.items():
         storage.replace(storage.join(config.output, name), content)
+    cli.stdout.print(selected.source(found.about["images"], found.about["cells"]))
     for line in selected.lines(numbers, config.k):
         cli.stdout.print(line)
     say(f"selection {storage.absolute(config.output)}")

@@ -5,6 +5,7 @@ Owns the rule of a selection and what keeps a row out of it. Refuses to rank: `t
 
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipelines.topk import Candidates
 
 pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
 
+_WANTED = ("key", "index", "label", "classes", "probs", "logsumexp", "digest")
 Score = Literal["prob", "logit"]
 """What ranks the images of a class: the softmax probability, as in Yalniz et al. 2019, or the logit before it."""
 
@@ -53,8 +55,22 @@ class Rule:
         return not any(fnmatchcase(shard.name, pattern) for pattern in self.shards)
 
 
-def of_cell(rows: pa.Table, shard: Shard, position: int, rule: Rule, least: npt.NDArray[np.float32]) -> Candidates:
-    """The candidates in a cell.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How many images cells have: of these `failed` could not be scored, `excluded` are left out by the rule."""
+
+    images: int = 0
+    failed: int = 0
+    excluded: int = 0
+
+    def __add__(self, more: "Seen") -> "Seen":
+        return Seen(self.images + more.images, self.failed + more.failed, self.excluded + more.excluded)
+
+
+def of_cell(
+    rows: pa.Table, shard: Shard, position: int, rule: Rule, least: npt.NDArray[np.float32]
+) -> tuple[Candidates, Seen]:
+    """The candidates in a cell, and what it has.
 
     Args:
         rows: the cell (see `records.cell_schema`).
@@ -63,31 +79,46 @@ def of_cell(rows: pa.Table, shard: Shard, position: int, rule: Rule, least: npt.
         rule: what is selected.
         least: by class, the score below which nothing will be chosen any more.
     """
-    rows = rows.filter(_may_be_chosen(rows, rule)).combine_chunks()
-    top = rows["classes"].type.list_size
-    label, score = _flat(rows["classes"]), _flat(rows["probs"])
-    if rule.score == "logit":
-        score = np.log(score, where=score > 0, out=np.full_like(score, -np.inf))
-        score += np.repeat(rows["logsumexp"].to_numpy(), top)
-    # Classes that do not count have a probability of zero, and one so small that it is zero ranks nothing.
-    enough = (score >= least[label]) & (_flat(rows["probs"]) > 0)
+    fine = rows.select(_WANTED if rule.keys else _WANTED[1:]).filter(pc.is_null(rows["error"]))
+    left = _not_excluded(fine, rule).combine_chunks()
+    seen = Seen(len(rows), len(rows) - len(fine), len(fine) - len(left))
+    label, score = _flat(left["classes"]), _scores(left, rule)
+    enough = score >= least[label]
     if rule.floor is not None:
         enough &= score >= np.float32(rule.floor)
-    where = np.flatnonzero(enough)
-    row = where // top
-    index = rows["index"].to_numpy()[row]
-    tie = rows["digest"].to_numpy()[row] if rule.dedup else topk.tie_of(shard.digest, index)
-    truth = rows["label"].fill_null(-1).to_numpy()[row]
-    return Candidates(label[where], score[where], tie, np.full(len(where), position, np.int32), index, truth)
+    where = np.flatnonzero(enough & (score > -np.inf))
+    row = where // left["classes"].type.list_size
+    index = left["index"].to_numpy()[row]
+    tie = left["digest"].to_numpy()[row] if rule.dedup else topk.tie_of(shard.digest, index)
+    truth = left["label"].fill_null(-1).to_numpy()[row]
+    found = Candidates(label[where], score[where], tie, np.full(len(where), position, np.int32), index, truth)
+    return found, seen
 
 
-def _may_be_chosen(rows: pa.Table, rule: Rule) -> pa.ChunkedArray:
-    fine = pc.is_null(rows["error"])
+def _scores(rows: pa.Table, rule: Rule) -> npt.NDArray[np.float32]:
+    """Of each class of each row; minus infinity for a probability of zero.
+
+    Classes that do not count have that, and a probability so small that it is zero ranks nothing.
+    """
+    probs = _flat(rows["probs"])
+    none = np.full_like(probs, -np.inf)
+    if rule.score == "prob":
+        return np.where(probs > 0, probs, none)
+    return np.log(probs, where=probs > 0, out=none) + np.repeat(
+        rows["logsumexp"].to_numpy(), rows["probs"].type.list_size
+    )
+
+
+def _not_excluded(rows: pa.Table, rule: Rule) -> pa.Table:
     for column, excluded in (("key", rule.keys), ("digest", rule.images)):
         if excluded:
-            among = pa.array(excluded, rows[column].type)
-            fine = pc.and_(fine, pc.invert(pc.is_in(rows[column], value_set=among)))
-    return fine
+            rows = rows.filter(pc.invert(pc.is_in(rows[column], value_set=_values(excluded, rows[column].type))))
+    return rows
+
+
+@lru_cache(maxsize=2)  # a cell after the other has the same: a validation set's images take longer to list than a cell
+def _values(excluded: frozenset, kind: pa.DataType) -> pa.Array:
+    return pa.array(excluded, kind)
 
 
 def _flat(column: pa.ChunkedArray) -> np.ndarray:

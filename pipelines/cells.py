@@ -146,6 +146,13 @@ def plan(store: str, dataset: Dataset, columns: Iterable[Column], watch: Callabl
     return Plan(dataset, columns, tuple(missing))
 
 
+def versions(store: str, dataset: Dataset, column: Column) -> list[str | None]:
+    """By shard, what changes whenever its cell does (see `storage.StoredObject`); None where none is committed."""
+    folder = _folder(store, dataset, column)
+    there = {entry.uri: entry.etag for entry in storage.list_objects(folder)}
+    return [there.get(_in_folder(folder, shard)) for shard in dataset.shards]
+
+
 def uri(store: str, dataset: Dataset, column: Column, shard: Shard) -> str:
     """Where the cell of `column` on `shard` lies."""
     return location(store, dataset.name, column.name, shard)

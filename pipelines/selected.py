@@ -71,6 +71,13 @@ def _first_right(chosen: pa.Table) -> dict[str, int]:
     return {"named_classes": len(set(truth[truth >= 0])), "first_right": int(((rank == 1) & (truth == label)).sum())}
 
 
+def source(images: Mapping[str, int], cells: Mapping[str, int]) -> str:
+    """What was selected from, in a sentence: counts of `candidates.Seen`, and of cells needed and missing."""
+    whole = f"{cells['needed'] - cells['missing']:,} of {cells['needed']:,} cells"
+    left_out = f"{images['failed']:,} could not be scored, {images['excluded']:,} were excluded"
+    return f"{images['images']:,} images in {whole}: {left_out}"
+
+
 def lines(found: Mapping[str, float], k: int) -> list[str]:
     """The summary in sentences."""
     several = f", {found['images_of_several_classes']:,} of them for several classes"

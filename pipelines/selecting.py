@@ -5,15 +5,16 @@ one group of cells, so the best of all parts are the best of all; a task is told
 so most rows are dropped where they are read. Refuses to rank by itself (`topk`), and to pass over a damaged cell.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import candidates, cells, read, storage, tasks
-from pipelines.candidates import Rule
+from pipelines.candidates import Rule, Seen
 from pipelines.cells import Column, Plan
 from pipelines.records import Dataset, Shard, short_digest
 from pipelines.topk import Candidates, TopK
@@ -21,6 +22,8 @@ from pipelines.topk import Candidates, TopK
 _GROUP = 32
 """Cells a task: some seconds of work, and few enough parts in a pool of 100,000 shards."""
 _NAMES = [field.name for field in fields(Candidates)]
+_SEEN = b"menagerie.seen"
+_Part = tuple[Candidates, Seen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +40,18 @@ class _Job:
         return TopK(self.column.card.num_classes, self.rule.k, distinct=self.rule.dedup)
 
 
-def identity(plan: Plan, rule: Rule) -> str:
-    """Eight hex digits that change with whatever a selection from the one column of `plan` depends on."""
+def identity(store: str, plan: Plan, rule: Rule) -> str:
+    """Eight hex digits that change with whatever a selection from the one column of `plan` depends on.
+
+    That is also which cells are there, and that they are those of now: a cell that failed may have been computed again.
+    """
     ((column,), dataset) = plan.columns, plan.dataset
-    return short_digest([dataset.name, dataset.digest, column.name, rule.digest, *map(list, plan.missing)])
+    versions = cells.versions(store, dataset, column)
+    return short_digest([dataset.name, dataset.digest, column.name, rule.digest, versions])
 
 
-def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int], None]) -> Candidates:
-    """The selection from the one column of `plan`, by class and rank, on the cluster that is connected.
+def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int], None]) -> tuple[Candidates, Seen]:
+    """The selection from the one column of `plan`, by class and rank, and what its cells have; by the cluster's tasks.
 
     Args:
         store: where the cells are.
@@ -59,11 +66,12 @@ def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int]
     (column,) = plan.columns
     job = _Job(store, plan.dataset, column, rule, parts)
     parted = groups(plan, rule)
-    best = job.fold()
-    for done, part in enumerate(_parts(job, parted, best), 1):
+    best, seen = job.fold(), Seen()
+    for done, (part, seen_there) in enumerate(_parts(job, parted, best), 1):
         best.add(part)
+        seen += seen_there
         watch(done)
-    return best.best()
+    return best.best(), seen
 
 
 def groups(plan: Plan, rule: Rule) -> list[tuple[int, ...]]:
@@ -73,7 +81,7 @@ def groups(plan: Plan, rule: Rule) -> list[tuple[int, ...]]:
     return [tuple(taken[start : start + _GROUP]) for start in range(0, len(taken), _GROUP)]
 
 
-def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator[Candidates]:
+def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator[_Part]:
     """Each group's part, as they get ready: those of an earlier run first, then those of tasks."""
     there = {entry.uri for entry in storage.list_objects(job.parts)}
     pending = []
@@ -88,38 +96,43 @@ def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator
     yield from (part for _, part in tasks.run(_fold_group, calls))
 
 
-def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray) -> Candidates:
+def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray) -> _Part:
     """The best of the cells of one group, of what is at least as good as `least`; written down before it counts."""
     fold = job.fold()
     fold.least = least.copy()
+    seen = Seen()
     for position in group:
         shard = job.dataset.shards[position]
         rows = cells.read(cells.uri(job.store, job.dataset, job.column, shard), job.column.top)
-        fold.add(candidates.of_cell(rows, shard, position, job.rule, fold.least))
+        found, seen_there = candidates.of_cell(rows, shard, position, job.rule, fold.least)
+        fold.add(found)
+        seen += seen_there
     best = fold.best()
-    storage.replace(_uri(job, number), _encoded(best))
-    return best
+    storage.replace(_uri(job, number), _encoded(best, seen))
+    return best, seen
 
 
 def _uri(job: _Job, number: int) -> str:
     return storage.join(job.parts, f"{number:06d}.parquet")
 
 
-def _encoded(part: Candidates) -> bytes:
+def _encoded(part: Candidates, seen: Seen) -> bytes:
     sink = pa.BufferOutputStream()
     table = pa.table({name: getattr(part, name) for name in _NAMES})
+    table = table.replace_schema_metadata({_SEEN: json.dumps(asdict(seen))})
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue().to_pybytes()
 
 
-def _part(location: str) -> Candidates | None:
+def _part(location: str) -> _Part | None:
     """What an earlier run found; None if it is damaged, so that it is found again."""
     try:
         content = pa.BufferReader(storage.read(location))
         table = pq.read_table(content, page_checksum_verification=True)
-    except (pa.ArrowException, OSError):
+        seen = Seen(**json.loads(table.schema.metadata[_SEEN]))
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         return None
-    return Candidates(*(table[name].to_numpy() for name in _NAMES))
+    return Candidates(*(table[name].to_numpy() for name in _NAMES)), seen
 
 
 def digests(shards: Sequence[Shard], watch: Callable[[int], None]) -> frozenset[int]:

@@ -48,6 +48,7 @@ def test_the_cells_are_those_of_an_evaluation(work, capsys) -> None:
 def test_from_a_pool_to_shards_with_the_source_images(work, tmp_path, capsys) -> None:
     assert select(work, tmp_path / "chosen", "--k", "2") == 0
     said = capsys.readouterr().out
+    assert f"{SHARDS * chaos.IMAGES} images in 3 of 3 cells: 0 could not be scored, 0 were excluded" in said
     assert "chosen for 1,000 classes" in said and "have a label were chosen for it" in said
     found = selection.read(f"{tmp_path}/chosen")
     assert found and (tmp_path / "chosen" / "scores.png").exists()
@@ -129,7 +130,9 @@ def test_another_selection_in_the_folder_stays(work, tmp_path, capsys) -> None:
     assert select(work, tmp_path / "chosen", "--k", "1") == 0
     before = contents(tmp_path)
     assert select(work, tmp_path / "chosen", "--k", "2") == 2
-    assert "another selection is there; take a new folder" in capsys.readouterr().err
+    assert (
+        "another selection is there, by another rule or from other cells; take a new folder" in capsys.readouterr().err
+    )
     assert contents(tmp_path) == before
 
 

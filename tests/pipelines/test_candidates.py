@@ -24,7 +24,7 @@ def chosen(tables: list[pa.Table], rule: Rule, order: list[int]) -> list[tuple]:
     for position in order:
         shard = DATASET.shards[position]
         if rule.takes(shard):
-            fold.add(candidates.of_cell(tables[position], shard, position, rule, fold.least))
+            fold.add(candidates.of_cell(tables[position], shard, position, rule, fold.least)[0])
     return [tuple(row.values()) for row in selection.ranked(fold.best()).to_pylist()]
 
 

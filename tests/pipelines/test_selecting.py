@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines import candidates, cells, selecting, selection, storage
-from pipelines.candidates import Rule
+from pipelines.candidates import Rule, Seen
 from pipelines.topk import Candidates, TopK
 from tests.pipelines import pools
 from tests.pipelines.pools import CLASSES, COLUMN
@@ -25,14 +25,14 @@ def store(tmp_path_factory) -> str:
 
 
 def select(store: str, parts: Path | str, rule: Rule = RULE) -> list[dict]:
-    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), rule, str(parts), lambda _: None)
+    best, _ = selecting.select(store, cells.plan(store, POOL, [COLUMN]), rule, str(parts), lambda _: None)
     return selection.ranked(best).to_pylist()
 
 
 def one_fold(store: str, rule: Rule = RULE) -> list[dict]:
     fold = TopK(CLASSES, rule.k, distinct=rule.dedup)
     for position, (shard, rows) in enumerate(cells.load(store, POOL, COLUMN)):
-        fold.add(candidates.of_cell(rows, shard, position, rule, fold.least))
+        fold.add(candidates.of_cell(rows, shard, position, rule, fold.least)[0])
     return selection.ranked(fold.best()).to_pylist()
 
 
@@ -67,11 +67,31 @@ def test_from_a_shard_without_a_cell_nothing_is_chosen_and_a_damaged_cell_is_nam
     taken = {row["shard"] for row in chosen}
     assert len(taken) > 60 and 3 not in taken
     whole, part = cells.plan(store, POOL, [COLUMN]), cells.plan(str(tmp_path), POOL, [COLUMN])
-    assert selecting.identity(whole, RULE) != selecting.identity(part, RULE)
+    assert selecting.identity(store, whole, RULE) != selecting.identity(str(tmp_path), part, RULE)
+
+
+def test_a_cell_that_was_computed_again_makes_another_selection(store) -> None:
+    plan = cells.plan(store, POOL, [COLUMN])
+    before = selecting.identity(store, plan, RULE)
+    assert selecting.identity(store, plan, RULE) == before
+    cell = cells.uri(store, POOL, COLUMN, POOL.shards[3])
+    storage.replace(cell, storage.read(cell))
+    assert selecting.identity(store, plan, RULE) != before
+
+
+def test_what_is_left_out_is_counted_whatever_was_done_before(store, tmp_path) -> None:
+    rule = Rule(k=5, keys=frozenset({"k1", "k2"}))
+    plan = cells.plan(store, POOL, [COLUMN])
+    tables = [rows for _, rows in cells.load(store, POOL, COLUMN)]
+    failed = sum(len(rows) - rows["error"].null_count for rows in tables)
+    kept = sum(row["error"] is None and row["key"] not in rule.keys for rows in tables for row in rows.to_pylist())
+    for _ in range(2):
+        _, seen = selecting.select(store, plan, rule, str(tmp_path), lambda _: None)
+        assert seen == Seen(images=700, failed=failed, excluded=700 - failed - kept)
 
 
 def test_a_selection_is_read_back_as_it_was_written_and_a_damaged_one_is_refused(store, tmp_path) -> None:
-    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), RULE, f"{tmp_path}/parts", lambda _: None)
+    best, _ = selecting.select(store, cells.plan(store, POOL, [COLUMN]), RULE, f"{tmp_path}/parts", lambda _: None)
     chosen, place = selection.ranked(best), f"{tmp_path}/out"
     assert selection.read(place) is None
     selection.write(place, POOL, chosen, {"identity": "abcdef01"})
