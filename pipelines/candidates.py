@@ -19,7 +19,7 @@ from pipelines.topk import Candidates
 
 pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
 
-_WANTED = ("key", "index", "label", "classes", "probs", "logsumexp", "digest")
+_COLUMNS = ("index", "label", "classes", "probs", "logsumexp", "digest", "error")
 Score = Literal["prob", "logit"]
 """What ranks the images of a class: the softmax probability, as in Yalniz et al. 2019, or the logit before it."""
 
@@ -50,6 +50,11 @@ class Rule:
         """Eight hex digits that change with the rule."""
         return short_digest(asdict(self) | {"keys": sorted(self.keys), "images": sorted(self.images)})
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those of a cell that `of_cell` looks at: keys take longer to read than all others."""
+        return ("key", *_COLUMNS) if self.keys else _COLUMNS
+
     def takes(self, shard: Shard) -> bool:
         """Whether samples of `shard` may be chosen."""
         return not any(fnmatchcase(shard.name, pattern) for pattern in self.shards)
@@ -73,13 +78,13 @@ def of_cell(
     """The candidates in a cell, and what it has.
 
     Args:
-        rows: the cell (see `records.cell_schema`).
+        rows: the cell (see `records.cell_schema`), the rule's columns at least.
         shard: whose it is, at `position` of its dataset.
         position: see there.
         rule: what is selected.
         least: by class, the score below which nothing will be chosen any more.
     """
-    fine = rows.select(_WANTED if rule.keys else _WANTED[1:]).filter(pc.is_null(rows["error"]))
+    fine = rows.filter(pc.is_null(rows["error"]))
     left = _not_excluded(fine, rule).combine_chunks()
     seen = Seen(len(rows), len(rows) - len(fine), len(fine) - len(left))
     label, score = _flat(left["classes"]), _scores(left, rule)

@@ -6,7 +6,7 @@ count are wrong.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -254,13 +254,13 @@ def load(store: str, dataset: Dataset, column: Column) -> Iterator[tuple[Shard, 
             yield shard, read(_in_folder(folder, shard), column.top)
 
 
-def read(location: str, top: int) -> pa.Table:
-    """The cell at `location`, its seal verified before it is parsed.
+def read(location: str, top: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """The cell at `location`, or these of its columns; its seal is verified before it is parsed.
 
     Raises:
         ValueError: naming the cell, if a bit of it is not as it was written.
     """
-    return _rows(_sealed(location), top)
+    return _rows(_sealed(location), top, columns)
 
 
 def about(location: str) -> dict:
@@ -272,8 +272,11 @@ def about(location: str) -> dict:
     return _said(_sealed(location))
 
 
-def _rows(content: bytes, top: int) -> pa.Table:
-    return pq.read_table(pa.BufferReader(content)).cast(cell_schema(top))
+def _rows(content: bytes, top: int, columns: Sequence[str] | None = None) -> pa.Table:
+    schema = cell_schema(top)
+    wanted = [schema.field(name) for name in columns or schema.names]
+    table = pq.read_table(pa.BufferReader(content), columns=columns and list(columns))
+    return table.cast(pa.schema(wanted))
 
 
 def _said(content: bytes) -> dict:

@@ -103,7 +103,8 @@ def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray)
     seen = Seen()
     for position in group:
         shard = job.dataset.shards[position]
-        rows = cells.read(cells.uri(job.store, job.dataset, job.column, shard), job.column.top)
+        location = cells.uri(job.store, job.dataset, job.column, shard)
+        rows = cells.read(location, job.column.top, job.rule.columns)
         found, seen_there = candidates.of_cell(rows, shard, position, job.rule, fold.least)
         fold.add(found)
         seen += seen_there
