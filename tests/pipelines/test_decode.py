@@ -169,7 +169,7 @@ def test_a_row_that_came_with_an_error_keeps_it_and_its_place() -> None:
 @pytest.mark.parametrize("transient", [False, True])
 def test_a_failed_shards_chunk_passes_through(transient: bool) -> None:
     row = {"shard": 1, "start": 0, "last": False, "failure": "cut", "transient": transient}
-    row |= {name: [] for name in ("keys", "labels", "offsets", "errors", "images")}
+    row |= {name: [] for name in ("keys", "labels", "offsets", "digests", "errors", "images")}
     table = decode.decode_chunks(pa.Table.from_pylist([row], schema=CHUNK), exact(SMALL))
     kept = {name: value for name, value in row.items() if name not in {"images", "errors"}}
     assert table.to_pylist() == [kept | {"pixels_0": b"", "errors_0": []}]

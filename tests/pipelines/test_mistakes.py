@@ -24,6 +24,8 @@ def cell(*entries: tuple[int | None, int, float]) -> pa.Table:
             "probs": [[q, 0.01, 0.0] if ok else None for ok, (_, _, q) in zip(fine, entries, strict=True)],
             "label_prob": [0.01 if ok else None for ok in fine],
             "sq_prob": [0.5 if ok else None for ok in fine],
+            "logsumexp": [0.0 if ok else None for ok in fine],
+            "digest": range(len(entries)),
             "error": [None if ok else "empty file: nothing in it" for ok in fine],
             "offset": [None] * len(entries),
         },
