@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 import zoo
-from pipelines import cells, cluster, selecting
+from pipelines import cells, cluster, selecting, tasks
 from pipelines.candidates import Rule
 from pipelines.cells import Column
 from pipelines.records import Dataset, Shard, cell_schema
@@ -81,9 +81,14 @@ def filled(store: str, shards: int) -> cells.Plan:
     """A plan whose cells are all there; those of a smaller pool before stay."""
     found = [Shard(name=f"{i:05d}", uri=f"x/{i:05d}.tar", size=1, etag="e", rows=ROWS) for i in range(shards)]
     dataset = Dataset(name="pool", source="x", shards=tuple(found))
-    for position in cells.plan(store, dataset, [COLUMN]).missing[0]:
-        cells.publish(store, dataset, COLUMN, dataset.shards[position], random_cell(position))
+    missing = cells.plan(store, dataset, [COLUMN]).missing[0]
+    for _ in tasks.run(publish, ((None, (store, dataset.shards[position], position)) for position in missing)):
+        pass
     return cells.plan(store, dataset, [COLUMN])
+
+
+def publish(store: str, shard: Shard, seed: int) -> None:
+    cells.publish(store, Dataset(name="pool", source="x", shards=()), COLUMN, shard, random_cell(seed))
 
 
 def random_cell(seed: int) -> pa.Table:
@@ -143,5 +148,5 @@ def duckdb(folder: str, threads: int) -> tuple[tuple[int, float, float], int]:
     program = QUERY.format(threads=threads, files=f"{folder}/*.parquet", k=K)
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     (said,), _, memory = watched(lambda: (child.communicate()[0],), child.pid)
-    seconds, count, total = said.split()
+    seconds, count, total = said.splitlines()[-1].split()  # a progress bar comes first
     return (int(count), float(total), float(seconds)), memory
