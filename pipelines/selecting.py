@@ -108,9 +108,9 @@ def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray)
         found, seen_there = candidates.of_cell(rows, shard, position, job.rule, fold.least)
         fold.add(found)
         seen += seen_there
-    best = fold.best()
-    storage.replace(_uri(job, number), _encoded(best, seen))
-    return best, seen
+    kept = fold.kept()
+    storage.replace(_uri(job, number), _encoded(kept, seen))
+    return kept, seen
 
 
 def _uri(job: _Job, number: int) -> str:
@@ -121,7 +121,9 @@ def _encoded(part: Candidates, seen: Seen) -> bytes:
     sink = pa.BufferOutputStream()
     table = pa.table({name: getattr(part, name) for name in _NAMES})
     table = table.replace_schema_metadata({_SEEN: json.dumps(asdict(seen))})
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(
+        table, sink, compression="lz4", use_dictionary=False, write_statistics=False, write_page_checksum=True
+    )
     return sink.getvalue().to_pybytes()
 
 

@@ -83,11 +83,15 @@ class TopK:
 
     def best(self) -> Candidates:
         """The chosen, by class and rank."""
+        kept = self.kept()
+        starts = np.flatnonzero(np.diff(kept.label, prepend=-1))
+        classes = [np.arange(a, b) for a, b in pairwise([*starts, len(kept)])]
+        return kept.take(np.concatenate([_in_order(kept, rows) for rows in classes])) if classes else kept
+
+    def kept(self) -> Candidates:
+        """The chosen, by class but in no order there: it takes a third of the time."""
         self._sort_out()
-        if not self._kept:
-            return _NOTHING
-        (kept,) = self._kept
-        return kept.take(np.lexsort((kept.index, kept.shard, kept.tie, -kept.score, kept.label)))
+        return self._kept[0] if self._kept else _NOTHING
 
     def _sort_out(self) -> None:
         """Keep the K best of each class, and remember what is no use any more."""
@@ -125,6 +129,15 @@ def _first(every: Candidates, rows: npt.NDArray[np.intp], k: int) -> npt.NDArray
     if len(before) + len(equal) > k:  # half a tie in common, or all of it
         equal = equal[np.lexsort((every.index[equal], every.shard[equal], every.tie[equal]))]
     return np.concatenate([before, equal[: k - len(before)]])
+
+
+def _in_order(every: Candidates, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """`rows`, all of one class, by rank."""
+    key = _key(every.score[rows], every.tie[rows])
+    order = np.argsort(key)
+    if (np.diff(key[order]) == 0).any():  # half a tie in common, or all of it
+        order = np.lexsort((every.index[rows], every.shard[rows], every.tie[rows], key))
+    return rows[order]
 
 
 def _key(score: npt.NDArray[np.float32], tie: Key) -> Key:
