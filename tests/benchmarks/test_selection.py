@@ -25,7 +25,7 @@ from pipelines.records import Dataset, Shard, cell_schema
 from zoo import wanted
 
 CLASSES, TOP, K, ROWS = 1000, 5, 4000, 50_000
-CANDIDATES = (10_000_000, 40_000_000, 160_000_000)
+CANDIDATES = (10_000_000, 40_000_000, 160_000_000, 640_000_000)
 BESIDE_DUCKDB = 40_000_000
 CARD = zoo.card("efficientnet_lite0")
 COLUMN = Column(card=CARD, file=wanted.published(CARD), keep=TOP)
