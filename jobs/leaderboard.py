@@ -88,7 +88,7 @@ def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
     cards = zoo.select(config.models, cli.cards(config.cards))
     sets = judging.sets(holdings, config.datasets)
     logged = _logged(config, config.store)
-    with Meter("columns", sum(len(held.columns) for held in holdings)) as meter:
+    with Meter("columns", sum(len(board.comparable(held.columns)) for held in holdings)) as meter:
         made = board.build(holdings, sets, cards, lambda column: _speed(column, logged), meter.update)
     if not made.rows:
         raise ValueError(f"--models {config.models}: none of these has a cell in {config.store}")

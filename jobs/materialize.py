@@ -11,7 +11,7 @@ SIGTERM.
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -75,7 +75,8 @@ def run(config: MaterializeConfig) -> int:
     cli.stdout.print(_told(found, groups, target))
     if config.dry_run:
         return cli.DONE
-    storage.require_writable(storage.join(config.output, _NOTHING))
+    target = replace(target, output=storage.absolute(target.output))
+    storage.require_writable(storage.join(target.output, _NOTHING))
     _materialize(config, found, groups, target, classes)
     say(f"shards   {storage.absolute(config.output)}")
     return cli.DONE

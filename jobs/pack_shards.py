@@ -2,7 +2,7 @@
 
     python -m jobs.pack_shards --images photos --labels labels.csv --output s3://bucket/photos --samples-per-shard 1000
     python -m jobs.pack_shards --images ILSVRC2012_img_val.tar --devkit ILSVRC2012_devkit_t12.tar.gz --output val
-    python -m jobs.pack_shards --keys s3://bucket/yfcc100m.parquet --output s3://bucket/yfcc --samples-per-shard 10000
+    python -m jobs.pack_shards --keys s3://bucket/yfcc100m.parquet --output s3://bucket/yfcc --samples-per-shard 2000
 
 Owns the options and what is said. Refuses bad input with one line and exit code 2. The images' bytes packed as they
 are, and the same images give the same shards: after an interruption the same command completes them.
@@ -13,11 +13,11 @@ import io
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jobs import cli, ending
-from jobs.progress import Meter, count
+from jobs.progress import Meter, count, say
 from pipelines import archives, sources, storage, uri_list
 from pipelines.manifest import Manifest, PackedShard
 from pipelines.pack import Target, earlier_packing, label_range, pack
@@ -35,6 +35,10 @@ class PackShardsConfig(cli.Job):
     you like. They are read by Ray tasks, a shard each; what cannot be read is listed in OUTPUT/unread.csv."""
     dedup: bool = False
     """With --keys: of images with the same bytes pack the first alone; every object is then read twice."""
+    retry_unread: bool = False
+    """With --keys: read again what could not be read before, and pack its shards anew."""
+    max_bad_rate: float = 0.01
+    """With --keys: write no manifest when more than this share of the objects, and ten at least, cannot be read."""
     output: str
     """Folder or s3:// URI for the shards and their manifest."""
     labels: str | None = None
@@ -42,7 +46,7 @@ class PackShardsConfig(cli.Job):
     devkit: str | None = None
     """ILSVRC2012_devkit_t12.tar.gz, which labels the validation tar."""
     samples_per_shard: int = 1000
-    """Samples in each shard but the last."""
+    """Samples in each shard but the last; with --keys, objects of the list in each."""
     format: Literal["tar", "parquet"] = "tar"
     """WebDataset tar, or Parquet with the columns key, image, label."""
     limit: int | None = None
@@ -69,8 +73,9 @@ def run(config: PackShardsConfig) -> int:
     target = Target(output=config.output, format=config.format, samples_per_shard=config.samples_per_shard)
     if config.keys:
         return _collect(config, config.keys, target)
-    if config.dedup:
-        raise ValueError("--dedup goes with --keys")
+    for option, given in (("--dedup", config.dedup), ("--retry-unread", config.retry_unread)):
+        if given:
+            raise ValueError(f"{option} goes with --keys")
     images = _find(config, config.images or "")[: config.limit]
     shards = len(target.names(len(images)))
     counts = f"{count(len(images), 'sample')}, {label_range(images).count:,} labelled, in {count(shards, 'shard')}"
@@ -99,12 +104,16 @@ def _collect(config: PackShardsConfig, listed: str, target: Target) -> int:
             f"{count(rows, 'object')} to be read and packed in {count(shards, 'shard')}; nothing written\n"
         )
         return cli.DONE
-    storage.probe(config.output)
+    target = replace(target, output=storage.absolute(target.output))
+    storage.probe(target.output)
     # Ray takes seconds to load, and --help does not need it.
     from pipelines import cluster, collect
 
     cluster.connect()
     ending.heed()
+    if config.retry_unread:
+        forgotten = collect.forget_unread(listed, target, config.limit, config.dedup)
+        say(f"again    {count(forgotten, 'slice')} of the list, of which something could not be read")
     done: dict[int, collect.Collected] = {}
     with Meter("shards", shards, expected=rows) as meter:
 
@@ -113,10 +122,20 @@ def _collect(config: PackShardsConfig, listed: str, target: Target) -> int:
             images = sum(part.shard.rows for part in done.values() if part.shard)
             meter.update(len(done), images=images, bad=sum(len(part.unread) for part in done.values()))
 
-        manifest = collect.collect(listed, target, config.limit, config.dedup, written)
-    unread = [entry for number in sorted(done) for entry in done[number].unread]
+        try:
+            manifest = collect.collect(listed, target, config.limit, config.dedup, config.max_bad_rate, written)
+        finally:
+            unread = [entry for number in sorted(done) for entry in done[number].unread]
+            if unread:
+                storage.replace(storage.join(target.output, "unread.csv"), _csv(unread))
     _say_collected(config, manifest, unread, sum(part.equal for part in done.values()))
     return cli.DONE
+
+
+def _csv(unread: Sequence[tuple[str, str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows([("uri", "reason"), *unread])
+    return text.getvalue().encode()
 
 
 def _say_collected(config: PackShardsConfig, manifest: Manifest, unread: Sequence[tuple[str, str]], equal: int) -> None:
@@ -124,10 +143,8 @@ def _say_collected(config: PackShardsConfig, manifest: Manifest, unread: Sequenc
     equals = f", {equal:,} were the same as an earlier one" if config.dedup else ""
     sys.stdout.write(f"{packed}, in {count(len(manifest.shards), 'shard')} packed in {config.output}{equals}\n")
     if unread:
-        text = io.StringIO()
-        csv.writer(text).writerows([("uri", "reason"), *unread])
-        storage.replace(storage.join(config.output, "unread.csv"), text.getvalue().encode())
         sys.stdout.write(f"{len(unread):,} could not be read: {config.output}/unread.csv; the first: {unread[0][1]}\n")
+        sys.stdout.write("the same command with --retry-unread tries them again\n")
     if config.results_file:
         storage.replace(config.results_file, _results(manifest, config.output))
 

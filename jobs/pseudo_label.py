@@ -4,8 +4,9 @@
     python -m jobs.pseudo_label --models resnest50d,ssl_resnext50_32x4d --data s3://bucket/pool --store s3://bucket/out
 
 Several models are one teacher: their probabilities are averaged. The same walk and cells as in `jobs.evaluate`; the
-same command again continues. Labels in the pool are kept and never looked at. Exit codes: 0 done, 2 bad arguments or
-bad data, 3 finished with cells missing, 130 and 143 stopped by Ctrl-C and SIGTERM.
+same command again continues. Labels in the pool are kept, and used in reports alone; one that is no integer makes its
+image a bad one. Exit codes: 0 done, 2 bad arguments or bad data, 3 finished with cells missing, 130 and 143 stopped by
+Ctrl-C and SIGTERM.
 """
 
 import sys

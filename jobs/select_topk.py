@@ -20,6 +20,7 @@ from jobs.progress import Listing, Meter, say
 from pipelines import selected, selection, shards, storage
 from pipelines.candidates import Rule, Score
 from pipelines.cells import Plan
+from pipelines.records import Dataset
 from pipelines.selection import Selection
 from zoo import imagenet
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pipelines.track import Record
 
 _PARTS = "parts"
+_REPORT = ("classes.csv", "scores.png")
 _NOTHING = ".probe"
 """A name in the output folder that nothing has."""
 
@@ -51,7 +53,7 @@ class SelectTopkConfig(teaching.TeacherConfig):
     dedup: bool = False
     """Of images with the same bytes choose one: a class has it once."""
     exclude_shards: tuple[str, ...] = ()
-    """Patterns (`val-*`) of names of shards from which nothing is chosen; --status of pseudo_label names shards."""
+    """Patterns (`val-*`) of names of shards from which nothing is chosen: paths below --data, without suffix."""
     exclude_keys: str | None = None
     """A text file (path or URI) of keys that are not chosen, one a line."""
     exclude_images: tuple[str, ...] = ()
@@ -83,17 +85,32 @@ def run(config: SelectTopkConfig) -> int:
     plan = teaching.plan(config)
     planning.tell(plan, config.store)
     _require_cells(plan, config)
+    for pattern in rule.shards:
+        if all(replace(rule, shards=(pattern,)).takes(shard) for shard in plan.dataset.shards):
+            first = plan.dataset.shards[0].name
+            raise ValueError(f"--exclude-shards {pattern}: fits no shard's name; the first is called {first!r}")
     if config.dry_run:
         return cli.DONE
+    _require_own(config.output)
     storage.require_writable(storage.join(config.output, _NOTHING))
+    config = replace(config, store=storage.absolute(config.store), output=storage.absolute(config.output))
     found = _select(config, plan, rule)
     _report(config, found)
     return cli.DONE
 
 
+def _require_own(output: str) -> None:
+    """Refuse a folder with something else in it: a pool beside which `selection.parquet` would be one more shard."""
+    own = {selection.TABLE, selection.POOL, selection.ABOUT, *_REPORT}
+    for entry in storage.list_objects(output):
+        name = entry.uri.removeprefix(storage.join(output, ""))
+        if name not in own and not name.startswith(f"{_PARTS}/"):
+            raise ValueError(f"--output {output}: {name} is there, which is no part of a selection; take a new folder")
+
+
 def _lines(location: str) -> list[str]:
     try:
-        return [line for line in storage.read(location).decode().splitlines() if line]
+        return [line for line in storage.read(location).decode("utf-8-sig").splitlines() if line]
     except UnicodeDecodeError as error:
         raise ValueError(f"--exclude-keys {location}: is no text: {error}") from None
 
@@ -130,18 +147,24 @@ def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
             f"--output {config.output}: another selection is there, by another rule or from other cells; take a new "
             "folder"
         )
+    parts = storage.join(config.output, _PARTS, identity)
     if there:
         say(f"selected before: {config.output}")
     else:
-        parts = storage.join(config.output, _PARTS, identity)
         with Meter("groups of cells", len(selecting.groups(plan, rule))) as meter:
-            best, seen = selecting.select(config.store, plan, rule, parts, meter.update)
-        about = _about(config, plan, rule, identity) | {"images": asdict(seen)}
-        selection.write(config.output, plan.dataset, selection.ranked(best), about)
-    storage.remove([entry.uri for entry in storage.list_objects(storage.join(config.output, _PARTS))])
+            chosen = selecting.select(config.store, plan, rule, parts, meter.update)
+        about = _about(config, plan, rule, identity) | {"images": asdict(chosen.seen)}
+        selection.write(config.output, _counted(plan.dataset, chosen.rows), selection.ranked(chosen.best), about)
+    storage.remove([entry.uri for entry in storage.list_objects(parts)])
     written = selection.read(config.output)
     assert written
     return written
+
+
+def _counted(pool: Dataset, rows: Mapping[int, int]) -> Dataset:
+    """The pool with the rows of its shards, which their cells know where no manifest does."""
+    shards = [replace(shard, rows=rows.get(place, shard.rows)) for place, shard in enumerate(pool.shards)]
+    return replace(pool, shards=tuple(shards))
 
 
 def _about(config: SelectTopkConfig, plan: Plan, rule: Rule, identity: str) -> dict[str, Any]:
@@ -166,7 +189,11 @@ def _about(config: SelectTopkConfig, plan: Plan, rule: Rule, identity: str) -> d
             "excluded_images": len(rule.images),
             "digest": rule.digest,
         },
-        "cells": {"needed": plan.needed, "missing": plan.pending},
+        "cells": {
+            "needed": plan.needed,
+            "missing": plan.pending,
+            "excluded": sum(not rule.takes(shard) for shard in plan.dataset.shards),
+        },
     }
 
 

@@ -10,12 +10,19 @@ from jobs import planning
 from jobs.progress import Listing
 from pipelines import cells
 from pipelines.cells import Column, Plan
+from pipelines.records import Decoder, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig(planning.WalkConfig):
     """The options of a job whose teacher labels a pool."""
 
+    models: str | None = None
+    """The teacher: a model's name, or those of several (commas, patterns), whose probabilities are averaged."""
+    precision: tuple[Precision, ...] = ("fp32",)
+    """Arithmetic of the models, one: `fp32`, `tf32`, `bf16` or `fp16`. Part of a cell's identity."""
+    decoder: tuple[Decoder, ...] = ("exact",)
+    """How images are decoded, `exact` or `fast`; part of a cell's identity."""
     classes_per_image: int = 10
     """P: how many classes, the most probable ones, are kept of each image and it may be chosen for. Part of a cell's
     identity."""

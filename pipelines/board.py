@@ -110,7 +110,12 @@ def build(
         watch: told how many columns are folded, after each.
     """
     known = {card.name: card for card in cards}
-    pairs = [(c, kinds) for held, kinds in zip(holdings, sets, strict=True) for c in held.columns if c.model in known]
+    pairs = [
+        (column, kinds)
+        for held, kinds in zip(holdings, sets, strict=True)
+        for column in comparable(held.columns)
+        if column.model in known
+    ]
 
     def fold(pair: tuple[StoredColumn, Sequence[EvaluationSet]]) -> tuple[list[Score], list[str]]:
         column, kinds = pair
@@ -136,6 +141,21 @@ def build(
             *dict.fromkeys(note for _, told in folded for note in told),  # of a view that fits no column, once
         ),
     )
+
+
+def comparable(columns: Sequence[StoredColumn]) -> list[StoredColumn]:
+    """Of columns that differ in how many classes they keep of an image, the one with most; none of too few for top-5.
+
+    Pseudo-labels may keep fewer, of which top-5 would be another number.
+    """
+    best: dict[str, StoredColumn] = {}
+    for column in columns:
+        kept, plan = column.plan["top"], {**column.plan, "top": None}
+        name = json.dumps([column.model, column.weights, plan], sort_keys=True)
+        enough = min(5, len(column.subset) if column.subset else column.num_classes)
+        if kept >= enough and (name not in best or kept > best[name].plan["top"]):
+            best[name] = column
+    return list(best.values())
 
 
 _Part = tuple[Tally, Mistakes]

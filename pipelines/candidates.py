@@ -19,6 +19,7 @@ from pipelines.topk import Candidates
 
 pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
 
+_MOST = (1 << 31) - 1
 _COLUMNS = ("index", "label", "classes", "probs", "logsumexp", "digest", "error")
 Score = Literal["prob", "logit"]
 """What ranks the images of a class: the softmax probability, as in Yalniz et al. 2019, or the logit before it."""
@@ -42,8 +43,8 @@ class Rule:
     images: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ValueError(f"--k {self.k}: expected a positive number of images a class")
+        if not 1 <= self.k <= _MOST:
+            raise ValueError(f"--k {self.k}: expected a number of images a class, from 1 to {_MOST:,}")
 
     @property
     def digest(self) -> str:

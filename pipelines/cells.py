@@ -24,7 +24,7 @@ _ABOUT = "menagerie.cell"
 _SEAL = "menagerie.seal"
 _SEAL_DIGITS = 64
 _BLANK = "@" + "0" * _SEAL_DIGITS
-REMEDY = "--retry-failed computes it again"
+REMEDY = "--retry-failed of the job that made it computes it again"
 TOP = 10
 """Classes kept of each row where nothing else is asked for: P of Yalniz et al. 2019, and enough for top-5."""
 

@@ -15,14 +15,16 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from pipelines import manifest, pack, read, storage, tasks, uri_list
-from pipelines.formats import IMAGE_SUFFIXES
+from pipelines.formats import IMAGE_SUFFIXES, MAX_IMAGE_BYTES
 from pipelines.manifest import Labels, Manifest, PackedShard
 from pipelines.pack import Target
+from pipelines.records import JUDGED_ERRORS
 from pipelines.uri_list import Listed
 
 _READS = 16
 """Objects that a task reads at once, most of the time waiting for the store."""
 _MARK = "collected.json"
+_REMEDY = "--retry-unread tries again, a higher --max-bad-rate takes what there is"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +62,35 @@ class Collected:
     labels: Labels
 
 
+def forget_unread(location: str, target: Target, limit: int | None, dedup: bool) -> int:
+    """Remove the shards and notes of slices of which something could not be read, so that they are made again.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        ValueError: if another packing is in the target's folder.
+    """
+    _claim(location, target, limit, dedup)
+    notes = storage.join(target.output, "notes")
+    again = []
+    for entry in storage.list_objects(notes):
+        part = _decoded(storage.read(entry.uri))
+        if part.unread:
+            again += [entry.uri, *([storage.join(target.output, part.shard.name)] if part.shard else [])]
+    if again:  # the manifest first: without it nobody takes what is left for the whole
+        storage.remove([storage.join(target.output, manifest.NAME)])
+        storage.remove(again)
+    return sum(uri.startswith(storage.join(notes, "")) for uri in again)
+
+
 def collect(
-    location: str, target: Target, limit: int | None, dedup: bool, watch: Callable[[int, Collected], None]
+    location: str,
+    target: Target,
+    limit: int | None,
+    dedup: bool,
+    max_bad_rate: float,
+    watch: Callable[[int, Collected], None],
 ) -> Manifest:
     """Pack what the list at `location` names, and write the manifest, on the cluster that is connected.
 
@@ -70,14 +99,14 @@ def collect(
         target: where shards go and of what kind.
         limit: how many of the list's rows count.
         dedup: whether of images with the same bytes only the first is packed.
+        max_bad_rate: the share of objects that may be unread; ten always may.
         watch: told of each slice, by its number, as they get ready.
 
     Raises:
-        ValueError: if the list is wrong, another packing is in the target's folder, or nothing can be read.
+        ValueError: if the list is wrong, another packing is in the target's folder, or too much cannot be read.
         UnavailableError: if a store is away.
     """
     _claim(location, target, limit, dedup)
-    manifest.begin(target.output)
     fresh = _fresh(location, target, limit) if dedup else None
     done: dict[int, Collected] = {}
     for number, result in _noted(location, target, limit, "notes", _write, fresh):
@@ -85,8 +114,11 @@ def collect(
         watch(number, done[number])
     slices = [done[number] for number in sorted(done)]
     shards = tuple(part.shard for part in slices if part.shard)
-    if not shards:
-        raise ValueError(f"{location}: nothing that it names can be read; the first: {_first(slices)}")
+    unread = sum(len(part.unread) for part in slices)
+    objects = unread + sum(part.equal + (part.shard.rows if part.shard else 0) for part in slices)
+    if not shards or unread > max(JUDGED_ERRORS, max_bad_rate * objects):
+        told = f"{unread:,} of the {objects:,} objects that it names cannot be read; {_REMEDY}"
+        raise ValueError(f"{location}: {told}; the first: {_first(slices)}")
     labels = _together([part.labels for part in slices])
     made = Manifest(samples=sum(shard.rows for shard in shards), labels=labels, shards=shards)
     manifest.write_manifest(target.output, made)
@@ -97,11 +129,7 @@ def _claim(location: str, target: Target, limit: int | None, dedup: bool) -> Non
     listed = storage.stat(location)
     own = {"list": storage.absolute(location), "size": listed.size, "etag": listed.etag, "limit": limit, "dedup": dedup}
     own |= {"samples_per_shard": target.samples_per_shard, "format": target.format}
-    mark = storage.join(target.output, _MARK)
-    try:
-        storage.put(mark, (json.dumps(own) + "\n").encode())
-    except FileExistsError:
-        raise ValueError(f"{mark} is of another list or other options; take a new folder") from None
+    manifest.claim(target.output, _MARK, own)
 
 
 def _noted(
@@ -140,8 +168,8 @@ def _fresh(location: str, target: Target, limit: int | None) -> np.ndarray:
 
 
 def _digest(listed: Listed, _: None, __: int, ___: Target, note: str) -> bytes:
-    images = _images(listed.uris)
-    content = np.array([read.digest_of(i) if isinstance(i, bytes) else 0 for i in images], np.uint64).tobytes()
+    with ThreadPoolExecutor(_READS) as pool:  # digested as they come: together they would take a slice's memory
+        content = np.array(list(pool.map(_digest_at, listed.uris)), np.uint64).tobytes()
     storage.replace(note, content)
     return content
 
@@ -149,7 +177,10 @@ def _digest(listed: Listed, _: None, __: int, ___: Target, note: str) -> bytes:
 def _write(listed: Listed, fresh: np.ndarray | None, number: int, target: Target, note: str) -> bytes:
     """Write the shard of a slice and then its note."""
     keep = range(len(listed.uris)) if fresh is None else np.flatnonzero(fresh).tolist()
-    images = dict(zip(keep, _images([listed.uris[row] for row in keep]), strict=True))
+    unfit = _unfit([listed.keys[row] for row in keep])
+    with ThreadPoolExecutor(_READS) as pool:
+        read_or_not = pool.map(lambda row, reason: reason or _image(listed.uris[row]), keep, unfit)
+        images = dict(zip(keep, read_or_not, strict=True))
     packed = [
         Object(key=listed.keys[row], image=image, label=listed.labels[row], uri=listed.uris[row])
         for row, image in images.items()
@@ -168,7 +199,11 @@ def _write(listed: Listed, fresh: np.ndarray | None, number: int, target: Target
 
 def _put(packed: Sequence[Object], name: str, target: Target) -> PackedShard:
     data = pack.tar_bytes(packed) if target.format == "tar" else pack.parquet_bytes(packed)
-    storage.put(storage.join(target.output, name), data)
+    uri = storage.join(target.output, name)
+    try:
+        storage.put(uri, data)
+    except FileExistsError:  # it was not noted, so it counts for nothing; since then more could be read, or less
+        storage.replace(uri, data)
     return PackedShard(name=name, size=len(data), rows=len(packed), sha256=hashlib.sha256(data).hexdigest())
 
 
@@ -179,19 +214,40 @@ def _decoded(content: bytes) -> Collected:
     return Collected(shard=shard, unread=unread, equal=said["equal"], labels=Labels(**said["labels"]))
 
 
-def _images(uris: Sequence[str]) -> list[bytes | str]:
-    """Each one's bytes, or why it cannot be read."""
-    with ThreadPoolExecutor(_READS) as pool:
-        return list(pool.map(_image, uris))
+def _unfit(keys: Sequence[str]) -> list[str]:
+    """Why a key cannot be one of its shard, of each; empty where it can."""
+    seen: set[str] = set()
+    reasons = []
+    for key in keys:
+        again, name = key in seen, key.rpartition("/")[2]
+        seen.add(key)
+        if again:
+            reasons.append(f"the key {key!r} is an earlier object's of its shard; give a column `key`")
+        elif not name or name.startswith(".") or "\0" in key:
+            reasons.append(f"the key {key!r} is none for a sample: its last part is empty, hidden or has a zero byte")
+        else:
+            reasons.append("")
+    return reasons
+
+
+def _digest_at(uri: str) -> int:
+    image = _image(uri)
+    return read.digest_of(image) if isinstance(image, bytes) else 0
 
 
 def _image(uri: str) -> bytes | str:
+    """The object's bytes, or why there are none."""
+    if "://" in uri and not uri.startswith(("s3://", "file://")):
+        return f"unknown scheme {uri.partition('://')[0]!r}; known: s3://, file:// and local paths"
     try:
-        return storage.read(uri) or "empty"
+        image = storage.read(uri)
     except storage.UnavailableError:
         raise  # it is not the object's fault
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
+    if len(image) > MAX_IMAGE_BYTES:
+        return f"too large: {len(image)} bytes is over {MAX_IMAGE_BYTES}"
+    return image or "empty"
 
 
 def _together(labels: Sequence[Labels]) -> Labels:

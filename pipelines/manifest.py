@@ -6,6 +6,7 @@ none.
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,6 +85,22 @@ def read_manifest(folder_uri: str) -> Manifest | None:
         raise ValueError(f"{uri} is damaged or not ours: {error}") from error
 
 
+def claim(folder_uri: str, mark: str, own: Mapping[str, object]) -> None:
+    """Say in the object `mark` what is going to be in the folder, and begin; the same again is fine.
+
+    Raises:
+        ValueError: if something else is there, or is going to be.
+    """
+    uri = storage.join(folder_uri, mark)
+    if not storage.exists(uri) and (other := next(iter(storage.list_objects(folder_uri)), None)):
+        raise ValueError(f"{folder_uri}: {other.uri} is there, which is none of this; take a new folder")
+    try:
+        storage.put(uri, (json.dumps(own) + "\n").encode())
+    except FileExistsError:
+        raise ValueError(f"{uri} says that something else is being made there; take a new folder") from None
+    begin(folder_uri)
+
+
 def begin(folder_uri: str) -> None:
     """Mark the folder `folder_uri` as one that will have a manifest."""
     storage.put(storage.join(folder_uri, BEGUN), (json.dumps({"format": FORMAT}) + "\n").encode())
@@ -97,7 +114,10 @@ def require_complete(folder_uri: str) -> Manifest | None:
     """
     manifest = read_manifest(folder_uri)
     if manifest is None and _has_begun(folder_uri):
-        raise ValueError(f"{folder_uri}: packing was interrupted there; the same jobs.pack_shards command completes it")
+        raise ValueError(
+            f"{folder_uri}: packing was interrupted there; the same command of jobs.pack_shards or jobs.materialize "
+            "completes it"
+        )
     return manifest
 
 

@@ -93,8 +93,8 @@ def materialize(
     Raises:
         ValueError: if another selection is in the target's folder, or the pool is not what was scored.
     """
-    _claim(selection, target)
-    manifest.begin(target.output)
+    own = {"selection": selection.identity, "format": target.format, "samples_per_shard": target.samples_per_shard}
+    manifest.claim(target.output, _MARK, own)
     notes = storage.join(target.output, "notes")
     written: dict[int, PackedShard] = {}
     shown_there = [thumbnails.SCHEMA.empty_table()]
@@ -104,16 +104,6 @@ def materialize(
         watch(len(written), sum(shard.rows for shard in written.values()))
     _finish(selection, target, [written[number] for number in sorted(written)])
     return pa.concat_tables(shown_there).sort_by([("label", "ascending"), ("rank", "ascending")])
-
-
-def _claim(selection: Selection, target: Target) -> None:
-    """Say whose folder it is, before anything is in it."""
-    mark = storage.join(target.output, _MARK)
-    own = {"selection": selection.identity, "format": target.format, "samples_per_shard": target.samples_per_shard}
-    try:
-        storage.put(mark, (json.dumps(own) + "\n").encode())
-    except FileExistsError:
-        raise ValueError(f"{mark} is of another selection or of shards of another kind; take a new folder") from None
 
 
 def _finish(selection: Selection, target: Target, written: Sequence[PackedShard]) -> None:
@@ -131,20 +121,21 @@ def _done(
 ) -> Iterator[tuple[Group, _Written]]:
     """Each group with what was written, as they get ready: those of an earlier run first."""
     there, pending = {entry.uri for entry in storage.list_objects(notes)}, []
-    for group in groups:
-        note = storage.join(notes, f"{group.first:06d}.note")
-        if note in there:
-            yield group, _noted(storage.read(note))
-        else:
-            pending.append((group, note))
     by_shard = selection.chosen.append_column("shown", pa.array(shown)).sort_by("shard")
     position = by_shard["shard"].to_numpy()
-    pool = tasks.share(selection.pool)
 
     def rows(group: Group) -> pa.Table:
         bounds = [np.searchsorted(position, (at, at + 1)) for at in group.shards]
         return pa.concat_tables([by_shard.slice(start, end - start) for start, end in bounds])
 
+    for group in groups:
+        note = storage.join(notes, f"{group.first:06d}.note")
+        before = _noted(storage.read(note)) if note in there else None
+        if before and _keys(before[1]) >= _keys(rows(group).filter(pc.field("shown"))):
+            yield group, before
+        else:  # not done, or done when other classes were to be shown
+            pending.append((group, note))
+    pool = tasks.share(selection.pool)
     calls = ((group, (pool, rows(group), group, target, note)) for group, note in pending)
     yield from ((group, _noted(content)) for group, content in tasks.run(_write, calls))
 
@@ -164,10 +155,14 @@ def _write(pool: Dataset, rows: pa.Table, group: Group, target: Target, note: st
         name = _name(number, target)
         storage.put(storage.join(target.output, name), data)
         written.append(PackedShard(name=name, size=len(data), rows=len(some), sha256=hashlib.sha256(data).hexdigest()))
-    keys = {key_of(row["label"], row["rank"]) for row in rows.filter(rows["shown"]).to_pylist()}
+    keys = _keys(rows.filter(rows["shown"]))
     content = _note(written, thumbnails.cut([image for image in images if image.key in keys]))
     storage.replace(note, content)
     return content
+
+
+def _keys(rows: pa.Table) -> set[str]:
+    return {key_of(label, rank) for label, rank in zip(*(rows[n].to_pylist() for n in ("label", "rank")), strict=True)}
 
 
 def _of_shard(pool: Dataset, position: int, chosen: pa.Table) -> Iterator[Chosen]:

@@ -74,6 +74,8 @@ def _first_right(chosen: pa.Table) -> dict[str, int]:
 def source(images: Mapping[str, int], cells: Mapping[str, int]) -> str:
     """What was selected from, in a sentence: counts of `candidates.Seen`, and of cells needed and missing."""
     whole = f"{cells['needed'] - cells['missing']:,} of {cells['needed']:,} cells"
+    if cells["excluded"]:
+        whole += f" but {cells['excluded']:,} of excluded shards"
     left_out = f"{images['failed']:,} could not be scored, {images['excluded']:,} were excluded"
     return f"{images['images']:,} images in {whole}: {left_out}"
 

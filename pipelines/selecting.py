@@ -6,7 +6,7 @@ so most rows are dropped where they are read. Refuses to rank by itself (`topk`)
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -22,8 +22,16 @@ from pipelines.topk import Candidates, TopK
 _GROUP = 32
 """Cells a task: some seconds of work, and few enough parts in a pool of 100,000 shards."""
 _NAMES = [field.name for field in fields(Candidates)]
-_SEEN = b"menagerie.seen"
-_Part = tuple[Candidates, Seen]
+_ABOUT = b"menagerie.part"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The chosen, by class and, of the whole, by rank; what the cells have, and the rows of each by its position."""
+
+    best: Candidates
+    seen: Seen
+    rows: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +53,15 @@ def identity(store: str, plan: Plan, rule: Rule) -> str:
 
     That is also which cells are there, and that they are those of now: a cell that failed may have been computed again.
     """
-    ((column,), dataset) = plan.columns, plan.dataset
+    ((column,), (missing,), dataset) = plan.columns, plan.missing, plan.dataset
     versions = cells.versions(store, dataset, column)
+    for position in missing:  # one that was committed since is no part of it
+        versions[position] = None
     return short_digest([dataset.name, dataset.digest, column.name, rule.digest, versions])
 
 
-def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int], None]) -> tuple[Candidates, Seen]:
-    """The selection from the one column of `plan`, by class and rank, and what its cells have; by the cluster's tasks.
+def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int], None]) -> Found:
+    """The selection from the one column of `plan`, by the cluster's tasks.
 
     Args:
         store: where the cells are.
@@ -66,12 +76,13 @@ def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int]
     (column,) = plan.columns
     job = _Job(store, plan.dataset, column, rule, parts)
     parted = groups(plan, rule)
-    best, seen = job.fold(), Seen()
-    for done, (part, seen_there) in enumerate(_parts(job, parted, best), 1):
-        best.add(part)
-        seen += seen_there
+    best, seen, rows = job.fold(), Seen(), {}
+    for done, part in enumerate(_parts(job, parted, best), 1):
+        best.add(part.best)
+        seen += part.seen
+        rows |= part.rows
         watch(done)
-    return best.best(), seen
+    return Found(best.best(), seen, rows)
 
 
 def groups(plan: Plan, rule: Rule) -> list[tuple[int, ...]]:
@@ -81,7 +92,7 @@ def groups(plan: Plan, rule: Rule) -> list[tuple[int, ...]]:
     return [tuple(taken[start : start + _GROUP]) for start in range(0, len(taken), _GROUP)]
 
 
-def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator[_Part]:
+def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator[Found]:
     """Each group's part, as they get ready: those of an earlier run first, then those of tasks."""
     there = {entry.uri for entry in storage.list_objects(job.parts)}
     pending = []
@@ -96,11 +107,11 @@ def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator
     yield from (part for _, part in tasks.run(_fold_group, calls))
 
 
-def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray) -> _Part:
+def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray) -> Found:
     """The best of the cells of one group, of what is at least as good as `least`; written down before it counts."""
     fold = job.fold()
     fold.least = least.copy()
-    seen = Seen()
+    seen, counts = Seen(), {}
     for position in group:
         shard = job.dataset.shards[position]
         location = cells.uri(job.store, job.dataset, job.column, shard)
@@ -108,41 +119,42 @@ def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray)
         found, seen_there = candidates.of_cell(rows, shard, position, job.rule, fold.least)
         fold.add(found)
         seen += seen_there
-    kept = fold.kept()
-    storage.replace(_uri(job, number), _encoded(kept, seen))
-    return kept, seen
+        counts[position] = len(rows)
+    part = Found(fold.kept(), seen, counts)
+    storage.replace(_uri(job, number), _encoded(part))
+    return part
 
 
 def _uri(job: _Job, number: int) -> str:
     return storage.join(job.parts, f"{number:06d}.parquet")
 
 
-def _encoded(part: Candidates, seen: Seen) -> bytes:
+def _encoded(part: Found) -> bytes:
     sink = pa.BufferOutputStream()
-    table = pa.table({name: getattr(part, name) for name in _NAMES})
-    table = table.replace_schema_metadata({_SEEN: json.dumps(asdict(seen))})
+    table = pa.table({name: getattr(part.best, name) for name in _NAMES})
+    table = table.replace_schema_metadata({_ABOUT: json.dumps([asdict(part.seen), list(part.rows.items())])})
     pq.write_table(
         table, sink, compression="lz4", use_dictionary=False, write_statistics=False, write_page_checksum=True
     )
     return sink.getvalue().to_pybytes()
 
 
-def _part(location: str) -> _Part | None:
+def _part(location: str) -> Found | None:
     """What an earlier run found; None if it is damaged, so that it is found again."""
     try:
         content = pa.BufferReader(storage.read(location))
         table = pq.read_table(content, page_checksum_verification=True)
-        seen = Seen(**json.loads(table.schema.metadata[_SEEN]))
+        seen, rows = json.loads(table.schema.metadata[_ABOUT])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         return None
-    return Candidates(*(table[name].to_numpy() for name in _NAMES)), seen
+    return Found(Candidates(*(table[name].to_numpy() for name in _NAMES)), Seen(**seen), dict(rows))
 
 
 def digests(shards: Sequence[Shard], watch: Callable[[int], None]) -> frozenset[int]:
     """The digests of all images in `shards`: what a selection must not have, such as a validation set.
 
     Raises:
-        ValueError: naming the shard, if it cannot be read to its end.
+        ValueError: naming the shard, if it cannot be read to its end, or the row of which there is no image.
     """
     found: set[int] = set()
     for done, (_, some) in enumerate(tasks.run(_digests_of, ((None, (shard,)) for shard in shards)), 1):
@@ -152,7 +164,12 @@ def digests(shards: Sequence[Shard], watch: Callable[[int], None]) -> frozenset[
 
 
 def _digests_of(shard: Shard) -> set[int]:
+    found = set()
     try:
-        return {read.digest_of(sample.image) for sample in read.samples(shard) if sample.image is not None}
+        for row, sample in enumerate(read.samples(shard)):
+            if sample.image is None:  # left out of this set, it would be left in the selection
+                raise read.ShardError(f"row {row}, {sample.key!r}, cannot be told apart: {sample.error}")
+            found.add(read.digest_of(sample.image))
     except read.ShardError as error:
         raise ValueError(f"{shard.uri}: {error}") from None
+    return found

@@ -98,7 +98,9 @@ def _parquet(table: pa.Table) -> bytes:
 def _table(location: str, sha256: str) -> pa.Table:
     content = storage.read(location)
     if _sha256(content) != sha256:
-        raise ValueError(f"{location} is damaged: its SHA-256 is not what {ABOUT} says; select again")
+        raise ValueError(
+            f"{location} is damaged: its SHA-256 is not what {ABOUT} says; remove the folder and select again"
+        )
     return pq.read_table(pa.BufferReader(content))
 
 

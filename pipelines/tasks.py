@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
+from pipelines import storage
 from pipelines.cluster import resources
 
 _CPUS = 0.5
 _RETRIES = 3
 _AHEAD = 2
 """Tasks for each that runs, so that none waits for the driver."""
+_LONGEST_REASON = 300
 Tag = TypeVar("Tag")
 
 
@@ -27,6 +29,7 @@ def run(function: Callable[..., Any], calls: Iterable[tuple[Tag, tuple]]) -> Ite
     Raises:
         ValueError: what a task raised.
         OSError: likewise.
+        UnavailableError: if a task's process or node is lost again and again.
     """
     task = ray.remote(function).options(num_cpus=_CPUS, max_retries=_RETRIES)
     most, running = _AHEAD * max(1, int(resources()[0] / _CPUS)), {}
@@ -56,3 +59,6 @@ def _next(running: dict) -> tuple[Any, Any]:
         if isinstance(error.cause, ValueError | OSError):
             raise error.cause from None  # it names what is wrong
         raise
+    except RayError as error:
+        said = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise storage.UnavailableError(f"Ray lost a task {_RETRIES + 1} times, the last time so: {said}") from error

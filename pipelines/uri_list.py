@@ -1,14 +1,14 @@
 """A list of images in object storage, one URI a row: CSV or Parquet -> slices of as many rows as a shard holds.
 
-Owns what a list must say. A column `uri` is needed; `key` is the URI's path without suffix where there is none, `label`
-is optional. Refuses to hold the list: it is read a slice at a time, twice where its rows must be counted. Refuses rows
-that name nothing, with their number.
+Owns what a list must say. A column `uri` is needed; `key` is the path in the bucket without suffix where there is none,
+`label` is optional. Refuses to hold the list: it is read a slice at a time, twice where its rows must be counted.
+Refuses rows that name nothing, with their number.
 """
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.csv
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 
-_COLUMNS = ("uri", "key", "label")
+_TYPES = {"uri": pa.string(), "key": pa.string(), "label": pa.int32()}
 _CSV_BLOCK = 8 << 20
 """Bytes that are parsed at once."""
 
@@ -69,18 +69,25 @@ def _batches(uri: str) -> Iterator[pa.RecordBatch]:
         try:
             if uri.endswith(".parquet"):
                 file = _parquet(stream, uri)
-                yield from file.iter_batches(columns=_wanted(uri, file.schema_arrow.names))
-                return
-            types = {"uri": pa.string(), "key": pa.string(), "label": pa.int32()}
-            reader = pyarrow.csv.open_csv(
-                stream,
-                pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK),
-                convert_options=pyarrow.csv.ConvertOptions(column_types=types),
-            )
-            wanted = _wanted(uri, reader.schema.names)
-            yield from (batch.select(wanted) for batch in reader)
-        except pa.ArrowException as error:
+                wanted = _wanted(uri, file.schema_arrow.names)
+                found = (batch.select(wanted) for batch in file.iter_batches(columns=wanted))
+            else:
+                found = _csv(stream, uri)
+            for batch in found:
+                yield batch.cast(pa.schema([(name, _TYPES[name]) for name in batch.schema.names]))
+        except (pa.ArrowException, UnicodeDecodeError) as error:
             raise ValueError(f"{uri}: {error}") from None
+
+
+def _csv(stream: Any, uri: str) -> Iterator[pa.RecordBatch]:
+    start = stream.read(_CSV_BLOCK)
+    if not start:
+        raise ValueError(f"{uri}: is empty; expected CSV or Parquet with a column 'uri'")
+    header = next(csv.reader(start.decode("utf-8-sig", "ignore").splitlines()[:1]))
+    stream.seek(0)
+    # Other columns are not looked at: what is in them could fail the list.
+    options = pyarrow.csv.ConvertOptions(column_types=_TYPES, include_columns=_wanted(uri, header))
+    return iter(pyarrow.csv.open_csv(stream, pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK), convert_options=options))
 
 
 def _parquet(stream: Any, uri: str) -> pq.ParquetFile:
@@ -93,24 +100,24 @@ def _parquet(stream: Any, uri: str) -> pq.ParquetFile:
 def _wanted(uri: str, there: list[str]) -> list[str]:
     if "uri" not in there:
         raise ValueError(f"{uri}: lacks the column 'uri'; it has {', '.join(there)}")
-    return [name for name in _COLUMNS if name in there]
+    return [name for name in _TYPES if name in there]
 
 
 def _listed(uri: str, table: pa.Table, start: int) -> Listed:
-    uris = table["uri"].cast(pa.string()).to_pylist()
-    keys = table["key"].cast(pa.string()).to_pylist() if "key" in table.column_names else [None] * len(uris)
-    labels: list[int | None] = [None] * len(uris)
-    if "label" in table.column_names:
-        labels = table["label"].cast(pa.int32()).to_pylist()
+    uris = table["uri"].to_pylist()
+    nothing: list[Any] = [None] * len(uris)
+    keys, labels = (table[n].to_pylist() if n in table.column_names else nothing for n in ("key", "label"))
     for row, (named, label) in enumerate(zip(uris, labels, strict=True), start):
         if not named:
             raise ValueError(f"{uri}: row {row} has no uri")
         if label is not None and label < 0:
             raise ValueError(f"{uri}: row {row} has the label {label}; expected 0 or more")
-    return Listed(start, uris, [key or _key(named) for key, named in zip(keys, uris, strict=True)], labels)
+    keys = [key or _key(named) for key, named in zip(keys, uris, strict=True)]
+    return Listed(start, [named if "://" in named else storage.absolute(named) for named in uris], keys, labels)
 
 
 def _key(uri: str) -> str:
-    path = urlsplit(uri).path if storage.is_remote(uri) else str(storage.local_path(uri))
-    folder, _, name = path.strip("/").rpartition("/")
-    return f"{folder}/{name.rpartition('.')[0] or name}".lstrip("/")
+    """Its path in the bucket, without suffix."""
+    scheme, _, path = uri.rpartition("://")
+    folder, slash, name = (path.partition("/")[2] if scheme not in {"", "file"} else path.lstrip("/")).rpartition("/")
+    return f"{folder}{slash}{name.rpartition('.')[0] or name}"

@@ -118,7 +118,7 @@ def lists(values: np.ndarray) -> pa.Array:
 
 def select(store: str, plan: cells.Plan) -> tuple[int, float]:
     parts = f"{store}/parts-{plan.needed}"
-    best, _ = selecting.select(store, plan, Rule(k=K), parts, lambda _: None)
+    best = selecting.select(store, plan, Rule(k=K), parts, lambda _: None).best
     return len(best), float(best.score.astype(np.float64).sum())
 
 

@@ -1,12 +1,14 @@
 """From a pool to shards to train on: pseudo_label, select_topk, materialize, as a user runs them."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 
-from jobs import evaluate, materialize, pseudo_label, select_topk
+from jobs import evaluate, leaderboard, materialize, pseudo_label, select_topk
 from pipelines import read, selection, shards, track
 from tests import random_models
 from tests.jobs import chaos
@@ -52,6 +54,7 @@ def test_from_a_pool_to_shards_with_the_source_images(work, tmp_path, capsys) ->
     assert "chosen for 1,000 classes" in said and "have a label were chosen for it" in said
     found = selection.read(f"{tmp_path}/chosen")
     assert found and (tmp_path / "chosen" / "scores.png").exists()
+    assert [shard.rows for shard in found.pool.shards] == [chaos.IMAGES] * SHARDS
     options = ["--selection", f"{tmp_path}/chosen", "--output", f"{tmp_path}/shards", "--samples-per-shard", "20"]
     options += ["--tracking-uri", "none"]
     assert materialize.main([*options, "--dry-run"]) == 0
@@ -78,6 +81,10 @@ def test_a_run_in_mlflow_has_the_numbers_the_plots_and_the_sheets(work, tmp_path
     (run,) = track.logged(uri).values()
     found = selection.read(f"{tmp_path}/chosen")
     assert found and run.metrics["chosen"] == len(found.chosen)
+    client = MlflowClient(uri)
+    (there,) = client.search_runs([client.get_experiment_by_name(track.EXPERIMENT).experiment_id])
+    names = {entry.path for entry in client.list_artifacts(there.info.run_id)}
+    assert {"classes.csv", "scores.png"} <= names and len([name for name in names if "sheet-" in name]) == 10
     assert run.params["k"] == "1" and run.params["teacher"].startswith(chaos.MODEL)
 
 
@@ -112,12 +119,13 @@ def test_equal_images_count_once_and_excluded_ones_not_at_all(work, tmp_path) ->
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--k", "0"], "--k 0: expected a positive number"),
+        (["--k", "0"], "--k 0: expected a number of images a class"),
         (["--classes-per-image", "0"], "--classes-per-image 0: expected a positive number"),
         (["--precision", "fp32", "bf16"], "--precision fp32 bf16: a teacher has one"),
         (["--exclude-keys", "nowhere.txt"], "nowhere.txt"),
         (["--classes-per-image", "7"], "no cell of efficientnet_lite0-"),
         (["--exclude-images", "nowhere"], "nowhere"),
+        (["--exclude-shards", "0000*", "val-*"], "--exclude-shards val-*: fits no shard's name; the first is called"),
     ],
 )
 def test_what_cannot_be_selected_is_said_and_nothing_is_written(work, tmp_path, capsys, options, said) -> None:
@@ -134,6 +142,33 @@ def test_another_selection_in_the_folder_stays(work, tmp_path, capsys) -> None:
         "another selection is there, by another rule or from other cells; take a new folder" in capsys.readouterr().err
     )
     assert contents(tmp_path) == before
+
+
+def test_relative_paths_are_those_of_the_command_not_of_the_workers(work, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(work)
+    relative = ["--models", chaos.MODEL, "--data", "pool", "--store", "out", "--batch-size", "5", "--output"]
+    chosen = os.path.relpath(tmp_path / "chosen")
+    assert select_topk.main([*relative, chosen, "--k", "1", "--tracking-uri", "none"]) == 0
+    made = os.path.relpath(tmp_path / "shards")
+    assert materialize.main(["--selection", chosen, "--output", made, "--tracking-uri", "none"]) == 0
+    assert (tmp_path / "chosen" / "selection.json").exists() and list((tmp_path / "shards").glob("*.tar"))
+
+
+@pytest.mark.parametrize("there", ["00000.tar", "notes/x", "mine.csv"])
+def test_a_folder_with_something_else_in_it_is_left_alone(work, tmp_path, capsys, there) -> None:
+    (tmp_path / "chosen" / there).parent.mkdir(parents=True)
+    (tmp_path / "chosen" / there).write_bytes(b"x")
+    assert select(work, tmp_path / "chosen", "--k", "1") == 2
+    assert f"{there} is there, which is no part of a selection; take a new folder" in capsys.readouterr().err
+    assert list(contents(tmp_path / "chosen")) == [there]
+
+
+def test_cells_of_few_classes_are_on_no_leaderboard(work, tmp_path) -> None:
+    board = ["--store", f"{work}/out", "--tracking-uri", "none", "--output"]
+    assert leaderboard.main([*board, f"{tmp_path}/before"]) == 0
+    assert pseudo_label.main(teacher(work, "--classes-per-image", "1")) == 0
+    assert leaderboard.main([*board, f"{tmp_path}/after"]) == 0
+    assert contents(tmp_path / "after") == contents(tmp_path / "before")
 
 
 def test_missing_cells_stop_a_selection_unless_it_may_be_incomplete(work, tmp_path, capsys, jpegs) -> None:

@@ -43,7 +43,7 @@ def put_csv(uri: str, rows: list[tuple]) -> str:
 def run(listed: str, output: str, limit: int | None = None, *, dedup: bool = False, **changes) -> dict[int, Collected]:
     done: dict[int, Collected] = {}
     where = Target(**{"output": output, "format": "tar", "samples_per_shard": 5} | changes)
-    collect.collect(listed, where, limit, dedup, done.__setitem__)
+    collect.collect(listed, where, limit, dedup, 0.5, done.__setitem__)
     return done
 
 
@@ -92,10 +92,62 @@ def test_what_is_done_is_not_done_again_and_the_rest_comes_to_the_same_bytes(lis
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_what_could_not_be_read_is_read_again_when_told_and_not_before(listed, store) -> None:
+    run(listed, f"{store}/out")
+    before = packed(f"{store}/out")
+    storage.put(f"{store}/objects/gone.jpg", b"back")
+    run(listed, f"{store}/out")
+    assert packed(f"{store}/out") == before
+    target = Target(output=f"{store}/out", format="tar", samples_per_shard=5)
+    with pytest.raises(ValueError, match="something else is being made there"):
+        collect.forget_unread(listed, target, 7, dedup=False)
+    assert collect.forget_unread(listed, target, None, dedup=False) == 1
+    run(listed, f"{store}/out")
+    assert packed(f"{store}/out") == sorted([*before, ("k/gone", b"back", 11)], key=lambda row: row[2])
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_shard_that_was_not_noted_gives_way_to_what_can_be_read_now(listed, store) -> None:
+    run(listed, f"{store}/out")
+    storage.remove([f"{store}/out/{name}" for name in ("manifest.json", "notes/000000.note")])
+    storage.remove([f"{store}/objects/{sorted(PICTURES)[0]}.jpg"])
+    run(listed, f"{store}/out")
+    assert packed(f"{store}/out") == expected()[1:]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_keys_that_no_sample_can_have_are_left_out_and_said(store, tmp_path) -> None:
+    storage.put(f"{store}/a.jpg", b"x")
+    rows = [(f"{store}/a.jpg", key) for key in ("a", "a", "b/._c", "b/", "b.c/d")] + [("http://h/x.jpg", "e")]
+    done = run(put_csv(f"{store}/list.csv", [("uri", "key"), *rows]), f"{store}/out", samples_per_shard=10)
+    assert [key for key, _, _ in packed(f"{store}/out")] == ["a", "b.c/d"]
+    reasons = [reason for _, reason in done[0].unread]
+    assert ["earlier" in reasons[0], "hidden" in reasons[1], "hidden" in reasons[2]] == [True] * 3
+    assert reasons[3] == "unknown scheme 'http'; known: s3://, file:// and local paths"
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_relative_paths_are_those_of_the_command_not_of_the_workers(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage.put("a/b.jpg", b"x")
+    put_csv("list.csv", [("uri",), ("a/b.jpg",)])
+    assert pack_shards.main(["--keys", "list.csv", "--output", "out"]) == 0
+    assert [(key, image) for key, image, _ in packed("out")] == [("a/b", b"x")]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_folder_with_something_else_in_it_is_left_alone(listed, store) -> None:
+    storage.put(f"{store}/out/other.tar", b"x")
+    with pytest.raises(ValueError, match=r"other.tar is there, which is none of this; take a new folder"):
+        run(listed, f"{store}/out")
+    assert len(list(storage.list_objects(f"{store}/out"))) == 1
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_another_list_or_other_options_in_the_folder_are_refused(listed, store) -> None:
     run(listed, f"{store}/out", limit=5)
     for more in ({"limit": 6}, {"limit": 5, "dedup": True}, {"limit": 5, "samples_per_shard": 4}):
-        with pytest.raises(ValueError, match="is of another list or other options; take a new folder"):
+        with pytest.raises(ValueError, match="says that something else is being made there; take a new folder"):
             run(listed, f"{store}/out", **more)
 
 
@@ -103,7 +155,8 @@ def test_another_list_or_other_options_in_the_folder_are_refused(listed, store) 
 def test_a_list_of_which_nothing_can_be_read_is_an_error(tmp_path) -> None:
     listed = put_csv(f"{tmp_path}/list.csv", [("uri",), (f"{tmp_path}/gone.jpg",)])
     with pytest.raises(
-        ValueError, match=r"nothing that it names can be read; the first: .*gone.jpg: FileNotFoundError"
+        ValueError,
+        match=r"1 of the 1 objects that it names cannot be read; .*; the first: .*gone.jpg: FileNotFoundError",
     ):
         run(listed, f"{tmp_path}/out")
 
@@ -159,7 +212,8 @@ def test_slices_are_the_list_in_order_from_csv_and_parquet_alike(tmp_path, rows,
         (b"uri,label\na,1\n,2\n", "row 1 has no uri"),
         (b"uri,label\na,-1\n", "row 0 has the label -1"),
         (b"uri,label\na,cat\n", "invalid value 'cat'"),
-        (b"", "Empty CSV file"),
+        (b"", "is empty; expected CSV or Parquet with a column 'uri'"),
+        (b"\x1f\x8b\x08\x00\xff\xfe", "lacks the column 'uri'"),
     ],
 )
 def test_a_list_that_names_nothing_is_refused_with_the_row(tmp_path: Path, content, said) -> None:

@@ -120,7 +120,7 @@ def test_a_pool_that_changed_or_another_selection_in_the_folder_is_refused(chose
     run(chosen, where)
     other = replace(chosen, chosen=chosen.chosen.slice(0, 40), about={"identity": "00000000"})
     for owner, place in ((other, where), (chosen, target(tmp_path, samples_per_shard=7))):
-        with pytest.raises(ValueError, match="of another selection or of shards of another kind; take a new folder"):
+        with pytest.raises(ValueError, match="says that something else is being made there; take a new folder"):
             run(owner, place)
     write_tar(tmp_path / "pool" / "1.tar", [("000.jpg", b"x")])
     with pytest.raises(ValueError, match=r"pool/1.tar: \d+ chosen samples are not in it|1.tar: changed since"):
@@ -128,6 +128,22 @@ def test_a_pool_that_changed_or_another_selection_in_the_folder_is_refused(chose
 
 
 @pytest.mark.usefixtures("local_ray")
+@pytest.mark.usefixtures("local_ray")
+def test_other_thumbnails_of_what_is_written_are_cut_when_they_are_asked_for(write_tar, jpegs, tmp_path) -> None:
+    write_tar(tmp_path / "pool" / "0.tar", [(f"{i}.jpg", jpegs[i]) for i in range(4)])
+    selection = Selection(
+        pool=shards.find([f"{tmp_path}/pool"]),
+        chosen=rows_of([(0, 0, 0), (0, 0, 1), (1, 0, 2), (1, 0, 3)]),
+        about={"identity": "abcd0123"},
+    )
+    run(selection, where := target(tmp_path), np.array([True, False, False, False]))
+    before = written(where)
+    shown = run(selection, where, np.array([False, False, True, True]))
+    assert set(zip(shown["label"].to_pylist(), shown["rank"].to_pylist(), strict=True)) == {(1, 1), (1, 2)}
+    assert all(shown["pixels"].to_pylist())
+    assert written(where) == before
+
+
 def test_thumbnails_are_of_the_ranks_that_are_asked_for(write_tar, jpegs, tmp_path) -> None:
     images = [*jpegs[:3], b"no picture"]
     write_tar(tmp_path / "pool" / "0.tar", [(f"{i:03}.jpg", image) for i, image in enumerate(images)])

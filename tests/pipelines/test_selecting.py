@@ -1,5 +1,6 @@
 """A selection by Ray tasks: the same as one fold over all cells, whatever was done before."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def store(tmp_path_factory) -> str:
 
 
 def select(store: str, parts: Path | str, rule: Rule = RULE) -> list[dict]:
-    best, _ = selecting.select(store, cells.plan(store, POOL, [COLUMN]), rule, str(parts), lambda _: None)
+    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), rule, str(parts), lambda _: None).best
     return selection.ranked(best).to_pylist()
 
 
@@ -79,6 +80,13 @@ def test_a_cell_that_was_computed_again_makes_another_selection(store) -> None:
     assert selecting.identity(store, plan, RULE) != before
 
 
+def test_a_cell_that_is_committed_after_the_plan_is_no_part_of_the_selection(store) -> None:
+    before = cells.plan(store, POOL, [COLUMN])
+    incomplete = replace(before, missing=((5,),))
+    assert selecting.identity(store, incomplete, RULE) != selecting.identity(store, before, RULE)
+    assert all(5 not in group for group in selecting.groups(incomplete, RULE))
+
+
 def test_what_is_left_out_is_counted_whatever_was_done_before(store, tmp_path) -> None:
     rule = Rule(k=5, keys=frozenset({"k1", "k2"}))
     plan = cells.plan(store, POOL, [COLUMN])
@@ -86,12 +94,13 @@ def test_what_is_left_out_is_counted_whatever_was_done_before(store, tmp_path) -
     failed = sum(len(rows) - rows["error"].null_count for rows in tables)
     kept = sum(row["error"] is None and row["key"] not in rule.keys for rows in tables for row in rows.to_pylist())
     for _ in range(2):
-        _, seen = selecting.select(store, plan, rule, str(tmp_path), lambda _: None)
-        assert seen == Seen(images=700, failed=failed, excluded=700 - failed - kept)
+        found = selecting.select(store, plan, rule, str(tmp_path), lambda _: None)
+        assert found.rows == dict.fromkeys(range(70), 10)
+        assert found.seen == Seen(images=700, failed=failed, excluded=700 - failed - kept)
 
 
 def test_a_selection_is_read_back_as_it_was_written_and_a_damaged_one_is_refused(store, tmp_path) -> None:
-    best, _ = selecting.select(store, cells.plan(store, POOL, [COLUMN]), RULE, f"{tmp_path}/parts", lambda _: None)
+    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), RULE, f"{tmp_path}/parts", lambda _: None).best
     chosen, place = selection.ranked(best), f"{tmp_path}/out"
     assert selection.read(place) is None
     selection.write(place, POOL, chosen, {"identity": "abcdef01"})
@@ -124,3 +133,6 @@ def test_the_digests_of_a_validation_set_keep_its_images_out(write_tar, jpegs, t
     found = selecting.digests(shards.find([f"{tmp_path}/val"]).shards, seen.append)
     assert found == {read.digest_of(image) for image in jpegs}
     assert seen == [1]
+    write_tar(tmp_path / "bad" / "0.tar", [("0.jpg", jpegs[0]), ("0.cls", b"n01440764")])
+    with pytest.raises(ValueError, match=r"bad/0.tar: row 0, '0', cannot be told apart: bad label"):
+        selecting.digests(shards.find([f"{tmp_path}/bad"]).shards, seen.append)
