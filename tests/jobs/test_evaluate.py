@@ -297,6 +297,7 @@ def users_card(folder: Path, location: str | None = None, **metadata: object) ->
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_two_models_of_one_pass_have_the_cells_of_two_runs_bit_for_bit(data, store_folder, tmp_path) -> None:
     cards = users_card(tmp_path)

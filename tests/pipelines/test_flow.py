@@ -160,6 +160,7 @@ def test_another_jobs_cell_of_other_bytes_stands_and_is_reported(data, tmp_path,
     assert storage.read(theirs) == b"theirs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cpus", [1, 4])
 def test_the_walk_ends_on_any_number_of_cores(cpus, data, tmp_path) -> None:
     command = [sys.executable, "-c", ALONE, str(cpus), str(data), str(tmp_path / "store")]
