@@ -28,7 +28,7 @@ _MODES = ("dry_run", "status", "verify", "retry_failed", "retrack", "gc")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(planning.WalkConfig):
+class EvaluateConfig(maintenance.Looking, planning.WalkConfig):
     """Evaluate models on labelled images: top-1 and top-5, calibration and per-class accuracy, from committed cells.
 
     The same command again continues. Exit codes: 0 done, 2 bad arguments or bad data, 3 cells are missing, 130 and 143
@@ -37,12 +37,6 @@ class EvaluateConfig(planning.WalkConfig):
 
     dry_run: bool = False
     """Print the plan and stop; with --gc, only list."""
-    status: bool = False
-    """Compute nothing: show what is committed, in flight and failed, and the runs that are at it, wherever they are."""
-    verify: bool = False
-    """Compute nothing: read every committed cell again, check it against its digest and its shard."""
-    retry_failed: bool = False
-    """Compute again what may have been a machine's fault: cells that are damaged or have quarantined rows."""
     retrack: bool = False
     """Compute nothing: report what is committed and log it to MLflow, for when MLflow was away."""
     gc: bool = False

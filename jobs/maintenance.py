@@ -5,6 +5,7 @@ Owns what --status, --verify, --retry-failed and --gc say and ask. Refuses to re
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from time import localtime, strftime, time
 
 from rich.box import SIMPLE_HEAD
@@ -20,6 +21,18 @@ from pipelines.upkeep import Finding, Garbage
 
 _SHOWN = 10
 """Runs, the last ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looking:
+    """The options of every job that fills cells."""
+
+    status: bool = False
+    """Compute nothing: show what is committed, in flight and failed, and the runs that are at it, wherever they are."""
+    verify: bool = False
+    """Compute nothing: read every committed cell again, check it against its digest and its shard."""
+    retry_failed: bool = False
+    """Compute again what may have been a machine's fault: cells that are damaged or have quarantined rows."""
 
 
 def status(store: str, plan: Plan) -> int:

@@ -23,7 +23,7 @@ _MODES = ("dry_run", "status", "verify", "retry_failed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PseudoLabelConfig(teaching.TeacherConfig):
+class PseudoLabelConfig(maintenance.Looking, teaching.TeacherConfig):
     """Score a pool of images with a teacher, one model or several that are averaged; labels are not needed.
 
     The same command again continues. Exit codes: 0 done, 2 bad arguments or bad data, 3 cells are missing, 130 and 143
@@ -32,12 +32,6 @@ class PseudoLabelConfig(teaching.TeacherConfig):
 
     dry_run: bool = False
     """Print the plan and stop."""
-    status: bool = False
-    """Compute nothing: show what is committed, in flight and failed, and the runs that are at it, wherever they are."""
-    verify: bool = False
-    """Compute nothing: read every committed cell again, check it against its digest and its shard."""
-    retry_failed: bool = False
-    """Compute again what may have been a machine's fault: cells that are damaged or have quarantined rows."""
 
 
 def run(config: PseudoLabelConfig) -> int:

@@ -66,11 +66,6 @@ def key_of(label: int, rank: int) -> str:
     return f"{label:05d}-{rank:07d}"
 
 
-def names(groups: Sequence[Group], target: Target) -> list[str]:
-    """The output shards of all groups."""
-    return [_name(number, target) for number in range(sum(group.outputs for group in groups))]
-
-
 def materialize(
     selection: Selection,
     groups: Sequence[Group],
