@@ -36,7 +36,7 @@ class PackShardsConfig(cli.Job):
     dedup: bool = False
     """With --keys: of images with the same bytes pack the first alone; every object is then read twice."""
     retry_unread: bool = False
-    """With --keys: read again what could not be read before, and pack its shards anew."""
+    """With --keys: read again what could not be read before, and pack its shards anew; with --dedup all of them."""
     max_bad_rate: float = 0.01
     """With --keys: write no manifest when more than this share of the objects, and ten at least, cannot be read."""
     output: str

@@ -63,25 +63,27 @@ class Collected:
 
 
 def forget_unread(location: str, target: Target, limit: int | None, dedup: bool) -> int:
-    """Remove the shards and notes of slices of which something could not be read, so that they are made again.
+    """Remove the notes and shards of slices of which something could not be read, so that they are made again.
+
+    With `dedup` those of all slices, if there is one such: of equal images another may now be the first.
 
     Returns:
-        How many there were.
+        How many slices there were.
 
     Raises:
         ValueError: if another packing is in the target's folder.
     """
     _claim(location, target, limit, dedup)
-    notes = storage.join(target.output, "notes")
-    again = []
-    for entry in storage.list_objects(notes):
-        part = _decoded(storage.read(entry.uri))
-        if part.unread:
-            again += [entry.uri, *([storage.join(target.output, part.shard.name)] if part.shard else [])]
-    if again:  # the manifest first: without it nobody takes what is left for the whole
-        storage.remove([storage.join(target.output, manifest.NAME)])
-        storage.remove(again)
-    return sum(uri.startswith(storage.join(notes, "")) for uri in again)
+    notes = storage.list_objects(storage.join(target.output, "notes"))
+    noted = {entry.uri: _decoded(storage.read(entry.uri)) for entry in notes}
+    unread = {uri for uri, part in noted.items() if part.unread}
+    again = [uri for uri in noted if uri in unread or (dedup and unread)]
+    shards = [storage.join(target.output, part.shard.name) for uri in again if (part := noted[uri]).shard]
+    digests = [storage.join(target.output, "digests", uri.rpartition("/")[2]) for uri in unread]
+    # In this order: without a manifest nobody takes a rest for the whole, and a shard that is not noted is made again.
+    for removed in ([storage.join(target.output, manifest.NAME)] if again else [], again, shards, digests):
+        storage.remove(removed)
+    return len(again)
 
 
 def collect(

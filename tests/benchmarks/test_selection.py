@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 import zoo
-from pipelines import cells, cluster, selecting, tasks
+from pipelines import cells, cluster, selecting, storage, tasks
 from pipelines.candidates import Rule
 from pipelines.cells import Column
 from pipelines.records import Dataset, Shard, cell_schema
@@ -60,7 +60,8 @@ def test_selection_from_growing_pools_beside_duckdb(tmp_path: Path, capsys) -> N
 def ours(store: str, plan: cells.Plan) -> tuple[tuple[int, float], str]:
     """How many are chosen and the sum of their scores, and what it took."""
     chosen, seconds, memory = watched(lambda: select(store, plan), psutil.Process().pid)
-    return chosen, line("selecting", plan, seconds, memory)
+    read = sum(entry.size for entry in storage.list_objects(f"{store}/cells"))  # every cell once
+    return chosen, f"{line('selecting', plan, seconds, memory)}, {read / 1e9:.2f} GB read"
 
 
 def theirs(store: str, plan: cells.Plan, chosen: tuple[int, float], threads: int) -> str:

@@ -107,6 +107,24 @@ def test_what_could_not_be_read_is_read_again_when_told_and_not_before(listed, s
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_of_equal_images_one_is_packed_also_when_its_first_copy_can_be_read_only_later(store) -> None:
+    names = ["a", "late", "b", "c", "b2", "d", "late2", "e"]
+    images = {name: name.rstrip("2").encode() for name in names}
+    for name in names:
+        storage.put(f"{store}/o/{name}.jpg", images[name])
+    storage.remove([f"{store}/o/late.jpg"])
+    where = Target(output=f"{store}/out", format="tar", samples_per_shard=2)
+    rows = [(f"{store}/o/{name}.jpg", name) for name in names]
+    listed = put_csv(f"{store}/list.csv", [("uri", "key"), *rows])
+    run(listed, where.output, samples_per_shard=2, dedup=True)
+    assert [key for key, _, _ in packed(where.output)] == ["a", "b", "c", "d", "late2", "e"]
+    storage.put(f"{store}/o/late.jpg", images["late"])
+    assert collect.forget_unread(listed, where, None, dedup=True) == 4
+    run(listed, where.output, samples_per_shard=2, dedup=True)
+    assert [key for key, _, _ in packed(where.output)] == ["a", "late", "b", "c", "d", "e"]
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_a_shard_that_was_not_noted_gives_way_to_what_can_be_read_now(listed, store) -> None:
     run(listed, f"{store}/out")
     storage.remove([f"{store}/out/{name}" for name in ("manifest.json", "notes/000000.note")])
