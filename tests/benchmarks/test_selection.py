@@ -138,11 +138,19 @@ def watched(work: Callable[[], tuple], root: int) -> tuple[tuple, float, int]:
 
 def watch(root: int, most: list[int], done: threading.Event) -> None:
     while not done.wait(0.3):
-        held = 0
-        for process in [psutil.Process(root), *psutil.Process(root).children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                held += process.memory_full_info().uss
-        most[0] = max(most[0], held)
+        most[0] = max(most[0], sum(held_by(process) for process in family(root)))
+
+
+def family(root: int) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):  # it may have ended since
+        return [psutil.Process(root), *psutil.Process(root).children(recursive=True)]
+    return []
+
+
+def held_by(process: psutil.Process) -> int:
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return process.memory_full_info().uss
+    return 0
 
 
 def duckdb(folder: str, threads: int) -> tuple[tuple[int, float, float], int]:
