@@ -18,7 +18,7 @@ from rich.console import Console
 
 import zoo
 from jobs import ending
-from pipelines import storage
+from pipelines import members, storage
 from zoo.card_reader import read_cards
 
 DONE = 0
@@ -105,20 +105,30 @@ def _flags(config_type: Any, path: str) -> list[str]:
         raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path}: expected `option: value` lines, found {type(options).__name__}")
+    return _flags_of(config_type, options, path, "")
+
+
+def _flags_of(config_type: Any, options: dict[Any, Any], path: str, group: str) -> list[str]:
+    """The options of `config_type`, or of its group that is called `group`; a group is a map in the file."""
     known = [field.name for field in dataclasses.fields(config_type)]
-    positional, lists = _positional(config_type), _lists(config_type)
+    positional, lists, hints = _positional(config_type), _lists(config_type), get_type_hints(config_type)
     flags: list[str] = []
     for key, value in options.items():
         name = str(key).replace("-", "_")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{path}: unknown option {key!r}{hint} (known: {', '.join(known)})")
+            raise ValueError(f"{path}: unknown option {group}{key!r}{hint} (known: {', '.join(known)})")
         if name in positional:
             raise ValueError(f"{path}: {name} is given on the command line, not in a file")
         if isinstance(value, list) and name.replace("_", "-") not in lists:
-            raise ValueError(f"{path}: {key} takes one value, found a list of {len(value)}")
-        flags += _flag(name.replace("_", "-"), value)
+            raise ValueError(f"{path}: {group}{key} takes one value, found a list of {len(value)}")
+        if (is_group := dataclasses.is_dataclass(hints[name])) != isinstance(value, dict):
+            raise ValueError(f"{path}: {group}{key} takes {'a map of options' if is_group else 'no map'}")
+        if isinstance(value, dict):
+            flags += _flags_of(hints[name], value, path, f"{name}.")
+        else:
+            flags += _flag(group + name.replace("_", "-"), value)
     return flags
 
 
@@ -149,14 +159,18 @@ def _flag(name: str, value: object) -> list[str]:
     return [f"--{name}", *(str(item) for item in values)]
 
 
-def cards(paths: Sequence[str]) -> list[zoo.Card]:
-    """The cards in a user's model-index files.
+def cards(paths: Sequence[str], store: str | None = None) -> list[zoo.Card]:
+    """The cards in a user's model-index files, and those of the models that were trained into `store`.
+
+    A file's card counts where a member of the store has its name.
 
     Raises:
         ValueError: if one is no text, or has no model-index.
         FileNotFoundError: if one is not there.
     """
-    return [card for path in paths for card in read_cards(storage.read(path), path)]
+    given = [card for path in paths for card in read_cards(storage.read(path), path)]
+    names = {card.name for card in given}
+    return [card for card in members.cards(store) if card.name not in names] + given if store else given
 
 
 def set_environment_defaults(**defaults: str) -> None:

@@ -85,7 +85,7 @@ def run(config: LeaderboardConfig) -> int:
 def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
     from pipelines import board, exports, judging, page
 
-    cards = zoo.select(config.models, cli.cards(config.cards))
+    cards = zoo.select(config.models, cli.cards(config.cards, config.store))
     sets = judging.sets(holdings, config.datasets)
     logged = _logged(config, config.store)
     with Meter("columns", sum(len(board.comparable(held.columns)) for held in holdings)) as meter:
@@ -110,7 +110,7 @@ def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Seque
     from pipelines import diff, diff_report, inventory, sides
 
     elsewhere = [name for name in names if not sides.is_within(name, holdings)]
-    names_of = {card.name for card in zoo.select(config.models, cli.cards(config.cards))}
+    names_of = {card.name for card in zoo.select(config.models, cli.cards(config.cards, config.store))}
     found = {name: inventory.every(name, Listing()) for name in elsewhere}
     for name, there in found.items():
         if not there:

@@ -92,7 +92,7 @@ def chosen(config: WalkConfig) -> tuple[zoo.Card, ...]:
     Raises:
         ValueError: if one part of the pattern selects none.
     """
-    return zoo.select(config.models or "", cli.cards(config.cards))
+    return zoo.select(config.models or "", cli.cards(config.cards, config.store))
 
 
 def plan(config: WalkConfig) -> tuple[dict[str, str], Plan]:

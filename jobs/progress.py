@@ -67,13 +67,17 @@ class Meter:
         elif self._unsaid and kind is None:  # else the last line of a log would look like a hang
             say(self._unsaid)
 
-    def update(self, done: int, images: int | None = None, bad: int = 0) -> None:
-        """Say that `done` units are done, and of `images` that were worked on in this run `bad` are errors."""
+    def update(self, done: int, images: int | None = None, bad: int = 0, note: str = "") -> None:
+        """Say that `done` units are done, and of `images` that were worked on in this run `bad` are errors.
+
+        `note` is what else is to be said.
+        """
         now = time.monotonic()
         self._last, self._done = (now, done if images is None else images), done
         self._first = self._first or self._last
         counts = [] if images is None else [count(images, "image")] + [f"{bad:,} bad"] * (bad > 0)
-        note = " · ".join(["", *counts, *self._pace(self.unit if images is None else "img")])
+        paces = self._pace(self.unit if images is None else "img")
+        note = " · ".join(["", *([note] if note else []), *counts, *paces])
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=done, description=note.removeprefix(" · "))
             return

@@ -63,7 +63,7 @@ def run(config: TuneConfig) -> int:
     Raises:
         ValueError: if models, precisions or the device cannot be used.
     """
-    chosen = zoo.select(config.models, cli.cards(config.cards))
+    chosen = zoo.select(config.models, cli.cards(config.cards, config.store))
     if not config.precision or len(set(config.precision)) < len(config.precision):
         raise ValueError(f"--precision {' '.join(config.precision)}: give one or several, each once")
     if config.results_file:

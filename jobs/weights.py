@@ -74,7 +74,7 @@ def run(config: WeightsConfig) -> int:
     Raises:
         ValueError: if options do not go together or a model is unknown.
     """
-    chosen = zoo.select(config.models, cli.cards(config.cards))
+    chosen = zoo.select(config.models, cli.cards(config.cards, config.store))
     _check(config, chosen)
     action: Callable[[WeightsConfig, zoo.Card], Row] = {
         "list": _list,

@@ -58,7 +58,7 @@ def _decode_chunk(chunk: pa.Table, views: Sequence[View]) -> pa.Table:
             if of_view[row] is not None:
                 array[:] = 0
     kept = {name: chunk[name] for name in CHUNK.names if name not in {"images", "errors"}}
-    kept |= {f"pixels_{i}": _one_value(buffer) for i, buffer in enumerate(buffers)}
+    kept |= {f"pixels_{i}": one_value(buffer) for i, buffer in enumerate(buffers)}
     return pa.table(kept | {f"errors_{i}": [some] for i, some in enumerate(errors)}, schema=decoded_schema(len(views)))
 
 
@@ -85,7 +85,7 @@ def _decode_by(
     return [_decode_by(decoder, encoded, [place], views, into)[0] for place in places]
 
 
-def _one_value(content: pa.Buffer) -> pa.Array:
+def one_value(content: pa.Buffer) -> pa.Array:
     """A column of the one value `content`, which is not copied."""
     ends = pa.py_buffer(np.array([0, content.size], np.int64))
     return pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, content])

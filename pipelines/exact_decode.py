@@ -18,7 +18,7 @@ from zoo.preprocessing import Geometry
 MAX_PIXELS = 50_000_000
 """A 12 KB PNG can ask for 1 GB. The largest photograph in ImageNet has 20 million pixels."""
 _FORMATS = ("JPEG", "PNG", "WEBP")
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 # Pillow's own guard warns above 89 million pixels and raises above 179; ours is lower and gives a reason.
@@ -89,7 +89,7 @@ def resize_and_crop(picture: Image.Image, geometry: Geometry) -> np.ndarray:
         DecodeError: if the picture is so long that its resized form is over MAX_PIXELS.
     """
     size, (left, top) = placed(picture.size, geometry)
-    resized = picture.resize(size, _FILTERS[geometry.interpolation])
+    resized = picture.resize(size, FILTERS[geometry.interpolation])
     return np.asarray(resized.crop((left, top, left + geometry.size, top + geometry.size)))
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from pipelines import manifest, pack, read, storage, tasks, thumbnails
+from pipelines import lineage, manifest, pack, read, storage, tasks, thumbnails
 from pipelines.formats import ShardError
 from pipelines.manifest import Labels, Manifest, PackedShard
 from pipelines.pack import Target
@@ -26,7 +26,6 @@ from pipelines.selection import Selection
 
 pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
 _WRITTEN = b"menagerie.written"
-_MARK = "materialized.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +87,8 @@ def materialize(
     Raises:
         ValueError: if another selection is in the target's folder, or the pool is not what was scored.
     """
-    own = {"selection": selection.identity, "format": target.format, "samples_per_shard": target.samples_per_shard}
-    manifest.claim(target.output, _MARK, own)
+    own = {"format": target.format, "samples_per_shard": target.samples_per_shard}
+    manifest.claim(target.output, lineage.MARK, lineage.marked(selection.about) | own)
     notes = storage.join(target.output, "notes")
     written: dict[int, PackedShard] = {}
     shown_there = [thumbnails.SCHEMA.empty_table()]

@@ -19,12 +19,12 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipelines.records import QUARANTINED
 from pipelines.sandbox_child import ANSWER, LONGEST_REASON, NO_MEMORY, PIXELS, REASON, REQUEST, ROOM, serve
-from zoo.preprocessing import Geometry
 
 _SECONDS = 20.0
 """For one picture, which takes 10 ms. Twice this and two starts are less than a minute."""
@@ -50,10 +50,10 @@ class Sandbox:
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def decode(
-        self, encoded: bytes | memoryview, geometries: Sequence[Geometry], into: Sequence[np.ndarray]
-    ) -> str | None:
-        """Fill `into`, an array a geometry, with the pixels of `encoded`, or leave it and return the reason why not.
+    def decode(self, encoded: bytes | memoryview, wants: Sequence[Any], into: Sequence[np.ndarray]) -> str | None:
+        """Fill `into` with the pixels of `encoded`, or leave it and return the reason why not.
+
+        Each array is for one of `wants`, which the module understands: a geometry, say.
 
         Raises:
             RuntimeError: if no child can be started.
@@ -63,7 +63,7 @@ class Sandbox:
             for _ in range(_TRIES):
                 child = self._living()
                 try:
-                    return child.decode(encoded, geometries, into)
+                    return child.decode(encoded, wants, into)
                 except _LostError as error:
                     fate = str(error)
                     self._stop()
@@ -131,10 +131,8 @@ class _Child:
         self._shared.close()
         os.close(self._file)
 
-    def decode(
-        self, encoded: bytes | memoryview, geometries: Sequence[Geometry], into: Sequence[np.ndarray]
-    ) -> str | None:
-        wanted = pickle.dumps(list(geometries))
+    def decode(self, encoded: bytes | memoryview, wants: Sequence[Any], into: Sequence[np.ndarray]) -> str | None:
+        wanted = pickle.dumps(list(wants))
         pixels = sum(array.nbytes for array in into)
         end = len(encoded) + len(wanted)
         room = max(end, pixels, LONGEST_REASON)

@@ -17,16 +17,16 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from zoo.preprocessing import Geometry
-
-Work = Callable[[bytes, Sequence[Geometry]], list[np.ndarray] | str]
-"""Encoded bytes -> one uint8 array (size, size, 3) a geometry, or the reason why not: a function of some module."""
+Work = Callable[[bytes, Sequence[Any]], list[np.ndarray] | str]
+"""Encoded bytes -> one uint8 array (size, size, 3) for each of what is wanted (a geometry, say, as the module has it),
+or the reason why not: a function of some module."""
 
 REQUEST = struct.Struct("<QQQQ")
-"""Its number, bytes of the shared file, of the picture in it, and of the pickled geometries behind that."""
+"""Its number, bytes of the shared file, of the picture in it, and of the pickled wants behind that."""
 ANSWER = struct.Struct("<QQQ")
 """The number of the request, one of the following, and bytes in the shared file."""
 READY, PIXELS, REASON, NO_MEMORY = range(4)
@@ -47,9 +47,9 @@ def serve(work: Work, file: int, memory: int) -> None:
         if room > len(shared):
             shared.close()
             shared = mmap.mmap(file, room)
-        geometries = pickle.loads(shared[picture : picture + wanted])
+        several = pickle.loads(shared[picture : picture + wanted])
         try:
-            answer = _put(work(shared[:picture], geometries), shared)
+            answer = _put(work(shared[:picture], several), shared)
         except MemoryError:
             answer = NO_MEMORY, 0
         connection.sendall(ANSWER.pack(number, *answer))

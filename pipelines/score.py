@@ -107,7 +107,7 @@ class Scorer:
                 yield (
                     _failed(chunk, position, wait.kind, wait.reason)
                     if isinstance(wait, _NoModel)
-                    else _table(chunk, position, wait(), self._errors(chunk, position))
+                    else rows_of(chunk, position, wait(), self._errors(chunk, position))
                 )
 
     def _errors(self, chunk: dict, position: int) -> Sequence[str | None]:
@@ -158,7 +158,8 @@ def _resident() -> int:
     return psutil.Process().memory_info().rss
 
 
-def _table(chunk: dict, position: int, scores: Scores, unread: Sequence[str | None]) -> pa.Table:
+def rows_of(chunk: dict, position: int, scores: Scores, unread: Sequence[str | None]) -> pa.Table:
+    """SCORES rows of a chunk by the model at a position; `unread` says of each row why it has no pixels."""
     rows = len(chunk["keys"])
     label_prob = _label_probabilities(chunk["labels"], scores.probs)
     errors = _with_non_finite(unread, scores.sq_prob)

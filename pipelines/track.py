@@ -1,4 +1,4 @@
-"""MLflow: one run per (model, dataset) below one per sweep, the same numbers as the report.
+"""MLflow: one run per (model, dataset) below one per sweep, one per training; the same numbers as the report.
 
 Owns what a run holds and that logging again changes nothing. Refuses to be needed: it is called after everything is
 committed, a server that is away is an error that loses nothing, and per-class numbers are artefacts, since a thousand
@@ -48,6 +48,14 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """Metrics at one step of a training."""
+
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Logged:
     """What MLflow holds of one run."""
 
@@ -80,6 +88,61 @@ def log(tracking_uri: str, store: str, records: Sequence[Record], sweep: Record 
         parent = _log_one(client, experiment, sweep, {}) if sweep else None
         tags = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         return [_log_one(client, experiment, record, tags) for record in records]
+
+
+def log_curve(tracking_uri: str, store: str, record: Record, points: Sequence[Point]) -> str:
+    """Log `points` into the run of the identity of `record`, whatever of them is not there yet.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        TrackingError: if MLflow cannot be reached or refuses.
+    """
+    with _client(tracking_uri) as client:
+        run = _log_one(client, _experiment(client, tracking_uri, store), record, {})
+        names = {name for point in points for name in point.values}
+        there = {name: {metric.step for metric in client.get_metric_history(run, name)} for name in names}
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, value, now, point.step)
+            for point in points
+            for name, value in point.values.items()
+            if point.step not in there[name]
+        ]
+        for start in range(0, len(metrics), _PAGE):
+            client.log_batch(run, metrics=metrics[start : start + _PAGE])
+        return run
+
+
+def register(tracking_uri: str, name: str, run: str, tags: Mapping[str, str]) -> None:
+    """Make the run's model a version of the registered model `name`, once.
+
+    Raises:
+        TrackingError: if MLflow cannot be reached or refuses.
+    """
+    with _client(tracking_uri) as client:
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        if client.search_model_versions(f"name = '{name}' and run_id = '{run}'"):
+            return
+        client.create_model_version(name, client.get_run(run).info.artifact_uri or "", run, tags=dict(tags))
+
+
+def find(tracking_uri: str, identity: str | None, model: str | None = None) -> str | None:
+    """The id of the first run of an identity, or else of a model; None where there is none.
+
+    Raises:
+        TrackingError: if MLflow cannot be reached or refuses.
+    """
+    with _client(tracking_uri) as client:
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        wanted = f"tags.`{_IDENTITY}` = '{identity}'" if identity else f"params.model = '{model}'"
+        if experiment is None:
+            return None
+        order = ["attributes.start_time ASC"]
+        runs = client.search_runs([experiment.experiment_id], wanted, max_results=1, order_by=order)
+        return runs[0].info.run_id if runs else None
 
 
 def logged(tracking_uri: str) -> dict[str, Logged]:

@@ -17,12 +17,12 @@ from pipelines.cells import Column
 from pipelines.cluster import Shares, actor_memory, resources, share
 from pipelines.decode import decode_chunks
 from pipelines.passes import ScorerConfig, plan_pass
-from pipelines.records import Shard
+from pipelines.records import Shard, View
 
 _MOST_SOURCES = 1024
 _BLOCK_BYTES = 1 << 20
 """Less than a chunk of pictures, so that each is a block of its own and is decoded as soon as it is read."""
-_RETRIES = 3
+RETRIES = 3
 """Ray Data's default is to retry for ever, and whatever kills a worker would do so for ever."""
 
 
@@ -39,40 +39,44 @@ def walk(
     """
     shares = share(*resources(), device)
     scorer = plan_pass(columns, device, actor_memory(device))
-    _set_context()
-    scored = _score(_pixels(shards, positions, scorer, shares), scorer, shares, _chunks(shards, scorer.chunk))
+    set_context()
+    decoded = pixels(shards, positions, scorer.chunk, scorer.views, shares)
+    scored = _score(decoded, scorer, shares, _chunks(shards, scorer.chunk))
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
-def _pixels(shards: Sequence[Shard], positions: Sequence[int], scorer: ScorerConfig, shares: Shares) -> Dataset:
+def pixels(
+    shards: Sequence[Shard], positions: Sequence[int], chunk: int, views: Sequence[View], shares: Shares
+) -> Dataset:
+    """Decoded chunks (see `decode.decoded_schema`) of so many samples, of the shards at these positions."""
     sources = ray.data.from_arrow(_sources(shards, positions))
-    encoded = _map(
+    encoded = mapped(
         sources,
-        partial(read.read_shards, batch_size=scorer.chunk),
+        partial(read.read_shards, batch_size=chunk),
         compute=TaskPoolStrategy(size=shares.readers),
         num_cpus=shares.read_cpus,
-        max_retries=_RETRIES,
+        max_retries=RETRIES,
     )
-    return _map(
+    return mapped(
         encoded,
-        partial(decode_chunks, views=scorer.views),
+        partial(decode_chunks, views=views),
         compute=TaskPoolStrategy(size=shares.decoders),
         num_cpus=shares.decode_cpus,
-        max_retries=_RETRIES,
+        max_retries=RETRIES,
     )
 
 
 def _score(pixels: Dataset, scorer: ScorerConfig, shares: Shares, chunks: int | None) -> Dataset:
     actors = shares.actors if chunks is None else min(shares.actors, chunks)
-    return _map(
+    return mapped(
         pixels,
         Scoring,
         fn_constructor_args=(scorer,),
         compute=ActorPoolStrategy(size=actors),
         num_cpus=shares.actor_cpus,
         num_gpus=shares.actor_gpus,
-        max_restarts=_RETRIES,
-        max_task_retries=_RETRIES,
+        max_restarts=RETRIES,
+        max_task_retries=RETRIES,
     )
 
 
@@ -89,7 +93,7 @@ class Scoring:
         return self._scorer(decoded)
 
 
-def _map(dataset: Dataset, step: Callable[..., object], **options: object) -> Dataset:
+def mapped(dataset: Dataset, step: Callable[..., object], **options: object) -> Dataset:
     """A step of the walk over Arrow tables of one row."""
     with warnings.catch_warnings():
         # Ray 2.60 wants no free remote arguments from 2.64 on, and has no other way yet to bound retries.
@@ -110,7 +114,8 @@ def _chunks(shards: Sequence[Shard], size: int) -> int | None:
     return None if None in rows else sum(-(-count // size) for count in rows if count)
 
 
-def _set_context() -> None:
+def set_context() -> None:
+    """Have Ray Data pass on each chunk by itself, and be silent."""
     context = DataContext.get_current()
     context.target_max_block_size = _BLOCK_BYTES
     context.enable_progress_bars = False

@@ -75,6 +75,10 @@ def _resnet(family: str, name: str, params: int, key_map: str | None = None) -> 
     return Architecture(builder=f"zoo.{family}:{name}", params=params, features=2048, key_map=key_map)
 
 
+def _cifar(name: str, params: int) -> Architecture:
+    return Architecture(builder=f"zoo.cifar_resnet:{name}", params=params, features=64)
+
+
 ARCHITECTURES = {
     "efficientnet_lite0": Architecture(
         builder="zoo.efficientnet_lite:efficientnet_lite0",
@@ -101,4 +105,6 @@ ARCHITECTURES = {
     "resnest269e": _resnet("resnest", "resnest269e", 110_929_480),
     "resnest50d_4s2x40d": _resnet("resnest", "resnest50d_4s2x40d", 30_417_592),
     "resnest50d_1s4x24d": _resnet("resnest", "resnest50d_1s4x24d", 25_677_000),
+    "cifar_resnet8": _cifar("cifar_resnet8", 139_640),
+    "cifar_resnet20": _cifar("cifar_resnet20", 334_072),
 }

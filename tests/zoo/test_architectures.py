@@ -160,9 +160,27 @@ def test_the_recipes_regularisation_is_where_the_authors_have_it():
 
 
 def test_an_unknown_architecture_is_answered_with_near_ones():
-    with pytest.raises(ValueError, match=r"'resnset50d'; did you mean resnest50d.*known: efficientnet_lite0"):
+    with pytest.raises(ValueError, match=r"'resnset50d'; did you mean resnest50d.*known: cifar_resnet20, "):
         architectures.find("resnset50d")
 
 
 def _is_block(module: nn.Module) -> bool:
     return isinstance(module, Bottleneck)
+
+
+def test_the_small_resnets_have_the_papers_layers_and_parameters():
+    # He et al. 2016, table 6: ResNet-20 has 0.27 million parameters with the ten classes of CIFAR.
+    small = on_meta("cifar_resnet20", 10)
+    layers = [module for module in small.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert (len(layers), round(counts.parameters(small) / 1e6, 2)) == (20, 0.27)
+
+
+@torch.inference_mode()
+def test_a_small_resnets_shortcut_skips_pixels_and_pads_channels_without_a_parameter():
+    block = architectures.find("cifar_resnet8").build(10).layer2[0].eval()
+    for norm in (block.bn1, block.bn2):
+        nn.init.zeros_(norm.weight)  # nothing is left but the shortcut
+    x = torch.rand(2, 16, 8, 8)
+    out = block(x)
+    assert torch.equal(out[:, :16], x[:, :, ::2, ::2])
+    assert not out[:, 16:].any()

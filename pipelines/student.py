@@ -1,0 +1,283 @@
+"""A worker of a training: what Ray Train runs in each of its processes.
+
+Owns the loop: batch, gradients, step; and beside it news, validations and checkpoints. What workers must do together
+(stop, save, ask for preemptions) the first decides, and its word travels with the sums of every step: so none waits for
+one that does something else. Refuses to go on after a loss that is no number, or on data that is mostly bad. Everything
+that a step depends on is in the checkpoint and in the training's own data, nothing in this process.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import ray
+import torch
+import torch.distributed as dist
+from ray import train as ray_train
+from ray.train.torch import get_device
+
+from pipelines import checkpoint, cluster, feed, metrics, order, stages, validation
+from pipelines.augment import Augmentation
+from pipelines.checkpoint import Found
+from pipelines.learner import How, Learner, NonFiniteLossError, Taken
+from pipelines.portions import Batch, DataError, Ration
+from pipelines.records import JUDGED_ERRORS
+from pipelines.stages import News, Stage, Training
+from zoo.preprocessing import Interpolation
+
+_ASK_SECONDS = 1.0
+_JUDGED_IMAGES = 1000
+_SHOWN_KEYS = 10
+
+
+def work(config: dict[str, Any]) -> None:
+    """Go through the stages of `training` from the newest checkpoint; `board` is the actor that hears of it."""
+    training, board = config["training"], config["board"]
+    worker = _Worker(training, board)
+    try:
+        worker.run()
+    except (DataError, NonFiniteLossError) as error:  # the same again would end the same
+        if str(error):
+            ray.get(board.give_up.remote(str(error)))
+        raise
+
+
+@dataclass(slots=True)
+class _Since:
+    """What has been since the last news. The sums are in checkpoints too, the times are not."""
+
+    loss: float = 0.0
+    images: int = 0
+    started: float = 0.0
+    seen: int = 0
+    waited: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """The sums of a step over all workers, and what the first worker says that all do now."""
+
+    loss: float
+    images: int
+    bad: int
+    non_finite: bool
+    stop: bool
+    save: bool
+    ask: bool
+
+
+class _Worker:
+    def __init__(self, training: Training, board: Any) -> None:
+        context = ray_train.get_context()
+        self._training, self._board = training, board
+        self._rank, self._workers = context.get_world_rank(), context.get_world_size()
+        self._shares = cluster.share(*cluster.resources(), training.device)
+        self._device = get_device() if training.device == "cuda" else torch.device("cpu")
+        if training.device == "cpu":
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self._workers))
+        self._curve: list[dict[str, Any]] = []
+        self._best: tuple[float, int, int] | None = None
+        self._bad, self._seen, self._since = 0, 0, _Since()
+        self._examples: list[str] = []
+        self._preemption: Any = None
+        self._saved = self._asked = time.monotonic()
+        self._stopping = board.stopping.remote()
+
+    def run(self) -> None:
+        """All stages; returns early where the board says so."""
+        found = self._found()
+        at = (found.saved.stage, found.saved.step) if found.saved else (0, 0)
+        if self._rank == 0 and not ray.get(self._board.begin.remote(at, found.damaged)):
+            raise DataError("")
+        torch.manual_seed(self._training.seed)
+        network = self._training.card.network.build(self._training.card.num_classes)
+        state = found.content
+        for number in range(at[0], len(self._training.stages)):
+            stage = self._training.stages[number]
+            learner = Learner(network, self._training.card.preprocessing, stage.recipe, self._how())
+            first = self._restored(learner, state) if state else 0
+            state = None
+            if not self._stage(number, learner, first):
+                return
+            network.load_state_dict(learner.result())
+
+    def _how(self) -> How:
+        training = self._training
+        return How(
+            device=str(self._device),
+            precision=training.precision,
+            channels_last=training.channels_last,
+            seed=training.seed,
+            rank=self._rank,
+            workers=self._workers,
+        )
+
+    def _found(self) -> Found:
+        """The checkpoint that all go on from: the first worker's choice."""
+        found = checkpoint.newest(self._training.home) if self._rank == 0 else Found(None, None, ())
+        if self._workers == 1:
+            return found
+        choice = [found.saved]
+        dist.broadcast_object_list(choice, src=0)
+        if self._rank == 0 or choice[0] is None:
+            return found
+        return Found(choice[0], checkpoint.load(choice[0]), ())
+
+    def _restored(self, learner: Learner, state: Mapping[str, Any]) -> int:
+        learner.restore(state["learner"])
+        self._curve, self._best = list(state["curve"]), state["best"]
+        self._bad, self._seen = state["bad"], state["seen"]
+        self._since = _Since(state["loss"], state["images"], time.monotonic())
+        return state["step"]
+
+    def _stage(self, number: int, learner: Learner, first: int) -> bool:
+        """One stage from step `first`; whether it came to its end."""
+        stage = self._training.stages[number]
+        ration = self._ration(stage)
+        self._since.started = time.monotonic()
+        with closing(feed.batches(ration, first, stage.steps, self._shares, self._workers)) as fed:
+            for done in range(first + 1, stage.steps + 1):
+                word = self._step(self._next(fed), learner, stage)
+                validates = self._training.pace.validates(stage, done)
+                if self._training.pace.tells(stage, done):
+                    self._tell(number, done, learner if validates else None)
+                if validates or word.save or word.stop or (word.ask and self._is_preempted()):
+                    self._save(number, done, learner)
+                if word.stop:
+                    return False
+        return True
+
+    def _next(self, fed: Iterator[Batch]) -> Batch:
+        before = time.monotonic()
+        batch = next(fed)
+        self._since.waited += time.monotonic() - before
+        return batch
+
+    def _step(self, batch: Batch, learner: Learner, stage: Stage) -> _Word:
+        word = self._together(learner.gradients(batch, stage.name), batch)
+        self._require_sound(word, batch)
+        learner.step(stage.recipe.lr(batch.step, stage.steps))
+        self._since.loss += word.loss
+        self._since.images += word.images
+        self._since.seen += word.images + word.bad
+        return word
+
+    def _ration(self, stage: Stage) -> Ration:
+        recipe, preprocessing = stage.recipe, self._training.card.preprocessing
+        interpolation: Interpolation = preprocessing.interpolation
+        how = Augmentation(
+            size=preprocessing.size,
+            interpolation=interpolation,
+            scale=recipe.crop_scale,
+            ratio=recipe.crop_ratio,
+            flip=recipe.flip,
+        )
+        order_ = stage.order(self._training.seed)
+        return Ration(
+            order=order_,
+            places=order.places(order_, self._rank, self._workers),
+            shards=stage.dataset.shards,
+            augmentation=how,
+            classes=self._training.card.num_classes,
+        )
+
+    def _together(self, taken: Taken, batch: Batch) -> _Word:
+        """Add up over all workers; what the first says holds for all."""
+        now, first = time.monotonic(), self._rank == 0
+        ask = first and now - self._asked > _ASK_SECONDS
+        save = first and now - self._saved > self._training.pace.save_seconds
+        stop = first and self._is_told_to_stop()
+        said = [taken.loss, taken.images, len(batch.errors), len(taken.non_finite), stop, save, ask]
+        if self._workers > 1:
+            sums = torch.tensor(said, dtype=torch.float64, device=self._device)
+            dist.all_reduce(sums)
+            said = sums.tolist()
+        if taken.non_finite:
+            shown = ", ".join(taken.non_finite[:_SHOWN_KEYS])
+            more = f" and {len(taken.non_finite) - _SHOWN_KEYS} more" if len(taken.non_finite) > _SHOWN_KEYS else ""
+            raise NonFiniteLossError(f"the loss of step {batch.step} is no number; it is of the images {shown}{more}")
+        if said[6]:
+            self._asked = now
+        return _Word(said[0], int(said[1]), int(said[2]), *(bool(flag) for flag in said[3:]))
+
+    def _is_told_to_stop(self) -> bool:
+        ready, _ = ray.wait([self._stopping], timeout=0)
+        if not ready:
+            return False
+        told = ray.get(self._stopping)
+        self._stopping = self._board.stopping.remote()
+        return bool(told)
+
+    def _is_preempted(self) -> bool:
+        """Whether it is news that a node of ours will be taken away: every worker asks in the same step."""
+        before, self._preemption = self._preemption, ray_train.get_preemption_info()
+        return self._preemption is not None and self._preemption != before
+
+    def _require_sound(self, word: _Word, batch: Batch) -> None:
+        if word.non_finite:
+            raise NonFiniteLossError  # the worker that had it says so
+        self._bad += word.bad
+        self._seen += word.images + word.bad
+        self._examples += [f"{batch.keys[row]}: {error}" for row, error in batch.errors.items()]
+        del self._examples[_SHOWN_KEYS:]
+        allowed = self._training.pace.max_bad_rate * max(self._seen, _JUDGED_IMAGES)
+        if self._bad > max(allowed, JUDGED_ERRORS - 1):
+            told = f"{self._bad} of the first {self._seen} images are bad"
+            raise DataError(f"{told}: {'; '.join(self._examples)}" if self._examples else "")
+
+    def _validated(self, learner: Learner) -> dict[str, float]:
+        training, part = self._training, (self._rank, self._workers)
+        counted = validation.tally(
+            learner.network, learner.result(), training.card, training.validation, part, self._shares
+        )
+        everybodys = [counted]
+        if self._workers > 1:
+            everybodys = [None] * self._workers
+            dist.all_gather_object(everybodys, counted)
+        summed = reduce(metrics.merge, (one for one in everybodys if one is not None))
+        return validation.shown(metrics.summary(summed))
+
+    def _tell(self, number: int, step: int, learner: Learner | None) -> None:
+        """Tell what has been since the last news, and validate the learner, if there is one."""
+        since, seconds = self._since, time.monotonic() - self._since.started
+        stage = self._training.stages[number]
+        validated = self._validated(learner) if learner else None
+        news = News(
+            stage=number,
+            step=step,
+            loss=since.loss / max(1, since.images),
+            lr=stage.recipe.lr(step - 1, stage.steps),
+            images_per_second=since.seen / max(seconds, 1e-9),
+            waiting=since.waited / max(seconds, 1e-9),
+            bad=self._bad,
+            metrics=validated,
+        )
+        self._curve.append(stages.point(news))
+        if validated and (self._best is None or validated["top1"] > self._best[0]):
+            self._best = validated["top1"], number, step
+        self._since = _Since(started=time.monotonic())
+        if self._rank == 0:
+            self._board.hear.remote(news)
+
+    def _save(self, number: int, step: int, learner: Learner) -> None:
+        """The first worker writes; the others have the same."""
+        self._saved = time.monotonic()
+        if self._rank:
+            return
+        content = {
+            "learner": learner.state(),
+            "step": step,
+            "curve": self._curve,
+            "best": self._best,
+            "bad": self._bad,
+            "seen": self._seen,
+            "loss": self._since.loss,
+            "images": self._since.images,
+        }
+        saved = checkpoint.write(self._training.home, number, step, content)
+        checkpoint.prune(self._training.home, self._training.pace.keep, self._best and self._best[1:])
+        self._board.kept.remote((saved.stage, saved.step))

@@ -1,0 +1,170 @@
+"""A training on the cluster: Ray Train's workers, what they tell, and when they are to stop.
+
+Owns the driver's side: it starts the workers, passes on their news, has them write a checkpoint and end when the job is
+told to end, and gives a training up that dies again and again at one place. A lost worker or node costs the steps since
+the last checkpoint; all workers start again from there. Refuses to hold results: they are in the last checkpoint.
+"""
+
+import contextlib
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipelines import storage
+from pipelines.cluster import NoDeviceError, resources, share
+from pipelines.stages import News, Training
+from pipelines.student import work
+
+_POLL_SECONDS = 0.25
+_STOP_SECONDS = 12.0
+"""Of the 15 that a job has to unwind."""
+_TRIES = 4
+"""Starts in turn from one checkpoint: then it is no machine's fault."""
+_LONGEST_REASON = 300
+
+
+class GivenUpError(ValueError):
+    """The training cannot go on; the message says why."""
+
+
+class _Board:
+    """Where workers tell and are told; it lives with the driver."""
+
+    def __init__(self) -> None:
+        self._news: list[News] = []
+        self._notes: list[str] = []
+        self._reason: str | None = None
+        self._told_to_stop = False
+        self._at: tuple[int, int] | None = None
+        self._starts = 0
+
+    def begin(self, at: tuple[int, int], damaged: tuple[str, ...]) -> bool:
+        """The workers start from this stage and step; whether they may."""
+        self._starts = self._starts + 1 if at == self._at else 1
+        self._at = at
+        self._notes += [f"passed over: {reason}" for reason in damaged]
+        if at != (0, 0) or self._starts > 1:
+            self._notes.append(f"goes on from step {at[1]:,} of stage {at[0] + 1}")
+        if self._starts > _TRIES:
+            self.give_up(f"workers died {_TRIES} times after step {at[1]:,} of stage {at[0] + 1}")
+        return self._reason is None and not self._told_to_stop
+
+    def hear(self, news: News) -> None:
+        self._news.append(news)
+
+    def kept(self, at: tuple[int, int]) -> None:
+        """A checkpoint is written: what dies now dies at another place."""
+        self._at, self._starts = at, 0
+
+    def give_up(self, reason: str) -> None:
+        self._reason = self._reason or reason
+
+    def stop(self) -> None:
+        self._told_to_stop = True
+
+    def stopping(self) -> bool:
+        return self._told_to_stop
+
+    def take(self) -> tuple[list[News], list[str], str | None]:
+        """What was told since the last time, and why the training is given up, if it is."""
+        news, self._news = self._news, []
+        notes, self._notes = self._notes, []
+        return news, notes, self._reason
+
+
+def train(training: Training, watch: Callable[[News], None], say: Callable[[str], None]) -> None:
+    """Bring a training to its end, on the cluster that is connected.
+
+    Args:
+        training: what to do.
+        watch: told of news.
+        say: told of what happened beside.
+
+    Raises:
+        GivenUpError: if a loss is no number, the data is bad, or workers die again and again.
+        UnavailableError: if Ray Train gave up.
+        ValueError: if the device is not there.
+    """
+    shares = share(*resources(), training.device)
+    if training.device == "cuda" and shares.actors < training.workers:
+        raise NoDeviceError(f"--workers {training.workers}: the cluster has {shares.actors} GPUs")
+    board = _board()
+    ending: list[BaseException | None] = []
+    thread = threading.Thread(target=_fit, args=(training, board, ending), name="train", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_POLL_SECONDS)
+            _pass_on(board, watch, say)
+    except BaseException:
+        _stop(board, thread, say)
+        raise
+    finally:
+        ray.kill(board)
+    if ending and ending[0] is not None:
+        said = " ".join(str(ending[0]).split())[-_LONGEST_REASON:]
+        raise storage.UnavailableError(f"Ray Train gave up: {said}") from ending[0]
+
+
+def _board() -> Any:
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+def _pass_on(board: Any, watch: Callable[[News], None], say: Callable[[str], None]) -> None:
+    news, notes, reason = ray.get(board.take.remote())
+    for note in notes:
+        say(note)
+    for one in news:
+        watch(one)
+    if reason:
+        raise GivenUpError(reason)
+
+
+def _stop(board: Any, thread: threading.Thread, say: Callable[[str], None]) -> None:
+    """Have the workers write a checkpoint and end; for so long as there is time."""
+    with contextlib.suppress(RayError):
+        ray.get(board.stop.remote(), timeout=_STOP_SECONDS)
+        until = time.monotonic() + _STOP_SECONDS
+        while thread.is_alive() and time.monotonic() < until:
+            thread.join(_POLL_SECONDS)
+        say("stopped after a checkpoint" if not thread.is_alive() else "stopped without a checkpoint")
+
+
+def _fit(training: Training, board: Any, ending: list[BaseException | None]) -> None:
+    for noisy in ("ray.train", "ray.data"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    shares = share(*resources(), training.device)
+    gpu = training.device == "cuda"
+    workers = ScalingConfig(
+        num_workers=training.workers,
+        use_gpu=gpu,
+        resources_per_worker={"CPU": shares.actor_cpus, **({"GPU": 1} if gpu else {})},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={"training": training, "board": board},
+            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            scaling_config=workers,
+            run_config=RunConfig(
+                name=os.path.basename(training.home),
+                storage_path=folder,  # Ray Train's own notes; checkpoints are ours
+                failure_config=FailureConfig(max_failures=-1),
+            ),
+        )
+        try:
+            trainer.fit()
+            ending.append(None)
+        except Exception as error:  # noqa: BLE001  what is raised here nobody hears; the caller looks at it
+            ending.append(error)

@@ -1,0 +1,80 @@
+"""Validation within a training: the same steps and the same metrics as `jobs.evaluate` on the weights as they are.
+
+Owns that every worker scores its part of the shards, and that counts are added up exactly. Refuses to lose an image:
+one that cannot be read counts as wrong.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from pipelines import metrics, walk
+from pipelines.cluster import Shares
+from pipelines.engine import Engine
+from pipelines.metrics import Summary, Tally
+from pipelines.portions import DataError
+from pipelines.records import PLAIN, Dataset, View, cell_schema
+from pipelines.score import rows_of
+from zoo.cards import Card
+
+_TOP = 5
+
+
+def tally(
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    card: Card,
+    dataset: Dataset,
+    part: tuple[int, int],
+    shares: Shares,
+) -> Tally | None:
+    """Counts of the shards that are a worker's: of `part` (rank, workers); None where it has none.
+
+    Args:
+        network: whose copy is evaluated.
+        weights: of the copy.
+        card: its preprocessing and number of classes.
+        dataset: labelled shards.
+        part: which worker of how many this is.
+        shares: of the cluster.
+
+    Raises:
+        DataError: if a shard cannot be read.
+    """
+    places = range(len(dataset.shards))[part[0] :: part[1]]
+    if not places:
+        return None
+    device = next(network.parameters()).device
+    evaluated = copy.deepcopy(network)
+    evaluated.load_state_dict(weights)
+    engine = Engine(evaluated, card.preprocessing, PLAIN, device, min(_TOP, card.num_classes))
+    views = [View("exact", card.preprocessing.geometry)]
+    shards = [dataset.shards[place] for place in places]
+    decoded = walk.pixels(shards, places, PLAIN.batch_size, views, shares)
+    tables: Iterable[Any] = decoded.iter_batches(batch_size=None, batch_format="pyarrow")
+    return reduce(metrics.merge, (_counted(chunk, engine, card) for table in tables for chunk in table.to_pylist()))
+
+
+def _counted(chunk: dict, engine: Engine, card: Card) -> Tally:
+    if chunk["failure"] is not None:
+        raise DataError(f"--val: {chunk['failure']}")
+    side = card.preprocessing.size
+    pixels = torch.frombuffer(bytearray(chunk["pixels_0"]), dtype=torch.uint8).view(-1, side, side, 3).numpy()
+    rows = rows_of(chunk, 0, engine.launch(pixels)(), chunk["errors_0"])
+    return metrics.tally(_as_cell(rows, min(_TOP, card.num_classes)), card.num_classes)
+
+
+def _as_cell(rows: pa.Table, top: int) -> pa.Table:
+    schema = cell_schema(top)
+    return rows.select(schema.names).cast(schema)
+
+
+def shown(summary: Summary) -> dict[str, float]:
+    """What of a validation is told and tracked."""
+    names = ("n", "errors", "top1", "top5", "nll", "ece")
+    return {name: float(value) for name in names if (value := getattr(summary, name)) is not None}
