@@ -5,9 +5,11 @@
     python -m jobs.leaderboard --store out --output board --diff precision=fp32 precision=bf16
     python -m jobs.leaderboard --store out --output board --diff out /other/store
 
-Needs neither the data nor Ray, torch or a GPU. Leaves leaderboard.html (one file, to be opened anywhere), .csv, .json
-and model-index.yaml in OUTPUT and in an MLflow run; with --diff, diff.json and flips.parquet instead. Exit codes:
-0 done, 2 bad arguments or an empty store, 4 with --fail-on-mismatch where a claim is not reproduced.
+A student that was trained here is held against its teacher and the baselines of its architecture, image by image.
+Needs neither the data nor Ray, torch or a GPU. Leaves leaderboard.html (one file, to be opened anywhere), .csv, .json,
+model-index.yaml and, where there are students, students.json in OUTPUT and in an MLflow run; with --diff, diff.json and
+flips.parquet instead. Exit codes: 0 done, 2 bad arguments or an empty store, 4 with --fail-on-mismatch where a claim is
+not reproduced.
 """
 
 import sys
@@ -26,6 +28,7 @@ from pipelines.records import short_digest
 
 if TYPE_CHECKING:
     from pipelines.board import Board
+    from pipelines.diff import Difference
     from pipelines.inventory import Holding, StoredColumn
     from pipelines.sides import Pair
     from pipelines.track import Logged
@@ -83,7 +86,7 @@ def run(config: LeaderboardConfig) -> int:
 
 
 def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
-    from pipelines import board, exports, judging, page
+    from pipelines import board, diff_report, exports, judging, page
 
     cards = zoo.select(config.models, cli.cards(config.cards, config.store))
     sets = judging.sets(holdings, config.datasets)
@@ -94,16 +97,35 @@ def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
         raise ValueError(f"--models {config.models}: none of these has a cell in {config.store}")
     for title, table in exports.tables(made):
         cli.stdout.print("", Text(title, style="bold"), table, sep="\n")
+    compared = _students(holdings, cards)
+    if compared:
+        table = diff_report.table(compared)
+        cli.stdout.print("", Text("students (B) against teachers and baselines (A)", style="bold"), table, sep="\n")
     files = {
-        "leaderboard.html": page.render(made),
+        "leaderboard.html": page.render(made, [diff_report.sentence(one) for one in compared]),
         "leaderboard.csv": exports.csv_bytes(made),
         "leaderboard.json": exports.json_bytes(made),
         "model-index.yaml": exports.model_index(made),
     }
+    if compared:
+        files["students.json"] = diff_report.diff_json(compared)
     _write(config, files, "leaderboard.json")
     _say(made, holdings)
     _track(config, files)
     return _code(config, made)
+
+
+def _students(holdings: "Sequence[Holding]", cards: Sequence[zoo.Card]) -> "list[Difference]":
+    """Each student of the store image by image against its teacher and the baselines of its architecture."""
+    from pipelines import diff, relations
+
+    compared = []
+    for pair in relations.pairs(holdings, cards):
+        try:
+            compared.append(diff.compare(pair, {}))
+        except ValueError as error:  # a damaged cell costs a comparison, as it costs a row
+            say(f"warning: not compared: {error}")
+    return compared
 
 
 def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Sequence[Holding]") -> int:

@@ -1,10 +1,12 @@
-"""The first run: photographs that are on this machine already, or your own, through the real commands to a result.
+"""The first run: pictures that are on this machine already, or your own, through the real commands to a result.
 
     python -m jobs.quickstart
+    python -m jobs.quickstart --part digits
     python -m jobs.quickstart --data photos
 
-Owns the walk of a newcomer: each command is shown and run, then the top five of each picture and where everything is.
-Without --data it takes photographs that ship inside installed packages. `quickstart_photos.csv` names them, with labels
+Owns the walk of a newcomer: each command is shown and run. First photographs are evaluated, with the top five of each;
+then handwritten digits go the whole way from a few labels to a student and its leaderboard, see `jobs.digits`. Without
+--data it takes photographs that ship inside installed packages. `quickstart_photos.csv` names them, with labels
 given by looking at the picture, never at a model's answer; those that show nothing which ImageNet names (a dahlia, a
 motorcycle, coins) are left out. Refuses folders of classes that are not ImageNet's, since their positions would be
 taken for its labels. The same command again finds everything done and shows the same.
@@ -21,15 +23,15 @@ from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 import zoo
-from jobs import cli, ending
-from pipelines import cells, shards, storage
+from jobs import cli, digits, ending
+from pipelines import cells, members, shards, storage
 from pipelines.cells import Column
 from pipelines.formats import IMAGE_SUFFIXES
 from pipelines.records import short_digest
@@ -40,14 +42,18 @@ _SAMPLES_PER_SHARD = "100"
 _SHOWN = 20
 """Pictures whose predictions are printed; a table of thousands would hide what comes after it."""
 _LABELS = "labels.csv"
+_LABELLED = 50
+"""Digits that have a label, five of each class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartConfig(cli.Job):
-    """Evaluate a small model on a few photographs, to see every step once."""
+    """See every step once: a model is evaluated on photographs, and a student is trained on handwritten digits."""
 
     data: str | None = None
     """Folder of your images: with a `labels.csv` (key,label), with a folder for each ImageNet synset, or unlabelled."""
+    part: Literal["all", "photographs", "digits"] = "all"
+    """One half alone; your own images are photographs."""
     output: str = "quickstart"
     """Folder for everything that is made."""
 
@@ -95,7 +101,17 @@ def run(config: QuickstartConfig) -> int:
     """
     if storage.is_remote(config.output):
         raise ValueError(f"--output {config.output}: expected a local folder")
+    if config.data and config.part == "digits":
+        raise ValueError("--part digits: is of pictures of its own; leave out --data")
     output = str(storage.local_path(config.output))
+    if config.part != "digits" and (code := _photographs(config, output)):
+        return code
+    if config.data or config.part == "photographs":
+        return cli.DONE
+    return _digits(storage.join(output, "digits"))
+
+
+def _photographs(config: QuickstartConfig, output: str) -> int:
     folder = _own(config.data, output) if config.data else _stage(storage.join(output, "photos"))
     packed, store = _packed(folder, output), storage.join(output, "store")
     labels = ["--labels", f"{folder}/{_LABELS}"] if Path(folder, _LABELS).is_file() else []
@@ -104,6 +120,20 @@ def run(config: QuickstartConfig) -> int:
     if code := _run("pack_shards", pack) or _run("evaluate", evaluate):
         return code
     _show(packed, store)
+    return cli.DONE
+
+
+def _digits(output: str) -> int:
+    if code := digits.story(output, _LABELLED, 0, _run):
+        return code
+    folder, store = digits.home(output, _LABELLED, 0), storage.join(digits.home(output, _LABELLED, 0), "store")
+    student = digits.member(store, "student")
+    cli.stdout.print()
+    _say_where(
+        leaderboard=f"{folder}/board/leaderboard.html",
+        **{"student's card": members.uri(store, student), "its curves": f"{store}/training/{student}/curves.png"},
+        **{"chosen digits": f"{folder}/shards/selection/sheets", "MLflow page": _mlflow(store)},
+    )
     return cli.DONE
 
 
@@ -191,14 +221,21 @@ def _show(packed: str, store: str) -> None:
     if (more := sum(shard.rows or 0 for shard in dataset.shards) - _SHOWN) > 0:
         cli.stdout.print(f"and {more:,} more pictures, whose predictions are in {store}/cells\n")
     report = storage.join(store, "reports", f"{dataset.name}-{dataset.digest}")
+    _say_where(
+        report=f"{report}/results.csv",
+        **{"reliability diagram": f"{report}/{column.name}/reliability.png", "MLflow page": _mlflow(store)},
+        **{"your own images": f"{_python()} -m jobs.quickstart --data FOLDER", "other models": f"{_python()} -m zoo"},
+    )
+
+
+def _mlflow(store: str) -> str:
+    """The command that shows what was tracked."""
     database = f"sqlite:///{Path(store, 'mlflow.db').absolute()}"
-    for what, where in (
-        ("report", f"{report}/results.csv"),
-        ("reliability diagram", f"{report}/{column.name}/reliability.png"),
-        ("MLflow page", f"{_python()} -m mlflow ui --backend-store-uri {shlex.quote(database)}"),
-        ("your own images", f"{_python()} -m jobs.quickstart --data FOLDER"),
-        ("other models", f"{_python()} -m zoo"),
-    ):
+    return f"{_python()} -m mlflow ui --backend-store-uri {shlex.quote(database)}"
+
+
+def _say_where(**places: str) -> None:
+    for what, where in places.items():
         cli.stdout.print(f"{what:<20} {where}", markup=False, soft_wrap=True)
 
 

@@ -45,6 +45,15 @@ def lines(differences: Sequence[Difference]) -> list[str]:
     return [_LEGEND, *settings, *(line for entry in differences for line in _not_compared(entry))]
 
 
+def sentence(entry: Difference) -> str:
+    """The outcome in words: by how much B is better than A, and whether that can be chance."""
+    a, b = entry.pair.a, entry.pair.b
+    return (
+        f"{b.model} against {a.model} on {a.dataset.name}: {entry.points:+.2f} ±{entry.half_interval:.2f} points of "
+        f"top-1 over {sum(entry.images.values()):,} images, p = {entry.p_value:.2g} (McNemar's exact test)"
+    )
+
+
 def diff_json(differences: Sequence[Difference]) -> bytes:
     """`{"pairs": [...]}`: both sides, what differs between them, counts, test and the metrics that changed."""
     return (json.dumps({"pairs": [_said(entry) for entry in differences]}, indent=1, allow_nan=False) + "\n").encode()

@@ -26,9 +26,9 @@ from zoo.cards import WeightsFile
 
 _METRICS = {"top1": "Top 1 Accuracy", "top5": "Top 5 Accuracy"}
 _TECHNIQUES = {"mixup": "MixUp", "cutmix": "CutMix", "label_smoothing": "Label Smoothing", "ema": "EMA"}
-_PAPERS = {
-    True: {"Title": "Billion-scale semi-supervised learning", "URL": "https://arxiv.org/abs/1905.00546"},
-    False: {"Title": "Deep Residual Learning for Image Recognition", "URL": "https://arxiv.org/abs/1512.03385"},
+_PAPER = {
+    "Title": "Billion-scale semi-supervised learning for image classification",
+    "URL": "https://arxiv.org/abs/1905.00546",
 }
 
 
@@ -107,7 +107,7 @@ def _document(training: Training, identity: str, content: Mapping[str, Any], pla
     }
     entry = {
         "Name": card.name,
-        "Paper": _PAPERS[origin is not None],
+        **({"Paper": _PAPER} if origin else {}),
         "Metadata": facts,
         "Weights": place,
         "Results": [results],

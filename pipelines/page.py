@@ -9,6 +9,7 @@ import base64
 import gzip
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib import resources
@@ -26,8 +27,8 @@ _DIGITS = 6
 """Decimals of what is drawn; the exports hold the whole numbers."""
 
 
-def render(board: Board) -> bytes:
-    """The page, a pure function of the board."""
+def render(board: Board, remarks: Sequence[str] = ()) -> bytes:
+    """The page, a pure function of the board and of what else is to be said below it."""
     style, scripts = _file("page.css"), [_file(name) for name in _SCRIPTS]
     page = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True).from_string(
         _file("page.html.j2")
@@ -37,7 +38,7 @@ def render(board: Board) -> bytes:
         policy=_policy(style, scripts),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
-        data=htmlsafe_json_dumps(_data(board), separators=(",", ":"), allow_nan=False),
+        data=htmlsafe_json_dumps(_data(board, remarks), separators=(",", ":"), allow_nan=False),
     )
     return text.encode()
 
@@ -57,7 +58,7 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _data(board: Board) -> dict:
+def _data(board: Board, remarks: Sequence[str]) -> dict:
     sizes = {row.card.num_classes for row in board.rows}
     known = imagenet.class_names()
     most = max(board.sets, key=lambda kind: sum(kind.name in row.scores for row in board.rows), default=None)
@@ -67,7 +68,7 @@ def _data(board: Board) -> dict:
         "main": board.sets.index(most) if most else 0,
         "classes": {len(known): known} if len(known) in sizes else {},
         "rows": [_row(board, row) for row in board.rows],
-        "notes": _notes(board),
+        "notes": [*remarks, *_notes(board)],
     }
 
 

@@ -39,7 +39,6 @@ def walk(
     """
     shares = share(*resources(), device)
     scorer = plan_pass(columns, device, actor_memory(device))
-    set_context()
     decoded = pixels(shards, positions, scorer.chunk, scorer.views, shares)
     scored = _score(decoded, scorer, shares, _chunks(shards, scorer.chunk))
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
@@ -49,6 +48,7 @@ def pixels(
     shards: Sequence[Shard], positions: Sequence[int], chunk: int, views: Sequence[View], shares: Shares
 ) -> Dataset:
     """Decoded chunks (see `decode.decoded_schema`) of so many samples, of the shards at these positions."""
+    set_context()
     sources = ray.data.from_arrow(_sources(shards, positions))
     encoded = mapped(
         sources,

@@ -14,7 +14,7 @@ PHOTOS = quickstart.photos()
 
 
 def start(output: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.quickstart", "--output", str(output)]
+    command = [sys.executable, "-m", "jobs.quickstart", "--part", "photographs", "--output", str(output)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=True)
 
 

@@ -1,0 +1,58 @@
+"""From shards to batches: the same for any number of workers and from any step; what cannot be read keeps its place."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import shards, storage
+from pipelines.portions import IGNORED, DataError
+from tests.pipelines.lessons import CLASSES, batches, picture, put, ration
+from tests.pipelines.shard_files import tar_of
+
+
+def test_workers_together_are_fed_what_one_is_and_any_step_can_be_the_first(tmp_path: Path):
+    dataset = put(str(tmp_path))
+    whole = batches(ration(dataset, (12,) * 4), 0, 9)
+    assert [batch.step for batch in whole] == list(range(9))
+    for workers in (2, 4, 8):
+        parts = [batches(ration(dataset, (12,) * 4, rank=rank, workers=workers), 4, 9) for rank in range(workers)]
+        for batch, of_workers in zip(whole[4:], zip(*parts, strict=True), strict=True):
+            assert {part.step for part in of_workers} == {batch.step}
+            assert sum((part.keys for part in of_workers), ()) == batch.keys
+            assert np.array_equal(np.concatenate([part.pixels for part in of_workers]), batch.pixels)
+            assert np.array_equal(np.concatenate([part.labels for part in of_workers]), batch.labels)
+
+
+def test_labels_go_with_their_keys_and_a_sample_looks_otherwise_in_another_epoch(tmp_path: Path):
+    dataset = put(str(tmp_path), shards_=1, rows=16)
+    first, second = batches(ration(dataset, (16,)), 0, 2)
+    for batch in (first, second):
+        assert [int(key.split("-")[1]) % CLASSES for key in batch.keys] == batch.labels.tolist()
+    again = second.pixels[[second.keys.index(key) for key in first.keys]]
+    assert not any(np.array_equal(a, b) for a, b in zip(first.pixels, again, strict=True))
+
+
+def test_what_cannot_be_read_or_has_no_label_that_counts_keeps_its_place_and_says_why(tmp_path: Path):
+    members = [
+        *[("good.png", picture(1, 0)), ("good.cls", b"1")],
+        *[("broken.png", b"nonsense"), ("broken.cls", b"2")],
+        *[("beyond.png", picture(1, 1)), ("beyond.cls", b"4")],
+        ("unlabelled.png", picture(1, 2)),
+    ]
+    (tmp_path / "0.tar").write_bytes(tar_of(members))
+    (batch,) = batches(ration(shards.find([str(tmp_path)]), (4,), batch=4), 0, 1)
+    errors = {batch.keys[row]: error.partition(":")[0] for row, error in batch.errors.items()}
+    assert errors == {"broken": "not an image", "beyond": "label out of range", "unlabelled": "missing label"}
+    labels = dict(zip(batch.keys, batch.labels.tolist(), strict=True))
+    assert labels == {"good": 1, "broken": IGNORED, "beyond": IGNORED, "unlabelled": IGNORED}
+    assert not batch.pixels[batch.keys.index("broken")].any()
+
+
+def test_a_shard_that_lost_samples_or_is_gone_stops_by_name(tmp_path: Path):
+    dataset = put(str(tmp_path), shards_=1)
+    with pytest.raises(DataError, match=r"00000.tar: has no sample 12, though it had one when the run began"):
+        batches(ration(dataset, (13,), batch=13), 0, 1)
+    storage.remove([dataset.shards[0].uri])
+    with pytest.raises(DataError, match=r"00000.tar: .*FileNotFoundError"):
+        batches(ration(dataset, (12,), batch=12), 0, 1)
