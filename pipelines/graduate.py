@@ -55,7 +55,7 @@ def publish(store: str, training: Training, identity: str, content: Mapping[str,
         content: of its last checkpoint.
 
     Raises:
-        FileExistsError: if other weights of this name are locked.
+        ValueError: if other weights of this name are locked.
     """
     data = save({name: value.contiguous() for name, value in _weights(content).items()})
     digest = hashlib.sha256(data).hexdigest()

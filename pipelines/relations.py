@@ -7,6 +7,7 @@ without a selection. Refuses to compare: `diff` does, image by image.
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipelines import members
+from pipelines.board import comparable
 from pipelines.inventory import Holding, StoredColumn
 from pipelines.sides import Pair, differences
 from zoo.cards import Card
@@ -18,17 +19,17 @@ def pairs(holdings: Sequence[Holding], cards: Iterable[Card]) -> list[Pair]:
     return [
         Pair(other, student, differences(other, student))
         for held in holdings
-        for student in held.columns
-        for other in _others(student, held, known)
+        for student in comparable(held.columns)
+        for other in _others(student, comparable(held.columns), known)
     ]
 
 
-def _others(student: StoredColumn, held: Holding, known: dict[str, Card]) -> Iterator[StoredColumn]:
+def _others(student: StoredColumn, columns: Sequence[StoredColumn], known: dict[str, Card]) -> Iterator[StoredColumn]:
     card = known.get(student.model)
     descent = card and members.descent(card)
     if not card or not descent or not descent.selection:
         return
-    for other in held.columns:
+    for other in columns:
         runs_alike = (other.settings, other.decoder) == (student.settings, student.decoder)
         if runs_alike and other.model in known and _is_related(known[other.model], card):
             yield other
