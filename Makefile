@@ -13,7 +13,7 @@ PORT ?= 9000
 help:  ## list these targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-12s%s\n", $$1, $$2 }'
 
-quickstart: $(VENV)/quickstart.stamp  ## evaluate a small model on a few photographs; DATA=folder: on your own
+quickstart: $(VENV)/quickstart.stamp  ## evaluate a model on photographs, train a student on digits; DATA=folder: evaluate on your own
 	$(BIN)/python -m jobs.quickstart $(if $(DATA),--data '$(DATA)')
 
 s3: $(VENV)/s3.stamp s3/env  ## an S3 server on loopback to try things out; keys in s3/env; PORT=9000

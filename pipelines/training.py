@@ -10,7 +10,6 @@ import logging
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -102,21 +101,19 @@ def train(training: Training, watch: Callable[[News], None], say: Callable[[str]
     if training.device == "cuda" and shares.actors < training.workers:
         raise NoDeviceError(f"--workers {training.workers}: the cluster has {shares.actors} GPUs")
     board = _board()
-    ending: list[BaseException | None] = []
-    thread = threading.Thread(target=_fit, args=(training, board, ending), name="train", daemon=True)
-    thread.start()
+    fit = _Fit(training, board)
     try:
-        while thread.is_alive():
-            thread.join(_POLL_SECONDS)
+        while not fit.over.wait(_POLL_SECONDS):
             _pass_on(board, watch, say)
+        _pass_on(board, watch, say)
     except BaseException:
-        _stop(board, thread, say)
+        _stop(board, fit, say)
         raise
     finally:
         ray.kill(board)
-    if ending and ending[0] is not None:
-        said = " ".join(str(ending[0]).split())[-_LONGEST_REASON:]
-        raise storage.UnavailableError(f"Ray Train gave up: {said}") from ending[0]
+    if fit.error is not None:
+        said = " ".join(str(fit.error).split())[-_LONGEST_REASON:]
+        raise storage.UnavailableError(f"Ray Train gave up: {said}") from fit.error
 
 
 def _board() -> Any:
@@ -134,17 +131,37 @@ def _pass_on(board: Any, watch: Callable[[News], None], say: Callable[[str], Non
         raise GivenUpError(reason)
 
 
-def _stop(board: Any, thread: threading.Thread, say: Callable[[str], None]) -> None:
+def _stop(board: Any, fit: "_Fit", say: Callable[[str], None]) -> None:
     """Have the workers write a checkpoint and end; for so long as there is time."""
+    if fit.over.is_set():
+        return
     with contextlib.suppress(RayError):
         ray.get(board.stop.remote(), timeout=_STOP_SECONDS)
-        until = time.monotonic() + _STOP_SECONDS
-        while thread.is_alive() and time.monotonic() < until:
-            thread.join(_POLL_SECONDS)
-        say("stopped after a checkpoint" if not thread.is_alive() else "stopped without a checkpoint")
+        is_saved = fit.over.wait(_STOP_SECONDS) and fit.error is None
+        say("stopped after a checkpoint" if is_saved else "stopped; the last checkpoint is an earlier one")
 
 
-def _fit(training: Training, board: Any, ending: list[BaseException | None]) -> None:
+class _Fit:
+    """Ray Train at work in a thread; an event says when it is over.
+
+    Not the thread itself: Python 3.11 takes a thread for ended when a signal interrupts who waits for it.
+    """
+
+    def __init__(self, training: Training, board: Any) -> None:
+        self.over = threading.Event()
+        self.error: Exception | None = None
+        threading.Thread(target=self._run, args=(training, board), name="train", daemon=True).start()
+
+    def _run(self, training: Training, board: Any) -> None:
+        try:
+            _fit(training, board)
+        except Exception as error:  # noqa: BLE001  what is raised here nobody hears; who waits looks at it
+            self.error = error
+        finally:
+            self.over.set()
+
+
+def _fit(training: Training, board: Any) -> None:
     for noisy in ("ray.train", "ray.data"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     shares = share(*resources(), training.device)
@@ -167,8 +184,4 @@ def _fit(training: Training, board: Any, ending: list[BaseException | None]) -> 
                 worker_runtime_env={} if gpu else {"env_vars": _PATIENT},
             ),
         )
-        try:
-            trainer.fit()
-            ending.append(None)
-        except Exception as error:  # noqa: BLE001  what is raised here nobody hears; the caller looks at it
-            ending.append(error)
+        trainer.fit()

@@ -56,7 +56,7 @@ def _accuracies(folder: Path, labelled: int, seed: int) -> list[float]:
     stages = [
         Stage(
             name="pretrain",
-            recipe=replace(pre, **_fields(digits.STUDENT_PRE)),
+            recipe=replace(pre, images=digits.STUDENT_IMAGES),
             dataset=chosen,
             rows=_rows(chosen),
             streams=8,

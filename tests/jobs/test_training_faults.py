@@ -1,0 +1,107 @@
+"""Trainings whose driver, node or store fails: the last checkpoint is that of a calm run, byte for byte."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines import checkpoint, members, storage
+from tests.jobs import chaos
+from tests.jobs.chaos import Driver
+from tests.pipelines.lessons import CLASSES, put
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+STEPS = 240
+OPTIONS = [
+    *["--model", "cifar_resnet8", "--size", "12", "--classes", str(CLASSES), "--name", "pupil"],
+    *["--pre.batch", "16", "--pre.micro-batch", "8", "--pre.epochs", str(STEPS * 16 / 48), "--pre.mixup", "0.2"],
+    *["--validate-every", "100000", "--log-every", "160", "--tracking-uri", "none"],
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return put(str(tmp_path_factory.mktemp("data"))).source
+
+
+def start(data: str, store: str, *options: str, address: str = "local") -> Driver:
+    own = ["--pretrain", data, "--val", data, "--store", store, *OPTIONS, *options]
+    return chaos.begin("train_student", *own, env={"RAY_ADDRESS": address})
+
+
+def saved(store: str) -> list[checkpoint.Saved]:
+    homes = {entry.uri.partition("/checkpoints/")[0] for entry in storage.list_objects(f"{store}/training")}
+    return [one for home in homes for one in checkpoint.listed(home)]
+
+
+def last(store: str) -> str:
+    """The digest of the checkpoint of the last step, which the training is at the end of."""
+    newest = saved(store)[-1]
+    assert newest.step == STEPS
+    return newest.sha256
+
+
+@pytest.fixture(scope="module")
+def calm(data: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    store = str(tmp_path_factory.mktemp("calm"))
+    code, said = start(data, store).wait(300)
+    assert code == 0, said
+    return last(store)
+
+
+def test_sigterm_leaves_a_checkpoint_of_that_moment_and_the_same_command_goes_on(
+    data: str, calm: str, tmp_path: Path
+) -> None:
+    store = str(tmp_path)
+    driver = start(data, store, "--save-seconds", "3")
+    chaos.wait_until(lambda: saved(store), driver)
+    time.sleep(1)
+    told, before = time.monotonic(), saved(store)[-1]
+    driver.process.send_signal(signal.SIGTERM)
+    code, said = driver.wait(60)
+    assert code == 143, said
+    assert "stopped after a checkpoint" in said
+    assert time.monotonic() - told < 16
+    assert before.step < saved(store)[-1].step < STEPS
+    code, said = start(data, store).wait(300)
+    assert code == 0, said
+    assert "goes on from step" in said
+    assert last(store) == calm
+
+
+def test_killed_again_and_again_also_while_it_writes_checkpoints_it_ends_as_if_undisturbed(
+    data: str, calm: str, tmp_path: Path
+) -> None:
+    store, chance = str(tmp_path), random.Random(4)
+    for _ in range(4):
+        before = len(saved(store)) and saved(store)[-1].step
+        driver = start(data, store, "--save-seconds", "0")  # a checkpoint every step: it is writing nearly always
+        chaos.wait_until(lambda least=before: saved(store) and saved(store)[-1].step > least, driver)
+        time.sleep(chance.uniform(0, 0.7))
+        driver.kill()
+        assert checkpoint.newest(saved(store)[-1].uri.partition("/checkpoints/")[0]).damaged == ()
+    code, said = start(data, store).wait(300)
+    assert code == 0, said
+    assert last(store) == calm
+    (card,) = members.cards(store)
+    assert card.name.startswith("pupil-")
+
+
+def test_a_node_that_is_lost_costs_the_steps_since_the_last_checkpoint(data: str, calm: str, tmp_path: Path) -> None:
+    cluster, store = chaos.new_cluster(0), str(tmp_path)
+    try:
+        nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+        driver = start(data, store, "--save-seconds", "1", address=str(cluster.address))
+        chaos.wait_until(lambda: saved(store), driver)
+        victims = [node for node in nodes if chaos.workers(chaos.raylet(node), "RayTrainWorker")]
+        assert len(victims) == 1
+        cluster.remove_node(victims[0], allow_graceful=False)
+        code, said = driver.wait(400)
+        assert code == 0, said
+        assert "goes on from step" in said
+        assert last(store) == calm
+    finally:
+        cluster.shutdown()
