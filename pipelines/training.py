@@ -106,6 +106,10 @@ def train(training: Training, watch: Callable[[News], None], say: Callable[[str]
         while not fit.over.wait(_POLL_SECONDS):
             _pass_on(board, watch, say)
         _pass_on(board, watch, say)
+    except RayError as error:
+        raise storage.UnavailableError(
+            f"the cluster is away: {' '.join(str(error).split())[:_LONGEST_REASON]}"
+        ) from error
     except BaseException:
         _stop(board, fit, say)
         raise

@@ -1,13 +1,15 @@
-"""Trainings whose driver, node or store fails: the last checkpoint is that of a calm run, byte for byte."""
+"""Trainings whose driver, node or store fails: weights and curve are those of a calm run, bit for bit."""
 
 import random
 import signal
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
 from pipelines import checkpoint, members, storage
+from tests.fault_proxy import Fault, FaultProxy
 from tests.jobs import chaos
 from tests.jobs.chaos import Driver
 from tests.pipelines.lessons import CLASSES, put
@@ -37,15 +39,16 @@ def saved(store: str) -> list[checkpoint.Saved]:
     return [one for home in homes for one in checkpoint.listed(home)]
 
 
-def last(store: str) -> str:
-    """The digest of the checkpoint of the last step, which the training is at the end of."""
-    newest = saved(store)[-1]
+def last(store: str) -> tuple[str, list]:
+    """The digest of the published weights, and the curve."""
+    newest, (card,) = saved(store)[-1], members.cards(store)
     assert newest.step == STEPS
-    return newest.sha256
+    assert card.weights and card.weights.sha256
+    return card.weights.sha256, checkpoint.load(newest)["curve"]
 
 
 @pytest.fixture(scope="module")
-def calm(data: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def calm(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list]:
     store = str(tmp_path_factory.mktemp("calm"))
     code, said = start(data, store).wait(300)
     assert code == 0, said
@@ -53,7 +56,7 @@ def calm(data: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_sigterm_leaves_a_checkpoint_of_that_moment_and_the_same_command_goes_on(
-    data: str, calm: str, tmp_path: Path
+    data: str, calm: tuple[str, list], tmp_path: Path
 ) -> None:
     store = str(tmp_path)
     driver = start(data, store, "--save-seconds", "3")
@@ -73,7 +76,7 @@ def test_sigterm_leaves_a_checkpoint_of_that_moment_and_the_same_command_goes_on
 
 
 def test_killed_again_and_again_also_while_it_writes_checkpoints_it_ends_as_if_undisturbed(
-    data: str, calm: str, tmp_path: Path
+    data: str, calm: tuple[str, list], tmp_path: Path
 ) -> None:
     store, chance = str(tmp_path), random.Random(4)
     for _ in range(4):
@@ -86,11 +89,11 @@ def test_killed_again_and_again_also_while_it_writes_checkpoints_it_ends_as_if_u
     code, said = start(data, store).wait(300)
     assert code == 0, said
     assert last(store) == calm
-    (card,) = members.cards(store)
-    assert card.name.startswith("pupil-")
 
 
-def test_a_node_that_is_lost_costs_the_steps_since_the_last_checkpoint(data: str, calm: str, tmp_path: Path) -> None:
+def test_a_node_that_is_lost_costs_the_steps_since_the_last_checkpoint(
+    data: str, calm: tuple[str, list], tmp_path: Path
+) -> None:
     cluster, store = chaos.new_cluster(0), str(tmp_path)
     try:
         nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
@@ -100,8 +103,29 @@ def test_a_node_that_is_lost_costs_the_steps_since_the_last_checkpoint(data: str
         assert len(victims) == 1
         cluster.remove_node(victims[0], allow_graceful=False)
         code, said = driver.wait(400)
+        if code != 0:  # of several nodes on one machine a driver may be at any; it is lost with its own
+            code, said = start(data, store, address=str(cluster.address)).wait(300)
         assert code == 0, said
         assert "goes on from step" in said
         assert last(store) == calm
     finally:
         cluster.shutdown()
+
+
+def test_a_store_that_fails_or_kills_the_driver_in_the_middle_of_a_checkpoint_loses_nothing(
+    data: str, calm: tuple[str, list], network: FaultProxy, s3_server: str
+) -> None:
+    store = f"{s3_server}/{uuid.uuid4().hex}"
+    for kind in ("before", "after"):
+        driver = start(data, store, "--save-seconds", "1")
+        network.faults[:] = [Fault(kind, match="PUT .*/checkpoints/0-", times=1, call=driver.process.kill)]
+        code, said = driver.wait()
+        assert code == -9, said
+    network.faults[:] = [
+        *[Fault("status", probability=0.2, argument=503), Fault("reset", probability=0.1)],
+        *[Fault("lost_ack", match="^(PUT|POST)", probability=0.3), Fault("truncate", match="^GET", probability=0.1)],
+    ]
+    code, said = start(data, store, "--save-seconds", "1").wait(400)
+    network.faults.clear()
+    assert code == 0, said
+    assert last(store) == calm
