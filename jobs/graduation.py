@@ -53,7 +53,8 @@ class Follower:
         note = f"{stage.name} · loss {news.loss:.3f} · lr {news.lr:.3g} · data {news.waiting:.0%}{bad}"
         meter.update(before + news.step * stage.recipe.batch, note=note)
         speed = {"images_per_second": news.images_per_second, "data_share": news.waiting}
-        self._points.append((point(news), speed))
+        if self._tracking_uri != "none":
+            self._points.append((point(news, ""), speed))
         if news.metrics:
             told = f"top-1 {news.metrics['top1']:.2f}, top-5 {news.metrics['top5']:.2f}"
             say(f"validated {stage.name}, step {news.step:,} of {stage.steps:,}: {told}")
@@ -67,11 +68,14 @@ class Follower:
         lock = graduate.publish(store, training, self._identity, content)
         picture = curves.png(training.stages, content["curve"], training.card.name)
         storage.replace(storage.join(training.home, "curves.png"), picture)
-        validated = content["curve"][-1]["metrics"]
+        last = content["curve"][-1]
+        validated = last["metrics"]
         cli.stdout.print(
             f"{training.card.name}: top-1 {validated['top1']:.2f}, top-5 {validated['top5']:.2f} of "
-            f"{validated['n']:,.0f} images of {training.validation.name}"
+            f"{validated['n']:,.0f} images of {last['validation']}"
         )
+        if last["validation"] != (now := f"{training.validation.name}-{training.validation.digest}"):
+            say(f"note     it was validated on {last['validation']}, not on {now}; jobs.evaluate scores other sets")
         say(f"weights  {storage.join(store, 'weights', lock.file)}")
         say(f"card     {members.uri(store, training.card.name)}")
         say(f"curves   {storage.join(training.home, 'curves.png')}")
@@ -96,7 +100,7 @@ class Follower:
             "weights_sha256": lock.sha256,
         }
         tags = {f"menagerie.{name}": value for name, value in found.items() if value}
-        registered = self._training.card.name.removesuffix(f"-{self._identity}")
+        registered = self._training.card.name.removesuffix(f"-{self._identity}").replace(":", "_")
         track.register(uri, registered, run, tags)
         say(f"mlflow   {registered!r} is a registered model; its version has the run, the teacher and the selection")
 

@@ -21,7 +21,7 @@ from rich.table import Table
 
 import zoo
 from jobs import cli, ending, graduation
-from jobs.progress import Listing, say
+from jobs.progress import Listing, Meter, count, say
 from pipelines import lineage, recipe, shards, stages, storage
 from pipelines.recipe import Recipe
 from pipelines.records import Dataset, Precision
@@ -122,7 +122,8 @@ def run(config: TrainStudentConfig) -> int:
     if (content := follower.finished()) is None:
         _train(training, config, follower)
         content = follower.finished()
-        assert content, "a training ended without its last checkpoint"
+        if content is None:
+            raise ValueError(f"--store {config.store}: the training's last checkpoint is not there or damaged")
     follower.graduate(content)
     return cli.DONE
 
@@ -131,6 +132,13 @@ def _check(config: TrainStudentConfig) -> None:
     for option, value in (("--workers", config.workers), ("--streams", config.streams), ("--keep", config.keep)):
         if value < 1:
             raise ValueError(f"{option} {value}: expected a positive number")
+    for option, images in (("--validate-every", config.validate_every), ("--log-every", config.log_every)):
+        if images is not None and images < 1:
+            raise ValueError(f"{option} {images}: expected a positive number of images")
+    if not 0 <= config.seed < 2**63:
+        raise ValueError(f"--seed {config.seed}: expected a number from 0 to 2**63 - 1")
+    if config.device == "cpu" and config.precision == "tf32":
+        raise ValueError("--precision tf32: that is GPUs' own; on a CPU choose from fp32, bf16, fp16")
     if not config.pretrain or not config.val:
         raise ValueError("--pretrain and --val are needed: on which shards? --help says how they are named")
     if config.device not in {"auto", "cpu", "cuda"}:
@@ -192,6 +200,8 @@ def _classes(config: TrainStudentConfig, parts: Sequence[Dataset]) -> int:
         raise ValueError("--classes is needed: a manifest that says the greatest label is not beside all shards")
     classes = config.classes or max(greatest) + 1
     for dataset in parts:
+        if dataset.labels is None and all(_rows(dataset)):
+            raise ValueError(f"{dataset.source}: no sample has a label; a pool is labelled by jobs.pseudo_label first")
         if dataset.labels and (dataset.labels[0] < 0 or dataset.labels[1] >= classes):
             least, most = dataset.labels
             raise ValueError(f"{dataset.source}: labels from {least} to {most}, expected 0 to {classes - 1}")
@@ -203,8 +213,8 @@ def _card(config: TrainStudentConfig, classes: int) -> Card:
     seen = next((card.preprocessing for card in zoo.select() if card.name == config.model), _SMALL)
     chosen = replace(
         seen,
-        size=config.size or seen.size,
-        crop_pct=config.crop_pct or seen.crop_pct,
+        size=seen.size if config.size is None else config.size,
+        crop_pct=seen.crop_pct if config.crop_pct is None else config.crop_pct,
         interpolation=config.interpolation or seen.interpolation,
     )
     name = config.name or config.model
@@ -225,14 +235,29 @@ def _rows(dataset: Dataset) -> tuple[int, ...]:
 
 def _train(training: Training, config: TrainStudentConfig, follower: "graduation.Follower") -> None:
     # Ray and torch take seconds to load; --help and a finished training need neither.
-    from pipelines import cluster, counting, flow
+    from pipelines import cluster, flow
     from pipelines import training as on_cluster
 
     cluster.connect()
     ending.heed()
-    training = replace(training, device=flow.resolve(config.device), stages=counting.counted(training))
+    device = flow.resolve(config.device)
+    if device == "cpu" and config.precision == "tf32":
+        raise ValueError("--precision tf32: that is GPUs' own, and the cluster has none; choose fp32, bf16 or fp16")
+    training = replace(training, device=device, stages=_counted(training))
     with follower.following(training):
         on_cluster.train(training, follower.hear, say)
+
+
+def _counted(training: Training) -> tuple[Stage, ...]:
+    """The stages with the rows of all shards, of which those without a manifest are read."""
+    from pipelines import counting
+
+    unknown = sum(not rows for stage in training.stages for rows in stage.rows)
+    if not unknown:
+        return training.stages
+    say(f"counting the samples of {count(unknown, 'shard')} without a manifest, once")
+    with Meter("shards", unknown) as meter:
+        return counting.counted(training, meter.update)
 
 
 def _table(training: Training) -> Table:

@@ -1,6 +1,6 @@
 """Checkpoints of a training in its store: one object each, all that the next step depends on.
 
-    STORE/training/NAME/checkpoints/STAGE-STEP-SHA256.pt
+    STORE/training/NAME/checkpoints/STAGE-STEP-TOLD-SHA256.pt
 
 Owns their names, by which the newest is known and its bytes are verified; that a damaged one is passed over for the one
 before; and which are kept. Refuses to trust: a file is hashed before it is parsed, and parsed as tensors and plain
@@ -18,15 +18,19 @@ import torch
 from pipelines import storage
 
 _FOLDER = "checkpoints"
-_NAME = re.compile(r"(?P<stage>\d)-(?P<step>\d{9})-(?P<sha256>[0-9a-f]{64})\.pt")
+_NAME = re.compile(r"(\d)-(\d{9})-([01])-([0-9a-f]{64})\.pt")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Saved:
-    """A checkpoint: after so many steps of a stage, counted from 0; `uri` is where it lies."""
+    """A checkpoint: after so many steps of a stage, counted from 0; `uri` is where it lies.
+
+    `told` is 0 where the step is done and not yet validated, which may take longer than there is time.
+    """
 
     stage: int
     step: int
+    told: int
     sha256: str
     uri: str
 
@@ -40,8 +44,14 @@ class Found:
     damaged: tuple[str, ...]
 
 
-def write(home: str, stage: int, step: int, content: dict[str, Any]) -> Saved:
+def write(home: str, at: tuple[int, int], content: dict[str, Any], told: int = 1) -> Saved:
     """Put `content`, of tensors and plain values, into the folder or prefix `home` of a training.
+
+    Args:
+        home: of the training.
+        at: the stage and the steps of it that are done.
+        content: what is to be kept.
+        told: 0 where the step is still to be validated.
 
     Raises:
         OSError: if the store cannot be written.
@@ -50,12 +60,12 @@ def write(home: str, stage: int, step: int, content: dict[str, Any]) -> Saved:
     torch.save(content, buffer)
     data = buffer.getbuffer()
     digest = hashlib.sha256(data).hexdigest()
-    uri = storage.join(home, _FOLDER, f"{stage}-{step:09d}-{digest}.pt")
+    uri = storage.join(home, _FOLDER, f"{at[0]}-{at[1]:09d}-{told}-{digest}.pt")
     try:
         storage.put(uri, data)
     except FileExistsError:  # of this very name and other bytes: it is damaged
         storage.replace(uri, data)
-    return Saved(stage, step, digest, uri)
+    return Saved(*at, told, digest, uri)
 
 
 def listed(home: str) -> list[Saved]:
@@ -63,7 +73,7 @@ def listed(home: str) -> list[Saved]:
     found = []
     for entry in storage.list_objects(storage.join(home, _FOLDER)):
         if match := _NAME.fullmatch(entry.uri.rpartition("/")[2]):
-            found.append(Saved(int(match["stage"]), int(match["step"]), match["sha256"], entry.uri))
+            found.append(Saved(int(match[1]), int(match[2]), int(match[3]), match[4], entry.uri))
     return sorted(found)
 
 
@@ -93,7 +103,14 @@ def load(saved: Saved) -> dict[str, Any]:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
-def prune(home: str, last: int, best: tuple[int, int] | None) -> None:
-    """Remove all but the `last` newest, and the best: that of a stage and step."""
+def prune(home: str, written: Saved, last: int, best: tuple[int, int] | None) -> None:
+    """Remove all but the `last` ones up to the one just `written`, and the best: that of a stage and step.
+
+    What lies beyond it was passed over as damaged when the training went on, and one that was validated since is twice
+    there.
+    """
     there = listed(home)
-    storage.remove([saved.uri for saved in there[:-last] if (saved.stage, saved.step) != best])
+    told = {(saved.stage, saved.step) for saved in there if saved.told}
+    sound = [saved for saved in there if saved <= written and (saved.told or (saved.stage, saved.step) not in told)]
+    kept = {*sound[-last:], *(saved for saved in sound if (saved.stage, saved.step) == best)}
+    storage.remove([saved.uri for saved in there if saved not in kept])

@@ -5,6 +5,7 @@ one order of its samples, from its first day to its last.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pipelines import read, storage, tasks
@@ -12,32 +13,40 @@ from pipelines.formats import ShardError
 from pipelines.records import Shard
 from pipelines.stages import Stage, Training
 
+_EVERY = 200
+"""Shards after which it is written down: counting may be broken off too."""
 
-def counted(training: Training) -> tuple[Stage, ...]:
-    """The stages with the rows of every shard.
+
+def counted(training: Training, watch: Callable[[int], None]) -> tuple[Stage, ...]:
+    """The stages with the rows of every shard; `watch` is told how many have been counted.
 
     Raises:
         ValueError: if a shard cannot be read.
     """
-    return tuple(_stage(training.home, stage) for stage in training.stages)
-
-
-def _stage(home: str, stage: Stage) -> Stage:
-    if known := noted(home, stage):
-        return known
-    unknown = ((at, (shard,)) for at, shard in enumerate(stage.dataset.shards) if not stage.rows[at])
-    found = dict(tasks.run(_count, unknown))
-    rows = tuple(found.get(at, known) for at, known in enumerate(stage.rows))
-    storage.put(_place(home, stage), json.dumps(rows).encode())
-    return replace(stage, rows=rows)
+    done, stages = 0, []
+    for stage in training.stages:
+        rows = list(_known(training.home, stage) or stage.rows)
+        done += sum(map(bool, rows)) - sum(map(bool, stage.rows))
+        unknown = [(at, (shard,)) for at, shard in enumerate(stage.dataset.shards) if not rows[at]]
+        for number, (at, found) in enumerate(tasks.run(_count, unknown), 1):
+            rows[at], done = found, done + 1
+            watch(done)
+            if number % _EVERY == 0 or number == len(unknown):
+                storage.replace(_place(training.home, stage), json.dumps(rows).encode())
+        stages.append(replace(stage, rows=tuple(rows)))
+    return tuple(stages)
 
 
 def noted(home: str, stage: Stage) -> Stage | None:
     """The stage with the rows that manifests or an earlier count say; None where shards have to be read."""
-    if all(stage.rows):
-        return stage
+    known = stage.rows if all(stage.rows) else _known(home, stage)
+    return replace(stage, rows=tuple(known)) if known and all(known) else None
+
+
+def _known(home: str, stage: Stage) -> Sequence[int] | None:
+    """What has been counted, 0 where it has not."""
     try:
-        return replace(stage, rows=tuple(json.loads(storage.read(_place(home, stage)))))
+        return json.loads(storage.read(_place(home, stage)))
     except FileNotFoundError:
         return None
 

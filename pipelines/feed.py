@@ -36,8 +36,7 @@ def batches(ration: Ration, first: int, last: int, shares: Shares, workers: int)
         workers: how many there are.
 
     Raises:
-        DataError: if a shard cannot be read.
-        UnavailableError: if its store is away.
+        UnavailableError: if a store is away.
     """
     parts = order.parts(ration.order, first, last)
     yield from gather(_portions(parts, ration, shares, workers), ration)
@@ -57,7 +56,7 @@ def _portions(parts: Iterator[tuple[int, int]], ration: Ration, shares: Shares, 
         )
         decoded = mapped(
             read,
-            partial(decode_portions, ration=ration),
+            partial(decode_portions, how=ration.augmentation, salt=ration.salt),
             compute=TaskPoolStrategy(size=max(1, shares.decoders // workers)),
             num_cpus=shares.decode_cpus,
             max_retries=RETRIES,

@@ -41,7 +41,8 @@ def finished(training: Training) -> dict[str, Any] | None:
     """The content of a training's last checkpoint, if it is at its end."""
     last = len(training.stages) - 1
     found = checkpoint.newest(training.home)
-    is_over = found.saved and (found.saved.stage, found.saved.step) == (last, training.stages[last].steps)
+    end = last, training.stages[last].steps, 1
+    is_over = found.saved and (found.saved.stage, found.saved.step, found.saved.told) == end
     return found.content if is_over else None
 
 
@@ -59,7 +60,7 @@ def publish(store: str, training: Training, identity: str, content: Mapping[str,
     """
     data = save({name: value.contiguous() for name, value in _weights(content).items()})
     digest = hashlib.sha256(data).hexdigest()
-    file = f"{training.card.name}-{digest[:8]}.safetensors"
+    file = f"{training.card.name.replace(':', '_')}-{digest[:8]}.safetensors"
     place = storage.join(storage.absolute(store), "weights", file)
     card = replace(training.card, weights=WeightsFile(location=place, sha256=digest, license=None))
     with tempfile.TemporaryDirectory() as folder:
@@ -98,11 +99,11 @@ def _document(training: Training, identity: str, content: Mapping[str, Any], pla
         facts |= {members.TEACHER: origin.teacher, members.SELECTION: origin.selection}
     for stage in training.stages:
         facts |= _stage_facts(stage)
-    validated = content["curve"][-1]["metrics"]
-    dataset = training.validation
+    last = content["curve"][-1]
+    validated = last["metrics"]
     results = {
         "Task": "Image Classification",
-        "Dataset": f"{dataset.name}-{dataset.digest}",
+        "Dataset": last["validation"],
         "Metrics": {title: f"{validated[name]:.3f}%" for name, title in _METRICS.items() if name in validated},
     }
     entry = {

@@ -10,7 +10,7 @@ Owns this arithmetic. Refuses to read anything.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -18,7 +18,7 @@ _WINDOW = 16384
 """Samples that are shuffled together, over all streams: what a worker that reads all of them holds, encoded."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Order:
     """The order of one stage.
 
@@ -36,7 +36,7 @@ class Order:
     seed: int
     stage: str
 
-    @property
+    @cached_property
     def epoch(self) -> int:
         """Samples of a stream in one epoch; a rest smaller than the number of streams is left out of it by chance."""
         return sum(self.rows) // self.streams

@@ -26,6 +26,7 @@ IGNORED = -100
 _PORTION_BYTES = 8 << 20
 _LEAST, _MOST = 32, 1024
 _TRIES = 2
+_UNREADABLE = "unreadable shard"
 """A bit that was flipped on the way from the store must not condemn a shard."""
 _SANDBOX = Sandbox("pipelines.train_decode")
 PART = pa.schema([("start", pa.int64()), ("stop", pa.int64())])
@@ -38,17 +39,14 @@ _SAMPLES = [
 ]
 READ = pa.schema(
     [
-        ("failure", pa.string()),  # why a shard cannot be read; there are no samples then
-        ("transient", pa.bool_()),  # whether that may be over by the next attempt
+        ("failure", pa.string()),  # why a store is away; there are no samples then
         *_SAMPLES,
         ("seeds", pa.list_(pa.list_(pa.int64()))),  # epoch, shard and index
         ("images", pa.list_(pa.large_binary())),
     ]
 )
 """One row a portion: samples in the order in which batches need them."""
-DECODED = pa.schema(
-    [*[READ.field(name) for name in ("failure", "transient")], *_SAMPLES, ("pixels", pa.large_binary())]
-)
+DECODED = pa.schema([READ.field("failure"), *_SAMPLES, ("pixels", pa.large_binary())])
 """The same with pixels, a uint8 array (samples, size, size, 3)."""
 
 
@@ -65,6 +63,11 @@ class Ration:
     shards: tuple[Shard, ...]
     augmentation: Augmentation
     classes: int
+
+    @property
+    def salt(self) -> tuple[int, ...]:
+        """What chance depends on beside the sample and the epoch."""
+        return (self.order.seed, *self.order.stage.encode())
 
     @property
     def portion(self) -> int:
@@ -91,9 +94,9 @@ def read_parts(parts: pa.Table, ration: Ration) -> Iterator[pa.Table]:
         wanted = order.wanted(ration.order, ration.places, part["start"], part["stop"])
         try:
             yield from _portions(wanted, _found(wanted, ration), ration)
-        except (ShardError, storage.UnavailableError) as error:
-            failed = {"failure": str(error), "transient": isinstance(error, storage.UnavailableError)}
-            yield pa.Table.from_pylist([failed | dict.fromkeys(READ.names[2:], ())], schema=READ)
+        except storage.UnavailableError as error:
+            row = {"failure": str(error)} | dict.fromkeys(READ.names[1:], ())
+            yield pa.Table.from_pylist([row], schema=READ)
 
 
 def _found(wanted: Sequence[Wanted], ration: Ration) -> dict[tuple[int, int], tuple]:
@@ -109,24 +112,34 @@ def _found(wanted: Sequence[Wanted], ration: Ration) -> dict[tuple[int, int], tu
 
 
 def _read(shard: Shard, indices: set[int], classes: int) -> list[tuple[int, tuple]]:
+    """The entries of a shard; of one that cannot be read they all say why, and take their places in batches."""
     failure = None
     for _ in range(_TRIES):
         try:
             return list(_entries(shard, indices, classes))
         except ShardError as error:
             failure = error
-    raise ShardError(f"{shard.uri}: {failure}") from failure
+    reason = f"{_UNREADABLE}: {shard.uri}: {failure}"
+    return [(index, (f"{shard.name}#{index}", None, reason, None)) for index in indices]
 
 
 def _entries(shard: Shard, indices: set[int], classes: int) -> Iterator[tuple[int, tuple]]:
-    last = max(indices)
+    last, index = max(indices), -1
     for index, sample in enumerate(read.samples(shard)):
         if index in indices:
             error = sample.error or _unfit(sample.label, classes)
             yield index, (sample.key, sample.label, error, sample.image)
-        if index == last:
+        if index == last and index + 1 != shard.rows:  # at its end it is held against its manifest
+            _require_unchanged(shard)
             return
-    raise ShardError(f"has no sample {last}, though it had one when the run began")
+    if index < last:
+        raise ShardError(f"has no sample {last}, though it had one when the run began")
+
+
+def _require_unchanged(shard: Shard) -> None:
+    now = storage.stat(shard.uri)
+    if (now.size, now.etag) != (shard.size, shard.etag):
+        raise ShardError(f"changed since it was listed: {shard.size} bytes, {shard.etag}; now {now.size}, {now.etag}")
 
 
 def _unfit(label: int | None, classes: int) -> str | None:
@@ -141,7 +154,6 @@ def _portions(wanted: Sequence[Wanted], found: dict[tuple[int, int], tuple], rat
         keys, labels, errors, images = zip(*(found[each.shard, each.index] for each in some), strict=True)
         columns = {
             "failure": [None],
-            "transient": [None],
             "steps": [[each.step for each in some]],
             "places": [[each.place for each in some]],
             "keys": [keys],
@@ -153,17 +165,16 @@ def _portions(wanted: Sequence[Wanted], found: dict[tuple[int, int], tuple], rat
         yield pa.table(columns, schema=READ)
 
 
-def decode_portions(portions: pa.Table, ration: Ration) -> pa.Table:
-    """READ portions as DECODED ones.
+def decode_portions(portions: pa.Table, how: Augmentation, salt: tuple[int, ...]) -> pa.Table:
+    """READ portions as DECODED ones; `salt` is a ration's.
 
     Raises:
         RuntimeError: if the process that decodes cannot be started.
     """
-    return pa.concat_tables([_decoded(portions.slice(row, 1), ration) for row in range(len(portions))])
+    return pa.concat_tables([_decoded(portions.slice(row, 1), how, salt) for row in range(len(portions))])
 
 
-def _decoded(portion: pa.Table, ration: Ration) -> pa.Table:
-    how, salt = ration.augmentation, (ration.order.seed, *ration.order.stage.encode())
+def _decoded(portion: pa.Table, how: Augmentation, salt: tuple[int, ...]) -> pa.Table:
     errors, seeds = portion["errors"][0].as_py(), portion["seeds"][0].as_py()
     pixels = np.zeros((len(errors), how.size, how.size, 3), np.uint8)
     for row, image in enumerate(portion["images"][0].values):
@@ -179,8 +190,7 @@ def gather(portions: Iterable[pa.Table], ration: Ration) -> Iterator[Batch]:
     """A worker's share of each batch, as soon as all of it is there.
 
     Raises:
-        DataError: if a shard cannot be read.
-        UnavailableError: if its store is away.
+        UnavailableError: if a store is away.
     """
     filling = _Filling(ration)
     for step, row, some in _pieces(portions):
@@ -196,7 +206,7 @@ def _pieces(portions: Iterable[pa.Table]) -> Iterator[tuple[int, dict, np.ndarra
     for portion in portions:
         for row in portion.to_pylist():
             if row["failure"] is not None:
-                raise (storage.UnavailableError if row["transient"] else DataError)(row["failure"])
+                raise storage.UnavailableError(row["failure"])
             steps = np.array(row["steps"])
             yield from ((int(step), row, np.flatnonzero(steps == step)) for step in np.unique(steps))
 

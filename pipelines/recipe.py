@@ -4,11 +4,12 @@ Owns the defaults of Yalniz et al. 2019 (arXiv:1905.00546): `pretraining` on pse
 the learning rate of every step. Refuses to touch a tensor.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 
 _UNIT = 256
 """Learning rates are said for so many images (Goyal et al. 2017) and scaled linearly with the batch."""
-_MICRO_BATCH = 96
+_MICRO_BATCH, _LEAST_MICRO_BATCH = 96, 8
 _WARMUP_FROM = 6
 """The paper's warm-up begins at 0.1 and ends at 0.6."""
 
@@ -116,7 +117,12 @@ def check(recipe: Recipe, option: str, workers: int) -> None:
     for name, value in asdict(recipe).items():
         if (rule := _RULES.get(name)) and value is not None and not rule[1](value):
             raise ValueError(f"{option}.{name.replace('_', '-')} {_shown(value)}: expected {rule[0]}")
+    if any(isinstance(value, float) and not math.isfinite(value) for value in asdict(recipe).values()):
+        raise ValueError(f"{option}: infinite or no number in {asdict(recipe)}")
     share, micro = recipe.batch // workers, recipe.seen_at_once
+    if recipe.micro_batch is None and micro < min(_LEAST_MICRO_BATCH, recipe.batch):
+        told = f"{option}.batch {recipe.batch}: no divisor from {_LEAST_MICRO_BATCH} to {_MICRO_BATCH}"
+        raise ValueError(f"{told}, and batch norm over {micro} images says little; give another, or a --micro-batch")
     if recipe.batch % (workers * micro):
         fitting = [size for size in range(1, share + 1) if share % size == 0]
         choices = f"micro-batches of {', '.join(map(str, fitting[-8:]))}" if recipe.batch % workers == 0 else "none"

@@ -6,6 +6,7 @@ does not. Refuses to run anything.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from pipelines import order
@@ -17,7 +18,7 @@ from zoo.cards import Card
 StageName = Literal["pretrain", "finetune"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage: `rows` are the samples of each shard of `dataset`, which has at most `streams` streams."""
 
@@ -27,7 +28,7 @@ class Stage:
     rows: tuple[int, ...]
     streams: int
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """How many batches."""
         return self.recipe.steps(sum(self.rows))
@@ -71,7 +72,10 @@ def _is_due(images: int | None, stage: Stage, step: int, parts: int) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """All that a worker has to know. `card` is of the model that is to be; `home` is where checkpoints lie."""
+    """All that a worker has to know.
+
+    `card` is of the model that is to be; `home` is where checkpoints lie, `token` says which job may write there.
+    """
 
     home: str
     card: Card
@@ -83,6 +87,7 @@ class Training:
     device: str
     workers: int
     pace: Pace
+    token: str = ""
 
 
 def identity(card: Card, stages: tuple[Stage, ...], seed: int, precision: str, channels_last: bool) -> str:
@@ -111,12 +116,12 @@ class News:
     metrics: Mapping[str, float] | None = None
 
 
-def point(news: News) -> dict[str, Any]:
-    """What of the news is kept in checkpoints: what does not depend on the clock."""
+def point(news: News, validation: str) -> dict[str, Any]:
+    """What of the news is kept in checkpoints: what does not depend on the clock; and on what was validated."""
     return {
         "stage": news.stage,
         "step": news.step,
         "loss": news.loss,
         "lr": news.lr,
-        **({"metrics": dict(news.metrics)} if news.metrics else {}),
+        **({"metrics": dict(news.metrics), "validation": validation} if news.metrics else {}),
     }

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -20,9 +20,9 @@ import torch.distributed as dist
 from ray import train as ray_train
 from ray.train.torch import get_device
 
-from pipelines import checkpoint, cluster, feed, metrics, order, stages, validation
+from pipelines import checkpoint, cluster, feed, metrics, order, stages, storage, token, validation
 from pipelines.augment import Augmentation
-from pipelines.checkpoint import Found
+from pipelines.checkpoint import Found, Saved
 from pipelines.learner import How, Learner, NonFiniteLossError, Taken
 from pipelines.portions import Batch, DataError, Ration
 from pipelines.records import JUDGED_ERRORS
@@ -32,17 +32,27 @@ from zoo.preprocessing import Interpolation
 _ASK_SECONDS = 1.0
 _JUDGED_IMAGES = 1000
 _SHOWN_KEYS = 10
+_LONGEST_REASON = 300
 
 
 def work(config: dict[str, Any]) -> None:
-    """Go through the stages of `training` from the newest checkpoint; `board` is the actor that hears of it."""
+    """Go through the stages of `training` from the newest checkpoint; `board` is the actor that hears of it.
+
+    What goes wrong is told there before it is raised: whoever restarts a worker does not know why it ended.
+    """
     training, board = config["training"], config["board"]
-    worker = _Worker(training, board)
     try:
-        worker.run()
+        if ray_train.get_context().get_world_rank() == 0:
+            ray.get(board.start.remote())
+        _Worker(training, board).run()
     except (DataError, NonFiniteLossError) as error:  # the same again would end the same
         if str(error):
             ray.get(board.give_up.remote(str(error)))
+        if training.workers > 1:  # others may wait for this one
+            raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
+        ray.get(board.fell.remote(said, isinstance(error, storage.UnavailableError)))
         raise
 
 
@@ -78,9 +88,9 @@ class _Worker:
         self._shares = cluster.share(*cluster.resources(), training.device)
         self._device = get_device() if training.device == "cuda" else torch.device("cpu")
         if training.device == "cpu":
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self._workers))
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
         self._curve: list[dict[str, Any]] = []
-        self._best: tuple[float, int, int] | None = None
+        self._best: tuple[float, int, int, str] | None = None
         self._bad, self._seen, self._since = 0, 0, _Since()
         self._examples: list[str] = []
         self._preemption: Any = None
@@ -89,18 +99,20 @@ class _Worker:
 
     def run(self) -> None:
         """All stages; returns early where the board says so."""
-        found = self._found()
-        at = (found.saved.stage, found.saved.step) if found.saved else (0, 0)
-        if self._rank == 0 and not ray.get(self._board.begin.remote(at, found.damaged)):
-            raise DataError("")
+        begins, saved, state = self._found()
+        if not begins:
+            return
         torch.manual_seed(self._training.seed)
         network = self._training.card.network.build(self._training.card.num_classes)
-        state = found.content
-        for number in range(at[0], len(self._training.stages)):
+        for number in range(saved.stage if saved else 0, len(self._training.stages)):
             stage = self._training.stages[number]
             learner = Learner(network, self._training.card.preprocessing, stage.recipe, self._how())
             first = self._restored(learner, state) if state else 0
             state = None
+            if saved and not saved.told:  # it ended before it was validated
+                self._tell(number, first, learner)
+                self._save(number, first, learner)
+            saved = None
             if not self._stage(number, learner, first):
                 return
             network.load_state_dict(learner.result())
@@ -116,16 +128,29 @@ class _Worker:
             workers=self._workers,
         )
 
-    def _found(self) -> Found:
-        """The checkpoint that all go on from: the first worker's choice."""
-        found = checkpoint.newest(self._training.home) if self._rank == 0 else Found(None, None, ())
-        if self._workers == 1:
-            return found
-        choice = [found.saved]
-        dist.broadcast_object_list(choice, src=0)
-        if self._rank == 0 or choice[0] is None:
-            return found
-        return Found(choice[0], checkpoint.load(choice[0]), ())
+    def _found(self) -> tuple[bool, Saved | None, dict[str, Any] | None]:
+        """Whether to begin, and the checkpoint that all go on from: the first worker's word and choice."""
+        begins, found = False, Found(None, None, ())
+        if self._rank == 0:
+            self._require_ours()
+            found = checkpoint.newest(self._training.home)
+            at = (found.saved.stage, found.saved.step) if found.saved else (0, 0)
+            begins = ray.get(self._board.begin.remote(at, found.damaged))
+        choice: list[Any] = [begins, found.saved]
+        if self._workers > 1:
+            dist.broadcast_object_list(choice, src=0)
+        begins, saved = choice
+        if self._rank and begins and saved:
+            return begins, saved, checkpoint.load(saved)
+        return begins, saved, found.content
+
+    def _require_ours(self) -> None:
+        """See that the driver's store is ours, and that no later job has taken this training over."""
+        if not token.is_held(self._training.home, self._training.token):
+            raise DataError(
+                f"{self._training.home}: the workers do not see what the driver wrote there: it is no store that every "
+                "node reaches, or another job has taken this training over"
+            )
 
     def _restored(self, learner: Learner, state: Mapping[str, Any]) -> int:
         learner.restore(state["learner"])
@@ -143,6 +168,8 @@ class _Worker:
             for done in range(first + 1, stage.steps + 1):
                 word = self._step(self._next(fed), learner, stage)
                 validates = self._training.pace.validates(stage, done)
+                if validates:  # which may take longer than there is time after a signal
+                    self._save(number, done, learner, told=0)
                 if self._training.pace.tells(stage, done):
                     self._tell(number, done, learner if validates else None)
                 if validates or word.save or word.stop or (word.ask and self._is_preempted()):
@@ -227,19 +254,24 @@ class _Worker:
         allowed = self._training.pace.max_bad_rate * max(self._seen, _JUDGED_IMAGES)
         if self._bad > max(allowed, JUDGED_ERRORS - 1):
             told = f"{self._bad} of the first {self._seen} images are bad"
-            raise DataError(f"{told}: {'; '.join(self._examples)}" if self._examples else "")
+            raise DataError(": ".join([told, *(["; ".join(self._examples)] if self._examples else [])]))
 
     def _validated(self, learner: Learner) -> dict[str, float]:
         training, part = self._training, (self._rank, self._workers)
-        counted = validation.tally(
-            learner.network, learner.result(), training.card, training.validation, part, self._shares
+        shares = replace(
+            self._shares,
+            readers=max(1, self._shares.readers // self._workers),
+            decoders=max(1, self._shares.decoders // self._workers),
         )
+        counted = validation.tally(learner.network, learner.result(), training.card, training.validation, part, shares)
         everybodys = [counted]
         if self._workers > 1:
             everybodys = [None] * self._workers
             dist.all_gather_object(everybodys, counted)
-        summed = reduce(metrics.merge, (one for one in everybodys if one is not None))
-        return validation.shown(metrics.summary(summed))
+        summed = metrics.summary(reduce(metrics.merge, (one for one in everybodys if one is not None)))
+        if summed.top1 is None:
+            raise DataError("--val: no image has a label")
+        return validation.shown(summed)
 
     def _tell(self, number: int, step: int, learner: Learner | None) -> None:
         """Tell what has been since the last news, and validate the learner, if there is one."""
@@ -256,18 +288,20 @@ class _Worker:
             bad=self._bad,
             metrics=validated,
         )
-        self._curve.append(stages.point(news))
-        if validated and (self._best is None or validated["top1"] > self._best[0]):
-            self._best = validated["top1"], number, step
+        on = self._training.validation
+        self._curve.append(stages.point(news, f"{on.name}-{on.digest}"))
+        if validated and (self._best is None or self._best[3] != on.digest or validated["top1"] > self._best[0]):
+            self._best = validated["top1"], number, step, on.digest
         self._since = _Since(started=time.monotonic())
         if self._rank == 0:
             self._board.hear.remote(news)
 
-    def _save(self, number: int, step: int, learner: Learner) -> None:
+    def _save(self, number: int, step: int, learner: Learner, told: int = 1) -> None:
         """The first worker writes; the others have the same."""
         self._saved = time.monotonic()
         if self._rank:
             return
+        self._require_ours()
         content = {
             "learner": learner.state(),
             "step": step,
@@ -278,6 +312,6 @@ class _Worker:
             "loss": self._since.loss,
             "images": self._since.images,
         }
-        saved = checkpoint.write(self._training.home, number, step, content)
-        checkpoint.prune(self._training.home, self._training.pace.keep, self._best and self._best[1:])
-        self._board.kept.remote((saved.stage, saved.step))
+        saved = checkpoint.write(self._training.home, (number, step), content, told)
+        checkpoint.prune(self._training.home, saved, self._training.pace.keep, self._best and self._best[1:3])
+        self._board.kept.remote()

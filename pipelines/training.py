@@ -8,9 +8,11 @@ the last checkpoint; all workers start again from there. Refuses to hold results
 import contextlib
 import logging
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -19,7 +21,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipelines import storage
+from pipelines import storage, token
 from pipelines.cluster import NoDeviceError, resources, share
 from pipelines.stages import News, Training
 from pipelines.student import work
@@ -47,26 +49,39 @@ class _Board:
         self._notes: list[str] = []
         self._reason: str | None = None
         self._told_to_stop = False
-        self._at: tuple[int, int] | None = None
         self._starts = 0
+        self._fall: tuple[str, bool] = ("they died without a word: killed, or out of memory", False)
+        self._is_away = False
+
+    def start(self) -> None:
+        """Workers start; too often in turn without a checkpoint in between, and the training is given up."""
+        self._starts += 1
+        if self._starts > _TRIES:
+            reason, self._is_away = self._fall
+            self.give_up(f"workers failed {_TRIES} times in turn; the last time: {reason}")
+        elif self._starts > 1:
+            self._notes.append("workers start again")
+
+    def fell(self, reason: str, is_away: bool) -> None:
+        """A worker ends for this reason; whether a store is away, which may be over later."""
+        if self._fall[0] != reason:
+            self._notes.append(f"a worker fell: {reason}")
+        self._fall = (reason, is_away)
 
     def begin(self, at: tuple[int, int], damaged: tuple[str, ...]) -> bool:
-        """The workers start from this stage and step; whether they may."""
-        self._starts = self._starts + 1 if at == self._at else 1
-        self._at = at
+        """The workers would go on from this stage and step; whether they may."""
         self._notes += [f"passed over: {reason}" for reason in damaged]
-        if at != (0, 0) or self._starts > 1:
+        may = self._reason is None and not self._told_to_stop
+        if may and at != (0, 0):
             self._notes.append(f"goes on from step {at[1]:,} of stage {at[0] + 1}")
-        if self._starts > _TRIES:
-            self.give_up(f"workers died {_TRIES} times after step {at[1]:,} of stage {at[0] + 1}")
-        return self._reason is None and not self._told_to_stop
+        return may
 
     def hear(self, news: News) -> None:
         self._news.append(news)
 
-    def kept(self, at: tuple[int, int]) -> None:
-        """A checkpoint is written: what dies now dies at another place."""
-        self._at, self._starts = at, 0
+    def kept(self) -> None:
+        """A checkpoint is written: what fails now fails at another place."""
+        self._starts = 0
 
     def give_up(self, reason: str) -> None:
         self._reason = self._reason or reason
@@ -77,11 +92,11 @@ class _Board:
     def stopping(self) -> bool:
         return self._told_to_stop
 
-    def take(self) -> tuple[list[News], list[str], str | None]:
-        """What was told since the last time, and why the training is given up, if it is."""
+    def take(self) -> tuple[list[News], list[str], str | None, bool]:
+        """What was told since the last time, why the training is given up, if it is, and whether a store is away."""
         news, self._news = self._news, []
         notes, self._notes = self._notes, []
-        return news, notes, self._reason
+        return news, notes, self._reason, self._is_away
 
 
 def train(training: Training, watch: Callable[[News], None], say: Callable[[str], None]) -> None:
@@ -93,15 +108,15 @@ def train(training: Training, watch: Callable[[News], None], say: Callable[[str]
         say: told of what happened beside.
 
     Raises:
-        GivenUpError: if a loss is no number, the data is bad, or workers die again and again.
-        UnavailableError: if Ray Train gave up.
+        GivenUpError: if a loss is no number, the data is bad, or workers fail again and again.
+        UnavailableError: if they do because a store is away, or the cluster is.
         ValueError: if the device is not there.
     """
     shares = share(*resources(), training.device)
     if training.device == "cuda" and shares.actors < training.workers:
         raise NoDeviceError(f"--workers {training.workers}: the cluster has {shares.actors} GPUs")
     board = _board()
-    fit = _Fit(training, board)
+    fit = _Fit(replace(training, token=token.take(training.home)), board)
     try:
         while not fit.over.wait(_POLL_SECONDS):
             _pass_on(board, watch, say)
@@ -126,18 +141,21 @@ def _board() -> Any:
 
 
 def _pass_on(board: Any, watch: Callable[[News], None], say: Callable[[str], None]) -> None:
-    news, notes, reason = ray.get(board.take.remote())
+    news, notes, reason, is_away = ray.get(board.take.remote())
     for note in notes:
         say(note)
     for one in news:
         watch(one)
     if reason:
-        raise GivenUpError(reason)
+        raise (storage.UnavailableError if is_away else GivenUpError)(reason)
 
 
 def _stop(board: Any, fit: "_Fit", say: Callable[[str], None]) -> None:
     """Have the workers write a checkpoint and end; for so long as there is time."""
     if fit.over.is_set():
+        return
+    if isinstance(sys.exception(), GivenUpError):  # the workers know, and end
+        fit.over.wait(_STOP_SECONDS)
         return
     with contextlib.suppress(RayError):
         ray.get(board.stop.remote(), timeout=_STOP_SECONDS)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from pipelines import metrics, walk
+from pipelines import metrics, storage, walk
 from pipelines.cluster import Shares
 from pipelines.engine import Engine
 from pipelines.metrics import Summary, Tally
@@ -45,6 +45,7 @@ def tally(
 
     Raises:
         DataError: if a shard cannot be read.
+        UnavailableError: if its store is away.
     """
     places = range(len(dataset.shards))[part[0] :: part[1]]
     if not places:
@@ -62,7 +63,7 @@ def tally(
 
 def _counted(chunk: dict, engine: Engine, card: Card) -> Tally:
     if chunk["failure"] is not None:
-        raise DataError(f"--val: {chunk['failure']}")
+        raise (storage.UnavailableError if chunk["transient"] else DataError)(f"--val: {chunk['failure']}")
     side = card.preprocessing.size
     pixels = torch.frombuffer(bytearray(chunk["pixels_0"]), dtype=torch.uint8).view(-1, side, side, 3).numpy()
     rows = rows_of(chunk, 0, engine.launch(pixels)(), chunk["errors_0"])

@@ -109,7 +109,9 @@ def _batches(stage: Stage, seed: int) -> Iterator[Batch]:
         pa.Table.from_pylist([{"start": a, "stop": b}], portions.PART) for a, b in order.parts(given, 0, stage.steps)
     )
     read_ = itertools.chain.from_iterable(portions.read_parts(part, ration) for part in parts)
-    return portions.gather((portions.decode_portions(table, ration) for table in read_), ration)
+    return portions.gather(
+        (portions.decode_portions(table, ration.augmentation, ration.salt) for table in read_), ration
+    )
 
 
 def _probabilities(model: torch.nn.Module, samples: Sequence) -> np.ndarray:

@@ -97,4 +97,8 @@ def batches(ration_: Ration, first: int, last: int) -> list[Batch]:
     """Its batches, without Ray."""
     parts = [{"start": start, "stop": stop} for start, stop in order.parts(ration_.order, first, last)]
     read = portions.read_parts(pa.Table.from_pylist(parts, schema=portions.PART), ration_)
-    return list(portions.gather((portions.decode_portions(table, ration_) for table in read), ration_))
+    return list(
+        portions.gather(
+            (portions.decode_portions(table, ration_.augmentation, ration_.salt) for table in read), ration_
+        )
+    )

@@ -13,7 +13,7 @@ CONTENT = {"learner": {"weights": torch.arange(4.0)}, "step": 7, "best": (50.0, 
 
 
 def at(home: str, stage: int, step: int) -> Saved:
-    return checkpoint.write(home, stage, step, CONTENT | {"step": step})
+    return checkpoint.write(home, (stage, step), CONTENT | {"step": step})
 
 
 def test_what_is_written_is_read_back_and_the_same_again_is_the_same_object(store: str):
@@ -69,15 +69,36 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path):
         def __reduce__(self):
             return print, ("ran",)
 
-    saved = checkpoint.write(str(tmp_path), 0, 1, {"x": Evil()})
+    saved = checkpoint.write(str(tmp_path), (0, 1), {"x": Evil()})
     with pytest.raises(pickle.UnpicklingError, match="Unsupported global"):
         checkpoint.load(saved)
 
 
 def test_the_last_ones_and_the_best_are_kept(tmp_path: Path):
-    for step in range(1, 7):
-        at(str(tmp_path), 0, step)
-    checkpoint.prune(str(tmp_path), 2, (0, 3))
+    written = [at(str(tmp_path), 0, step) for step in range(1, 7)]
+    checkpoint.prune(str(tmp_path), written[-1], 2, (0, 3))
     assert [one.step for one in checkpoint.listed(str(tmp_path))] == [3, 5, 6]
-    checkpoint.prune(str(tmp_path), 1, None)
+    checkpoint.prune(str(tmp_path), written[-1], 1, None)
     assert [one.step for one in checkpoint.listed(str(tmp_path))] == [6]
+
+
+def test_what_was_passed_over_as_damaged_never_crowds_out_what_is_sound(tmp_path: Path):
+    for step in (50, 100, 120):
+        at(str(tmp_path), 0, step)
+    for saved in checkpoint.listed(str(tmp_path))[1:]:
+        Path(saved.uri).write_bytes(b"damaged")
+    checkpoint.prune(str(tmp_path), at(str(tmp_path), 0, 75), 2, None)
+    assert [one.step for one in checkpoint.listed(str(tmp_path))] == [50, 75]
+    newest = checkpoint.newest(str(tmp_path)).saved
+    assert newest and newest.step == 75
+
+
+def test_a_step_that_was_validated_takes_the_place_of_itself_before(tmp_path: Path):
+    at(str(tmp_path), 0, 5)
+    before = checkpoint.write(str(tmp_path), (0, 10), CONTENT, told=0)
+    checkpoint.prune(str(tmp_path), before, 2, None)
+    assert [(one.step, one.told) for one in checkpoint.listed(str(tmp_path))] == [(5, 1), (10, 0)]
+    after = checkpoint.write(str(tmp_path), (0, 10), CONTENT | {"step": 10})
+    assert checkpoint.newest(str(tmp_path)).saved == after
+    checkpoint.prune(str(tmp_path), after, 2, None)
+    assert [(one.step, one.told) for one in checkpoint.listed(str(tmp_path))] == [(5, 1), (10, 1)]

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from pipelines import shards, storage
-from pipelines.portions import IGNORED, DataError
+from pipelines.portions import IGNORED
 from tests.pipelines.lessons import CLASSES, batches, picture, put, ration
 from tests.pipelines.shard_files import tar_of
 
@@ -49,10 +48,21 @@ def test_what_cannot_be_read_or_has_no_label_that_counts_keeps_its_place_and_say
     assert not batch.pixels[batch.keys.index("broken")].any()
 
 
-def test_a_shard_that_lost_samples_or_is_gone_stops_by_name(tmp_path: Path):
-    dataset = put(str(tmp_path), shards_=1)
-    with pytest.raises(DataError, match=r"00000.tar: has no sample 12, though it had one when the run began"):
-        batches(ration(dataset, (13,), batch=13), 0, 1)
-    storage.remove([dataset.shards[0].uri])
-    with pytest.raises(DataError, match=r"00000.tar: .*FileNotFoundError"):
-        batches(ration(dataset, (12,), batch=12), 0, 1)
+def test_a_shard_that_cannot_be_read_or_has_changed_is_bad_samples_that_name_it(tmp_path: Path):
+    dataset = put(str(tmp_path), shards_=2)
+    shard = dataset.shards[1]
+    content = storage.read(shard.uri)
+    for damage, told in (
+        (b"nonsense", "unreadable shard: "),
+        (content[:5000], "unreadable shard: "),
+        (content + bytes(1024), "changed since it was listed"),
+    ):
+        Path(shard.uri).write_bytes(damage)
+        (batch,) = batches(ration(dataset, (12, 12), batch=24), 0, 1)
+        assert len(batch.errors) == 12
+        assert {batch.labels[row] for row in batch.errors} == {IGNORED}
+        assert all(shard.uri in error and told in error for error in batch.errors.values())
+        assert all(batch.keys[row].startswith("00001#") for row in batch.errors)
+    storage.remove([shard.uri])
+    (batch,) = batches(ration(dataset, (12, 12), batch=24), 0, 1)
+    assert sum("FileNotFoundError" in error for error in batch.errors.values()) == 12

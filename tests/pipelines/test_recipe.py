@@ -60,6 +60,8 @@ def test_what_is_no_length_is_at_least_one_step():
         ({"ema": 2.0}, r"--pre.ema 2.0: expected a share"),
         ({"batch": 64, "micro_batch": 64}, r"--pre.batch 64: 2 workers .* \(fitting here: .*8, 16, 32\)"),
         ({"batch": 63}, r"--pre.batch 63: 2 workers"),
+        ({"batch": 254}, r"--pre.batch 254: no divisor from 8 to 96, and batch norm over 2 images says little"),
+        ({"epochs": float("inf")}, r"--pre: infinite or no number"),
     ],
 )
 def test_a_value_that_cannot_be_is_named_with_what_may_be(changes: dict, told: str):

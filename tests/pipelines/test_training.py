@@ -181,7 +181,7 @@ def test_a_shard_that_is_gone_stops_by_name(tmp_path: Path) -> None:
     there = put(str(tmp_path / "data"), shards_=2)
     given = of_stages(tmp_path / "home", [stage(there)], there)
     storage.remove([there.shards[1].uri])
-    with pytest.raises(training.GivenUpError, match=r"00001.tar: .*FileNotFoundError"):
+    with pytest.raises(training.GivenUpError, match=r"images are bad: 00001#.*00001.tar: .*FileNotFoundError"):
         train(given)
 
 
