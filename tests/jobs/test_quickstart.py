@@ -142,11 +142,8 @@ def test_a_folder_that_changed_is_packed_into_another_place(tmp_path: Path, monk
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_digits_go_from_fifty_labels_to_a_student_on_the_leaderboard(tmp_path: Path) -> None:
-    def run() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "jobs.quickstart", "--part", "digits", "--output", str(tmp_path)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
-
-    shown = run().stdout
+    command = [sys.executable, "-m", "jobs.quickstart", "--part", "digits", "--output", str(tmp_path)]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True).stdout
     jobs = ("pack_shards", "train_student", "pseudo_label", "select_topk", "materialize", "evaluate", "leaderboard")
     for job in jobs:
         assert f"-m jobs.{job} " in shown
@@ -154,7 +151,3 @@ def test_the_digits_go_from_fifty_labels_to_a_student_on_the_leaderboard(tmp_pat
     for what in ("leaderboard ", "student's card ", "its curves ", "chosen digits "):
         [place] = [line.removeprefix(what).strip() for line in shown.splitlines() if line.startswith(what)]
         assert Path(place).exists()
-    [folder] = (tmp_path / "digits").iterdir()
-    weights = {path: path.stat().st_mtime_ns for path in (folder / "store" / "weights").iterdir()}
-    assert "students (B)" in run().stdout  # everything is there
-    assert {path: path.stat().st_mtime_ns for path in (folder / "store" / "weights").iterdir()} == weights

@@ -73,6 +73,7 @@ def free_port() -> int:
 
 
 @pytest.mark.usefixtures("local_ray")
+@pytest.mark.slow
 def test_a_server_that_was_away_is_told_later_with_its_artefacts(
     tmp_path, write_tar, jpegs, start_server, capsys
 ) -> None:

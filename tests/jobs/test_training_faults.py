@@ -79,7 +79,7 @@ def test_killed_again_and_again_also_while_it_writes_checkpoints_it_ends_as_if_u
     data: str, calm: tuple[str, list], tmp_path: Path
 ) -> None:
     store, chance = str(tmp_path), random.Random(4)
-    for _ in range(4):
+    for _ in range(3):
         before = len(saved(store)) and saved(store)[-1].step
         driver = start(data, store, "--save-seconds", "0")  # a checkpoint every step: it is writing nearly always
         chaos.wait_until(lambda least=before: saved(store) and saved(store)[-1].step > least, driver)

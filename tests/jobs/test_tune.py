@@ -40,6 +40,7 @@ def test_each_precision_is_tuned_kept_and_shown(tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.usefixtures("local_ray", "quick")
+@pytest.mark.slow
 def test_a_model_that_cannot_be_run_is_named_and_the_others_are_tuned(tmp_path: Path, monkeypatch, capsys) -> None:
     tuned = tune.tune
 

@@ -95,6 +95,7 @@ def no_pause(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("local_ray")
+@pytest.mark.slow
 def test_a_store_that_is_away_for_the_next_plan_costs_another_round_and_nothing_else(
     data, tmp_path, monkeypatch
 ) -> None:
@@ -137,6 +138,7 @@ def test_a_store_that_refuses_for_a_while_costs_another_round_and_nothing_else(d
 
 
 @pytest.mark.usefixtures("local_ray")
+@pytest.mark.slow
 def test_a_store_that_refuses_for_ever_ends_the_walk_with_its_reason(data, tmp_path, monkeypatch) -> None:
     def full(uri: str, _: bytes) -> bool:
         raise OSError(28, "No space left on device")

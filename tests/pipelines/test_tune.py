@@ -86,6 +86,7 @@ def test_a_file_that_is_no_tuning_is_named(store: str, content: bytes) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # the compiler's own use of it
+@pytest.mark.slow
 def test_without_a_compiler_compiling_is_said_to_be_impossible_and_the_rest_goes_on(monkeypatch) -> None:
     monkeypatch.setattr(inductor.cpp, "cxx", (None, "/nowhere/g++"))
     measurer = Measurer(CARD, "cpu")
