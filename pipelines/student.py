@@ -1,17 +1,15 @@
 """A worker of a training: what Ray Train runs in each of its processes.
 
-Owns the loop: batch, gradients, step; and beside it news, validations and checkpoints. What workers must do together
-(stop, save, ask for preemptions) the first decides, and its word travels with the sums of every step: so none waits for
-one that does something else. Refuses to go on after a loss that is no number, or on data that is mostly bad. Everything
-that a step depends on is in the checkpoint and in the training's own data, nothing in this process.
+Owns the loop: batch, gradients, step; and beside it news, validations and checkpoints. What workers do together, they
+agree on at every step, see `accord`. Refuses to go on after a loss that is no number, or on data that is mostly bad.
+Everything that a step depends on is in the checkpoint and in the training's own data, nothing in this process.
 """
 
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -20,16 +18,16 @@ import torch.distributed as dist
 from ray import train as ray_train
 from ray.train.torch import get_device
 
-from pipelines import checkpoint, cluster, feed, metrics, order, stages, storage, token, validation
+from pipelines import checkpoint, cluster, feed, order, stages, storage, token, validation
+from pipelines.accord import Accord, Word
 from pipelines.augment import Augmentation
 from pipelines.checkpoint import Found, Saved
-from pipelines.learner import How, Learner, NonFiniteLossError, Taken
+from pipelines.learner import How, Learner, NonFiniteLossError
 from pipelines.portions import Batch, DataError, Ration
 from pipelines.records import JUDGED_ERRORS
 from pipelines.stages import News, Stage, Training
 from zoo.preprocessing import Interpolation
 
-_ASK_SECONDS = 1.0
 _JUDGED_IMAGES = 1000
 _SHOWN_KEYS = 10
 _LONGEST_REASON = 300
@@ -67,19 +65,6 @@ class _Since:
     waited: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
-    """The sums of a step over all workers, and what the first worker says that all do now."""
-
-    loss: float
-    images: int
-    bad: int
-    non_finite: bool
-    stop: bool
-    save: bool
-    ask: bool
-
-
 class _Worker:
     def __init__(self, training: Training, board: Any) -> None:
         context = ray_train.get_context()
@@ -93,9 +78,7 @@ class _Worker:
         self._best: tuple[float, int, int, str] | None = None
         self._bad, self._seen, self._since = 0, 0, _Since()
         self._examples: list[str] = []
-        self._preemption: Any = None
-        self._saved = self._asked = time.monotonic()
-        self._stopping = board.stopping.remote()
+        self._accord = Accord(board, self._rank, self._workers, self._device, training.pace.save_seconds)
 
     def run(self) -> None:
         """All stages; returns early where the board says so."""
@@ -172,7 +155,7 @@ class _Worker:
                     self._save(number, done, learner, told=0)
                 if self._training.pace.tells(stage, done):
                     self._tell(number, done, learner if validates else None)
-                if validates or word.save or word.stop or (word.ask and self._is_preempted()):
+                if validates or word.save or word.stop or (word.ask and self._accord.is_preempted()):
                     self._save(number, done, learner)
                 if word.stop:
                     return False
@@ -184,8 +167,8 @@ class _Worker:
         self._since.waited += time.monotonic() - before
         return batch
 
-    def _step(self, batch: Batch, learner: Learner, stage: Stage) -> _Word:
-        word = self._together(learner.gradients(batch, stage.name), batch)
+    def _step(self, batch: Batch, learner: Learner, stage: Stage) -> Word:
+        word = self._accord.reach(learner.gradients(batch, stage.name), batch)
         self._require_sound(word, batch)
         learner.step(stage.recipe.lr(batch.step, stage.steps))
         self._since.loss += word.loss
@@ -212,41 +195,7 @@ class _Worker:
             classes=self._training.card.num_classes,
         )
 
-    def _together(self, taken: Taken, batch: Batch) -> _Word:
-        """Add up over all workers; what the first says holds for all."""
-        now, first = time.monotonic(), self._rank == 0
-        ask = first and now - self._asked > _ASK_SECONDS
-        save = first and now - self._saved > self._training.pace.save_seconds
-        stop = first and self._is_told_to_stop()
-        said = [taken.loss, taken.images, len(batch.errors), len(taken.non_finite), stop, save, ask]
-        if self._workers > 1:
-            sums = torch.tensor(said, dtype=torch.float64, device=self._device)
-            dist.all_reduce(sums)
-            said = sums.tolist()
-        if taken.non_finite:
-            shown = ", ".join(taken.non_finite[:_SHOWN_KEYS])
-            more = f" and {len(taken.non_finite) - _SHOWN_KEYS} more" if len(taken.non_finite) > _SHOWN_KEYS else ""
-            raise NonFiniteLossError(f"the loss of step {batch.step} is no number; it is of the images {shown}{more}")
-        if said[6]:
-            self._asked = now
-        return _Word(said[0], int(said[1]), int(said[2]), *(bool(flag) for flag in said[3:]))
-
-    def _is_told_to_stop(self) -> bool:
-        ready, _ = ray.wait([self._stopping], timeout=0)
-        if not ready:
-            return False
-        told = ray.get(self._stopping)
-        self._stopping = self._board.stopping.remote()
-        return bool(told)
-
-    def _is_preempted(self) -> bool:
-        """Whether it is news that a node of ours will be taken away: every worker asks in the same step."""
-        before, self._preemption = self._preemption, ray_train.get_preemption_info()
-        return self._preemption is not None and self._preemption != before
-
-    def _require_sound(self, word: _Word, batch: Batch) -> None:
-        if word.non_finite:
-            raise NonFiniteLossError  # the worker that had it says so
+    def _require_sound(self, word: Word, batch: Batch) -> None:
         self._bad += word.bad
         self._seen += word.images + word.bad
         self._examples += [f"{batch.keys[row]}: {error}" for row, error in batch.errors.items()]
@@ -258,20 +207,8 @@ class _Worker:
 
     def _validated(self, learner: Learner) -> dict[str, float]:
         training, part = self._training, (self._rank, self._workers)
-        shares = replace(
-            self._shares,
-            readers=max(1, self._shares.readers // self._workers),
-            decoders=max(1, self._shares.decoders // self._workers),
-        )
-        counted = validation.tally(learner.network, learner.result(), training.card, training.validation, part, shares)
-        everybodys = [counted]
-        if self._workers > 1:
-            everybodys = [None] * self._workers
-            dist.all_gather_object(everybodys, counted)
-        summed = metrics.summary(reduce(metrics.merge, (one for one in everybodys if one is not None)))
-        if summed.top1 is None:
-            raise DataError("--val: no image has a label")
-        return validation.shown(summed)
+        weights = learner.network, learner.result()
+        return validation.validate(*weights, training.card, training.validation, part, self._shares)
 
     def _tell(self, number: int, step: int, learner: Learner | None) -> None:
         """Tell what has been since the last news, and validate the learner, if there is one."""
@@ -298,7 +235,7 @@ class _Worker:
 
     def _save(self, number: int, step: int, learner: Learner, told: int = 1) -> None:
         """The first worker writes; the others have the same."""
-        self._saved = time.monotonic()
+        self._accord.saved()
         if self._rank:
             return
         self._require_ours()

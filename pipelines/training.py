@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -29,6 +30,7 @@ from pipelines.student import work
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 12.0
 """Of the 15 that a job has to unwind."""
+_WAIT_SECONDS = 45.0
 _TRIES = 4
 """Starts in turn from one checkpoint: then it is no machine's fault."""
 _LONGEST_REASON = 300
@@ -50,12 +52,14 @@ class _Board:
         self._reason: str | None = None
         self._told_to_stop = False
         self._starts = 0
+        self._waits_until: float | None = time.monotonic() + _WAIT_SECONDS
         self._fall: tuple[str, bool] = ("they died without a word: killed, or out of memory", False)
         self._is_away = False
 
     def start(self) -> None:
         """Workers start; too often in turn without a checkpoint in between, and the training is given up."""
         self._starts += 1
+        self._waits_until = None
         if self._starts > _TRIES:
             reason, self._is_away = self._fall
             self.give_up(f"workers failed {_TRIES} times in turn; the last time: {reason}")
@@ -94,6 +98,9 @@ class _Board:
 
     def take(self) -> tuple[list[News], list[str], str | None, bool]:
         """What was told since the last time, why the training is given up, if it is, and whether a store is away."""
+        if self._waits_until is not None and time.monotonic() > self._waits_until:
+            self._notes.append("workers have not started yet: Ray waits for room for them on the cluster")
+            self._waits_until = None
         news, self._news = self._news, []
         notes, self._notes = self._notes, []
         return news, notes, self._reason, self._is_away

@@ -6,23 +6,61 @@ one that cannot be read counts as wrong.
 
 import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipelines import metrics, storage, walk
 from pipelines.cluster import Shares
 from pipelines.engine import Engine
-from pipelines.metrics import Summary, Tally
+from pipelines.metrics import Tally
 from pipelines.portions import DataError
 from pipelines.records import PLAIN, Dataset, View, cell_schema
 from pipelines.score import rows_of
 from zoo.cards import Card
 
 _TOP = 5
+_SHOWN = ("n", "errors", "top1", "top5", "nll", "ece")
+
+
+def validate(
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    card: Card,
+    dataset: Dataset,
+    part: tuple[int, int],
+    shares: Shares,
+) -> dict[str, float]:
+    """What is told and tracked of a validation by all workers, each of which calls this with its own `part`.
+
+    Args:
+        network: see `tally`; so are the others.
+        weights: see there.
+        card: see there.
+        dataset: see there.
+        part: see there.
+        shares: of the cluster, for all workers together.
+
+    Raises:
+        DataError: if a shard cannot be read, or no image has a label.
+        UnavailableError: if its store is away.
+    """
+    readers, decoders = (max(1, number // part[1]) for number in (shares.readers, shares.decoders))
+    own = replace(shares, readers=readers, decoders=decoders)
+    counted = tally(network, weights, card, dataset, part, own)
+    everybodys = [counted]
+    if part[1] > 1:
+        everybodys = [None] * part[1]
+        dist.all_gather_object(everybodys, counted)
+    summed = metrics.summary(reduce(metrics.merge, (one for one in everybodys if one is not None)))
+    if summed.top1 is None:
+        raise DataError("--val: no image has a label")
+    return {name: float(value) for name in _SHOWN if (value := getattr(summed, name)) is not None}
 
 
 def tally(
@@ -73,9 +111,3 @@ def _counted(chunk: dict, engine: Engine, card: Card) -> Tally:
 def _as_cell(rows: pa.Table, top: int) -> pa.Table:
     schema = cell_schema(top)
     return rows.select(schema.names).cast(schema)
-
-
-def shown(summary: Summary) -> dict[str, float]:
-    """What of a validation is told and tracked."""
-    names = ("n", "errors", "top1", "top5", "nll", "ece")
-    return {name: float(value) for name in names if (value := getattr(summary, name)) is not None}
