@@ -31,8 +31,9 @@ _POLL_SECONDS = 0.25
 _STOP_SECONDS = 12.0
 """Of the 15 that a job has to unwind."""
 _WAIT_SECONDS = 45.0
+"""Until it is said that workers have not started: some seconds are usual."""
 _TRIES = 4
-"""Starts in turn from one checkpoint: then it is no machine's fault."""
+"""Starts in turn without a checkpoint in between: then it is no machine's fault."""
 _LONGEST_REASON = 300
 _PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """On CPUs threads that spin while they wait for each other take the cores of those that decode, and of their own: with
