@@ -64,7 +64,7 @@ def run(config: EvaluateConfig) -> int:
     if config.gc:
         return maintenance.collect(config.store, yes=config.yes, dry=config.dry_run)
     unusable, plan = planning.plan(config)
-    planning.tell(plan, config.store)
+    planning.tell(plan, config)
     if config.status:
         return max(maintenance.status(config.store, plan), reporting.say_unusable(unusable))
     if config.verify:

@@ -4,13 +4,16 @@ Owns what a run says while it walks. Refuses to hold results: they are committed
 """
 
 import re
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from jobs import ending
+from jobs.planning import WalkConfig
 from jobs.progress import Meter, say
 from pipelines import storage
 from pipelines.cells import Plan
-from pipelines.runs import Diary
+from pipelines.runs import Diary, identity
 
 if TYPE_CHECKING:
     from pipelines.flow import Outcome, Progress
@@ -23,34 +26,24 @@ _SECRETS = re.compile(r"(?<=//)\S*@|\?\S*")
 """In URLs: a user and a password, and queries, where signatures may stand. Others can read the store."""
 
 
-def fill(
-    store: str, plan: Plan, sources: tuple[str, ...], limit: int | None, device: str, max_bad_rate: float
-) -> "Outcome":
+def fill(plan: Plan, config: WalkConfig) -> "Outcome":
     """Commit the cells that `plan` lacks, as far as they can be had.
-
-    Args:
-        store: where the cells and this run's record go.
-        plan: what is missing.
-        sources: where the data is, as the user named it, and `limit` how much of it counts: both go into the record.
-        limit: see there.
-        device: `cpu`, `cuda` or `auto`.
-        max_bad_rate: the share of pictures that may be bad.
 
     Raises:
         OSError: if the store cannot be written.
-        ValueError: if `device` is not there.
+        ValueError: if the device is not there.
     """
     # Ray and torch take seconds to load; --help, --dry-run and a finished evaluation need neither.
-    from pipelines import cluster, flow
+    from pipelines import flow
 
-    say(f"probed   {storage.probe(store)}")
-    diary = Diary(store, plan.dataset, sources, limit, plan.pending)
+    say(f"probed   {storage.probe(config.store)}")
+    diary = Diary(config.store, plan.dataset, config.data, config.limit, plan.pending)
     diary.note(columns=tuple(column.name for column in plan.columns))
     try:
         with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
-            cluster.connect()
-            ending.heed()
-            outcome = flow.fill(store, plan, device, lambda progress: _tell(meter, diary, progress), max_bad_rate)
+            device = require_device(config, _about(plan, diary))
+            tell = partial(_tell, meter, diary)
+            outcome = flow.fill(config.store, plan, device, tell, config.max_bad_rate, config.gpus)
     except BaseException as error:
         diary.close("stopped", {RUN: _cause(error)})
         raise
@@ -59,17 +52,34 @@ def fill(
     return outcome
 
 
-def require_device(device: str) -> None:
-    """Start or join Ray, and see that models can run there on `device`.
+def require_device(config: WalkConfig, about: Mapping[str, str] | None = None) -> str:
+    """Start or join Ray, and see that models can run there.
+
+    Args:
+        config: on which device.
+        about: what Ray is to show of this job.
+
+    Returns:
+        `cpu` or `cuda`.
 
     Raises:
-        ValueError: if it has none.
+        ValueError: if they cannot.
     """
     from pipelines import cluster, flow
 
-    cluster.connect()
+    cluster.connect(about)
     ending.heed()
-    flow.resolve(device)
+    device = flow.resolve(config.device, config.gpus)
+    if not cluster.has_node(device):
+        say(f"waiting  for a node with a {'CPU' if device == 'cpu' else 'GPU'}: the cluster has none yet")
+    return device
+
+
+def _about(plan: Plan, diary: Diary) -> dict[str, str]:
+    """What joins Ray's record of this job with ours: the run in the store, and what MLflow's runs are found by."""
+    dataset = plan.dataset
+    identities = [identity(column.name, dataset.name, dataset.digest) for column in plan.columns]
+    return {"menagerie_run": diary.uri, "menagerie_identities": " ".join(identities)}
 
 
 def _cause(error: BaseException) -> str:

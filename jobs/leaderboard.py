@@ -23,7 +23,7 @@ from rich.text import Text
 import zoo
 from jobs import cli, provenance
 from jobs.progress import Listing, Meter, count, say
-from pipelines import storage
+from pipelines import runs, storage
 from pipelines.records import short_digest
 
 if TYPE_CHECKING:
@@ -203,9 +203,7 @@ def _logged(config: LeaderboardConfig, store: str) -> "Mapping[str, Logged]":
 
 
 def _of(column: "StoredColumn", logged: "Mapping[str, Logged]") -> "Logged | None":
-    from pipelines import track
-
-    return logged.get(track.identity(column.name, column.dataset.name, column.dataset.digest)) if logged else None
+    return logged.get(runs.identity(column.name, column.dataset.name, column.dataset.digest)) if logged else None
 
 
 def _speed(column: "StoredColumn", logged: "Mapping[str, Logged]") -> float | None:

@@ -10,7 +10,7 @@ from itertools import product
 import zoo
 from jobs import cli
 from jobs.progress import Listing, count, say
-from pipelines import cells, datasets, mirror, read, shards, storage
+from pipelines import cells, datasets, estimate, mirror, read, shards, storage
 from pipelines.cells import Column, Plan
 from pipelines.datasets import Definition
 from pipelines.records import PLAIN, Dataset, Decoder, Precision, Settings
@@ -42,6 +42,9 @@ class WalkConfig(cli.Job):
     """Run each model with the settings that `jobs.tune` found fastest here; they are part of a cell's identity too."""
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
+    gpus: int = 0
+    """GPUs that the cluster's autoscaler may start for this job, beyond those that are there. As many are asked for as
+    have ten minutes of work each."""
     dataset: str | None = None
     """What --data is a copy of: imagenet-val, imagenet-v2, imagenet-sketch, imagenet-a, imagenet-r, or one of
     --datasets. Claims are judged on what is said to be the set that they are of, and classes are masked where a set has
@@ -64,8 +67,7 @@ def check(config: WalkConfig) -> None:
         raise ValueError(f"--batch-size {config.batch_size}: expected a positive number")
     if config.batch_size is not None and config.tuned:
         raise ValueError(f"--batch-size {config.batch_size}: --tuned chooses it; leave one out")
-    if config.device not in {"auto", "cpu", "cuda"}:
-        raise ValueError(f"--device {config.device}: choose from auto, cpu, cuda")
+    check_device(config.device, config.gpus)
     if not 0 <= config.max_bad_rate <= 1:
         raise ValueError(f"--max-bad-rate {config.max_bad_rate}: expected a share from 0 to 1")
     if config.device == "cpu" and "tf32" in config.precision:
@@ -75,6 +77,18 @@ def check(config: WalkConfig) -> None:
     for option, values in (("--precision", config.precision), ("--decoder", config.decoder)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{option} {' '.join(values)}: give one or several, each once")
+
+
+def check_device(device: str, gpus: int) -> None:
+    """Refuse a device that is none, and GPUs that cannot be.
+
+    Raises:
+        ValueError: naming the option and what it may be.
+    """
+    if device not in {"auto", "cpu", "cuda"}:
+        raise ValueError(f"--device {device}: choose from auto, cpu, cuda")
+    if gpus < 0 or (gpus and device == "cpu"):
+        raise ValueError(f"--gpus {gpus}: expected a number, 0 for none, and no --device cpu")
 
 
 def kind(config: WalkConfig) -> Definition | None:
@@ -170,8 +184,8 @@ def _settings(card: zoo.Card, precision: Precision, config: WalkConfig) -> Setti
     return found
 
 
-def tell(plan: Plan, store: str) -> None:
-    """Say what there is to do."""
+def tell(plan: Plan, config: WalkConfig) -> None:
+    """Say what there is to do, and what it will cost."""
     dataset = plan.dataset
     rows = [shard.limit or shard.rows for shard in dataset.shards]
     images = count(sum(filter(None, rows)), "image") if all(rows) else "images not counted yet"
@@ -180,7 +194,24 @@ def tell(plan: Plan, store: str) -> None:
     for column, missing in zip(plan.columns, plan.missing, strict=True):
         done = count(len(rows) - len(missing), "cell")
         say(f"model    {column.name}: {done} committed, {len(missing)} to do ({how(column)})")
-    say(f"store    {storage.absolute(store)}")
+    if plan.pending:
+        say(f"cost     {cost(estimate.of_plan(plan), config.device)}")
+    say(f"store    {storage.absolute(config.store)}")
+
+
+def cost(work: estimate.Estimate, device: str) -> str:
+    """What work will take, on the device or on either where that is not decided, and where the reckoning stands."""
+    decoding = _hours(work.decode_seconds)
+    ways = [
+        f"{_hours(seconds)} of a {what} and {decoding} of a CPU to decode, ${work.usd(one):,.2f}"
+        for one, what, seconds in (("cuda", "GPU", work.gpu_seconds), ("cpu", "CPU", work.cpu_seconds))
+        if device in {"auto", one} and seconds is not None
+    ]
+    return f"about {'; or '.join(ways) or 'unknown'} (reckoned with pipelines/prices.yaml)"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:,.1f} minutes"
 
 
 def how(column: Column) -> str:

@@ -46,7 +46,7 @@ def run(config: PseudoLabelConfig) -> int:
     """
     _check(config)
     plan = teaching.plan(config)
-    planning.tell(plan, config.store)
+    planning.tell(plan, config)
     if config.status:
         return maintenance.status(config.store, plan)
     if config.verify:

@@ -24,7 +24,7 @@ def remove_failed(plan: Plan, unusable: dict[str, str], config: WalkConfig) -> N
     unusable |= preflight.fetch_weights(replace(plan, missing=(everything,) * len(plan.columns)), bool(unusable))
     usable = [column for column in plan.columns if _is_usable(column, unusable)]
     if failed := maintenance.failed(config.store, cells.plan(config.store, plan.dataset, usable)):
-        filling.require_device(config.device)
+        filling.require_device(config)
         storage.probe(config.store)
         storage.remove(preflight.with_readable_shards(config.store, plan.dataset, usable, failed))
 
@@ -41,7 +41,7 @@ def fill(plan: Plan, unusable: dict[str, str], config: WalkConfig, *, labelled: 
     if told := preflight.unfit(part) if labelled else {}:
         unusable |= {planning.label(column, plan): told[column.name] for column in part.columns if column.name in told}
         part = cells.plan(config.store, plan.dataset, [column for column in part.columns if column.name not in told])
-    outcome = filling.fill(config.store, part, config.data, config.limit, config.device, config.max_bad_rate)
+    outcome = filling.fill(part, config)
     unusable |= {planning.label(part.columns[i], part): reason for i, reason in outcome.unusable.items()}
     return outcome
 

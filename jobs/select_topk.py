@@ -83,7 +83,7 @@ def run(config: SelectTopkConfig) -> int:
         k=config.k, score=config.score, floor=config.floor, dedup=config.dedup, keys=keys, shards=config.exclude_shards
     )
     plan = teaching.plan(config)
-    planning.tell(plan, config.store)
+    planning.tell(plan, config)
     _require_cells(plan, config)
     for pattern in rule.shards:
         if all(replace(rule, shards=(pattern,)).takes(shard) for shard in plan.dataset.shards):

@@ -20,9 +20,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 import zoo
-from jobs import cli, ending, graduation
+from jobs import cli, ending, graduation, planning
 from jobs.progress import Listing, Meter, count, say
-from pipelines import lineage, recipe, shards, stages, storage
+from pipelines import estimate, lineage, recipe, shards, stages, storage
 from pipelines.recipe import Recipe
 from pipelines.records import Dataset, Precision
 from pipelines.stages import Pace, Stage, StageName, Training
@@ -76,6 +76,8 @@ class TrainStudentConfig(cli.Job):
     """Processes that train, each with a GPU of its own where there are any; batches are the same for any number."""
     streams: int = 8
     """Most parts of the data that are read side by side; from as many workers on, each reads its own and no more."""
+    gpus: int = 0
+    """GPUs that the cluster's autoscaler may start for the workers, beyond those that are there."""
     precision: Precision = "fp32"
     """Arithmetic: fp32, tf32, or bf16 and fp16 under autocast."""
     channels_last: bool = False
@@ -113,6 +115,8 @@ def run(config: TrainStudentConfig) -> int:
     parts = {"pretrain": _found(config.pretrain), "finetune": _found(config.finetune), "val": _found(config.val)}
     training, identity = _training(config, parts)
     cli.stdout.print(_table(training))
+    if all(map(all, (stage.rows for stage in training.stages))):
+        say(f"cost     {planning.cost(_estimate(training), config.device)}")
     say(f"model    {training.card.name}: {training.card.architecture}, {training.card.num_classes:,} classes")
     if config.dry_run:
         return cli.DONE
@@ -141,8 +145,7 @@ def _check(config: TrainStudentConfig) -> None:
         raise ValueError("--precision tf32: that is GPUs' own; on a CPU choose from fp32, bf16, fp16")
     if not config.pretrain or not config.val:
         raise ValueError("--pretrain and --val are needed: on which shards? --help says how they are named")
-    if config.device not in {"auto", "cpu", "cuda"}:
-        raise ValueError(f"--device {config.device}: choose from auto, cpu, cuda")
+    planning.check_device(config.device, config.gpus)
     if not 0 <= config.max_bad_rate <= 1:
         raise ValueError(f"--max-bad-rate {config.max_bad_rate}: expected a share from 0 to 1")
     recipe.check(config.pre, "--pre", config.workers)
@@ -187,6 +190,7 @@ def _training(config: TrainStudentConfig, parts: dict[str, Dataset | None]) -> t
         channels_last=config.channels_last,
         device=config.device,
         workers=config.workers,
+        gpus=config.gpus,
         pace=pace,
     )
     return training, identity
@@ -240,7 +244,7 @@ def _train(training: Training, config: TrainStudentConfig, follower: "graduation
 
     cluster.connect()
     ending.heed()
-    device = flow.resolve(config.device)
+    device = flow.resolve(config.device, config.gpus)
     if device == "cpu" and config.precision == "tf32":
         raise ValueError("--precision tf32: that is GPUs' own, and the cluster has none; choose fp32, bf16 or fp16")
     training = replace(training, device=device, stages=_counted(training))
@@ -258,6 +262,11 @@ def _counted(training: Training) -> tuple[Stage, ...]:
     say(f"counting the samples of {count(unknown, 'shard')} without a manifest, once")
     with Meter("shards", unknown) as meter:
         return counting.counted(training, meter.update)
+
+
+def _estimate(training: Training) -> estimate.Estimate:
+    seen = sum(stage.steps * stage.recipe.batch for stage in training.stages)
+    return estimate.of_training(training.card, training.precision, seen)
 
 
 def _table(training: Training) -> Table:

@@ -1,33 +1,49 @@
 """Connecting to Ray, and how its CPUs and GPUs are shared out to the steps of the walk.
 
-Owns the shares: that every step always has room to run, on any number of cores. Refuses to start or stop machines.
+Owns the shares: that every step always has room to run, on any number of cores, and that a cluster which grows by
+itself is asked for what the steps need. Refuses to start or stop machines: Ray's autoscaler does.
 """
 
 import logging
+import os
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
+from ray._private import services
+from ray.exceptions import AuthenticationError
+from ray.job_config import JobConfig
 
-_READ_CPUS, _DECODE_CPUS = 0.1, 0.2
+_READ_CPUS = 0.1
 """Reading waits for storage most of the time. Unlike decode's share, or Ray Data would fuse the two steps into one
 task a shard, and a dataset of few shards would decode on few cores."""
+_DECODE_CPUS = {"cpu": 0.2, "cuda": 0.9}
+"""Beside models on CPUs decoding takes a part of a core. Where GPUs run the models it takes one whole, less what is
+left for reading: an autoscaler adds nodes for what is asked for, and would add a fifth of what is needed."""
 _WEIGHTS_SHARE = 0.5
 """Of what memory an actor has on a node, its models; the rest is for what they compute, and for decoding."""
-_ACTOR_CPUS = 0.01
-"""Not none: then actors would be put on a head that has no CPUs so that nothing runs there."""
+_ACTOR_CPUS = {"cpu": 0.01, "cuda": 0.0}
+"""Not none on CPUs: then actors would be put on a head that has no CPUs so that nothing runs there. None with a GPU,
+or tasks that decode for actors could take the CPU that these actors wait for."""
+_TOKEN = Path(".ray", "auth_token")
+"""Below the home, where Ray keeps the token of the clusters that it starts."""
 
 
 class NoDeviceError(ValueError):
-    """What models should run on is not there: never was, or is not there any more."""
+    """What models should run on is not there: never was, or is not there any more, and none was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
     """How many scorers, reading and decoding tasks run at once, and each one's logical CPUs and GPUs.
 
-    Together they hold less than a third of the CPUs. Tasks that wait for the next step keep their share, and an actor
-    keeps it as long as its job lives: were all CPUs given away, by one job or by two on one cluster, some step of each
-    could have no room, and all would wait for ever.
+    With models on CPUs they hold less than a third of these together. Tasks that wait for the next step keep their
+    share, and an actor keeps it as long as its job lives: were all CPUs given away, by one job or by two on one
+    cluster, some step of each could have no room, and all would wait for ever. With models on GPUs actors hold no CPU,
+    so that what decoding holds is free again as soon as they take what is decoded; there are as many decoding tasks as
+    the CPUs have room for (None), also when there are more of these later.
     """
 
     actors: int
@@ -35,7 +51,7 @@ class Shares:
     actor_gpus: float
     readers: int
     read_cpus: float
-    decoders: int
+    decoders: int | None
     decode_cpus: float
 
 
@@ -43,7 +59,7 @@ def share(cpus: float, gpus: float, device: str) -> Shares:
     """How `cpus` logical CPUs and `gpus` GPUs are shared out when models run on `device`.
 
     On CPUs there is an actor of one thread and a decoding task for every core; cores that one step leaves idle the
-    operating system gives to the other. With GPUs an actor has one whole.
+    operating system gives to the other. With GPUs an actor has one whole, and two shards are read for each.
 
     Raises:
         NoDeviceError: if `device` is a GPU and there is none.
@@ -54,26 +70,68 @@ def share(cpus: float, gpus: float, device: str) -> Shares:
         raise NoDeviceError(told)
     return Shares(
         actors=cores if device == "cpu" else int(gpus),
-        actor_cpus=_ACTOR_CPUS,
+        actor_cpus=_ACTOR_CPUS[device],
         actor_gpus=0.0 if device == "cpu" else 1.0,
-        readers=max(1, cores // 2),
+        readers=max(1, cores // 2) if device == "cpu" else max(cores // 2, 2 * int(gpus)),
         read_cpus=_READ_CPUS,
-        decoders=cores,
-        decode_cpus=_DECODE_CPUS,
+        decoders=cores if device == "cpu" else None,
+        decode_cpus=_DECODE_CPUS[device],
     )
 
 
-def connect() -> None:
-    """Join the cluster that RAY_ADDRESS names (as under `ray job submit`) or that runs here, or start one."""
+def connect(about: Mapping[str, str] | None = None) -> None:
+    """Join the cluster that RAY_ADDRESS names (as under `ray job submit`) or that runs here, or start one.
+
+    Whoever reaches a Ray cluster can run code on it, so one that is started here asks for a token, in a file that only
+    its owner can read.
+
+    Args:
+        about: what Ray is to show of this job beside its name.
+
+    Raises:
+        ValueError: if the cluster asks for a token, and there is none or another.
+    """
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        if services.canonicalize_bootstrap_address("auto") is None:
+            _make_token()
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+        job = JobConfig(metadata=dict(about or {}))
+        try:
+            ray.init(job_config=job, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except AuthenticationError as error:
+            raise ValueError(f"Ray asks for a token: {' '.join(str(error).split())}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _make_token() -> None:
+    """Ray makes one where there is none, but readable to all."""
+    path = Path.home() / _TOKEN
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if not path.exists():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    path.chmod(0o600)
 
 
 def resources() -> tuple[float, float]:
     """Logical CPUs and GPUs of the whole cluster now."""
     total = ray.cluster_resources()
     return total.get("CPU", 0.0), total.get("GPU", 0.0)
+
+
+def has_node(device: str) -> bool:
+    """Whether there is a node now on which models can run on `device`."""
+    return resources()[device != "cpu"] >= 1
+
+
+def await_node(device: str) -> None:
+    """Wait for a node on which models can run on `device`; the autoscaler, where there is one, starts it for that."""
+    if not has_node(device):
+        ray.get(ray.remote(_nothing).options(num_cpus=_READ_CPUS, num_gpus=int(device != "cpu")).remote())
+
+
+def _nothing() -> None:
+    pass
 
 
 def actor_memory(device: str) -> int | None:

@@ -10,7 +10,7 @@ from functools import reduce
 
 import pyarrow as pa
 
-from pipelines import cells, metrics, mirror, storage, track
+from pipelines import cells, metrics, mirror, runs, storage
 from pipelines.cells import Column, Plan
 from pipelines.datasets import Definition
 from pipelines.plots import reliability_png
@@ -117,7 +117,7 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str], s
     }
     return Record(
         name=f"{column.card.name} on {plan.dataset.name}",
-        identity=track.identity(column.name, plan.dataset.name, plan.dataset.digest),
+        identity=runs.identity(column.name, plan.dataset.name, plan.dataset.digest),
         params=params | asdict(column.settings) | _dataset_params(plan) | dict(environment),
         metrics=scores,
         artifacts=evaluation.files,

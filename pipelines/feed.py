@@ -44,6 +44,7 @@ def batches(ration: Ration, first: int, last: int, shares: Shares, workers: int)
 
 def _portions(parts: Iterator[tuple[int, int]], ration: Ration, shares: Shares, workers: int) -> Iterator[pa.Table]:
     set_context()
+    decoders = shares.decoders and max(1, shares.decoders // workers)
     DataContext.get_current().execution_options.preserve_order = True
     while some := list(islice(parts, _PARTS)):
         tables = [pa.Table.from_pylist([{"start": start, "stop": stop}], schema=PART) for start, stop in some]
@@ -57,7 +58,7 @@ def _portions(parts: Iterator[tuple[int, int]], ration: Ration, shares: Shares, 
         decoded = mapped(
             read,
             partial(decode_portions, how=ration.augmentation, salt=ration.salt),
-            compute=TaskPoolStrategy(size=max(1, shares.decoders // workers)),
+            compute=TaskPoolStrategy(size=decoders),
             num_cpus=shares.decode_cpus,
             max_retries=RETRIES,
         )

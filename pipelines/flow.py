@@ -71,7 +71,14 @@ class _SpoiledError(Exception):
     """Too many pictures are bad."""
 
 
-def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None], max_bad_rate: float = 1.0) -> Outcome:
+def fill(
+    store: str,
+    plan: Plan,
+    device: str,
+    watch: Callable[[Progress], None],
+    max_bad_rate: float = 1.0,
+    gpus: int = 0,
+) -> Outcome:
     """Commit the cells that `plan` lacks; rounds go on until none is pending or two in turn commit nothing.
 
     A lost node, a killed worker or a store that refuses for a while costs the cells in flight, and the next round fills
@@ -83,18 +90,19 @@ def fill(store: str, plan: Plan, device: str, watch: Callable[[Progress], None],
         device: `cpu`, `cuda`, or `auto`: GPUs where the cluster has any.
         watch: told of the progress after each block.
         max_bad_rate: the share of pictures that may be bad; judged from the first thousand on.
+        gpus: that an autoscaler may be asked for.
 
     Raises:
         ValueError: if `device` is not there.
     """
     done = Progress()
     trouble, clock, spoiled, idle = Trouble(most=len(plan.columns)), Clock(), None, 0
-    walker = resolve(device)
+    walker = resolve(device, gpus)
     _require_tf32(plan, walker)
     while (before := len(trouble.fillable(plan))) and idle < _IDLE_ROUNDS and not spoiled:
         trouble.begin()
         try:
-            for progress in _round(store, plan, walker, done, (trouble, clock)):
+            for progress in _round(store, plan, (walker, gpus), done, (trouble, clock)):
                 done = progress
                 watch(done)
                 _require_good(done, max_bad_rate)
@@ -124,15 +132,19 @@ def _require_good(done: Progress, max_bad_rate: float) -> None:
         raise _SpoiledError(f"{done.bad.total()} of the first {done.images} images are bad: {reasons}")
 
 
-def resolve(device: str) -> str:
-    """`cpu` or `cuda`: what `auto` means on this cluster.
+def resolve(device: str, gpus: int = 0) -> str:
+    """`cpu` or `cuda`: what `auto` means on this cluster, where an autoscaler may be asked for so many GPUs.
 
     Raises:
         ValueError: if `device` is not there.
     """
-    gpus = resources()[1]
-    chosen = device if device != "auto" else "cuda" if gpus >= 1 else "cpu"
-    share(*resources(), chosen)  # raises here, before a walk begins
+    cpus, there = resources()
+    most = max(there, gpus)
+    chosen = device if device != "auto" else "cuda" if most >= 1 else "cpu"
+    try:
+        share(cpus, most, chosen)  # raises here, before a walk begins
+    except NoDeviceError as error:
+        raise NoDeviceError(f"{error}; --gpus N has an autoscaler start some") from None
     return chosen
 
 
@@ -142,7 +154,9 @@ def _require_tf32(plan: Plan, device: str) -> None:
         raise ValueError("--precision tf32: that is GPUs' own; on a CPU choose from fp32, bf16, fp16")
 
 
-def _round(store: str, plan: Plan, device: str, done: Progress, notes: tuple[Trouble, Clock]) -> Iterator[Progress]:
+def _round(
+    store: str, plan: Plan, where: tuple[str, int], done: Progress, notes: tuple[Trouble, Clock]
+) -> Iterator[Progress]:
     """One attempt at every pending cell; adds to `notes`, yields the progress from `done` on.
 
     A pass that breaks off does not keep the others from being tried.
@@ -150,7 +164,7 @@ def _round(store: str, plan: Plan, device: str, done: Progress, notes: tuple[Tro
     trouble, _ = notes
     for models, positions in passes(trouble.fillable(plan), trouble.most):
         try:
-            for progress in _pass(store, plan, (models, positions, device), done, notes):
+            for progress in _pass(store, plan, (models, positions, where), done, notes):
                 done = progress
                 yield done
         except _PASSING as error:
@@ -162,16 +176,16 @@ def _round(store: str, plan: Plan, device: str, done: Progress, notes: tuple[Tro
 def _pass(
     store: str,
     plan: Plan,
-    what: tuple[tuple[int, ...], tuple[int, ...], str],
+    what: tuple[tuple[int, ...], tuple[int, ...], tuple[str, int]],
     done: Progress,
     notes: tuple[Trouble, Clock],
 ) -> Iterator[Progress]:
-    """Walk models over shards, by their positions, on a device."""
-    (models, positions, device), (trouble, clock) = what, notes
+    """Walk models over shards, by their positions, on a device with as many GPUs as may be asked for."""
+    (models, positions, where), (trouble, clock) = what, notes
     columns, shards = [plan.columns[i] for i in models], [plan.dataset.shards[i] for i in positions]
     gather, committed = Gather(trouble.failures, trouble.away), done.cells
     with Publisher(store, plan.dataset, trouble.conflicts) as publisher:
-        for scores in walk(columns, shards, positions, device):
+        for scores in walk(columns, shards, positions, *where):
             publisher.put(columns, gather.add(scores))
             clock.add(models, scores)
             images, bad = _pictures(scores, gather.unusable | gather.absent)

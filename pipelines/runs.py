@@ -18,7 +18,7 @@ from threading import Event, Thread
 from typing import Literal
 
 from pipelines import storage
-from pipelines.records import Dataset
+from pipelines.records import Dataset, short_digest
 
 _EVERY_SECONDS = 10.0
 _SILENT_SECONDS = 40.0
@@ -67,6 +67,11 @@ class Run:
         return max(0.0, self.remaining - (time.time() - self.updated))
 
 
+def identity(column: str, dataset: str, digest: str) -> str:
+    """What MLflow's run of a column, by name, on a dataset, by name and digest, is found by; no command changes it."""
+    return short_digest([column, dataset, digest])
+
+
 class Diary:
     """Writes the record of this run every so often until it is closed, whatever the run itself waits for.
 
@@ -77,7 +82,7 @@ class Diary:
     def __init__(self, store: str, dataset: Dataset, sources: tuple[str, ...], limit: int | None, pending: int) -> None:
         now = time.time()
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{uuid.uuid4().hex[:8]}.json"
-        self._uri = storage.join(_folder(store, dataset), name)
+        self.uri = storage.join(_folder(store, dataset), name)
         self.run = Run(
             sources=tuple(map(storage.absolute, sources)),
             limit=limit,
@@ -87,7 +92,7 @@ class Diary:
             updated=now,
             pending=pending,
         )
-        storage.replace(self._uri, _encode(self.run))
+        storage.replace(self.uri, _encode(self.run))
         self._closed = Event()
         # One thread for all writes: no older record lands on a newer one. A daemon: the process must not wait at its
         # end for a store that is away.
@@ -111,7 +116,7 @@ class Diary:
 
     def _write(self, run: Run) -> None:
         with suppress(OSError):
-            storage.replace(self._uri, _encode(run))
+            storage.replace(self.uri, _encode(run))
 
 
 def of_dataset(store: str, dataset: Dataset) -> list[Run]:

@@ -86,6 +86,8 @@ class Training:
     channels_last: bool
     device: str
     workers: int
+    gpus: int = 0
+    """That an autoscaler may be asked for."""
     pace: Pace
     token: str = ""
 

@@ -32,17 +32,22 @@ def run(function: Callable[..., Any], calls: Iterable[tuple[Tag, tuple]]) -> Ite
         UnavailableError: if a task's process or node is lost again and again.
     """
     task = ray.remote(function).options(num_cpus=_CPUS, max_retries=_RETRIES)
-    most, running = _AHEAD * max(1, int(resources()[0] / _CPUS)), {}
+    running: dict = {}
     try:
         for tag, arguments in calls:
             running[task.remote(*arguments)] = tag
-            if len(running) >= most:
+            if len(running) >= _most():
                 yield _next(running)
         while running:
             yield _next(running)
     finally:  # after an error nobody waits for the others
         for task in running:
             ray.cancel(task)
+
+
+def _most() -> int:
+    """Tasks at once. Half of them wait: for these an autoscaler adds nodes, and then there may be more."""
+    return _AHEAD * max(1, int(resources()[0] / _CPUS))
 
 
 def share(value: Any) -> Any:

@@ -19,7 +19,6 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipelines import storage
-from pipelines.records import short_digest
 
 EXPERIMENT = "menagerie"
 _IDENTITY = "menagerie.identity"
@@ -61,11 +60,6 @@ class Logged:
 
     metrics: Mapping[str, float]
     params: Mapping[str, str]
-
-
-def identity(column: str, dataset: str, digest: str) -> str:
-    """The identity of the run of a column, by name, on a dataset, by name and digest."""
-    return short_digest([column, dataset, digest])
 
 
 def default_uri(store: str) -> str:

@@ -120,9 +120,10 @@ def train(training: Training, watch: Callable[[News], None], say: Callable[[str]
         UnavailableError: if they do because a store is away, or the cluster is.
         ValueError: if the device is not there.
     """
-    shares = share(*resources(), training.device)
-    if training.device == "cuda" and shares.actors < training.workers:
-        raise NoDeviceError(f"--workers {training.workers}: the cluster has {shares.actors} GPUs")
+    there = int(resources()[1])
+    if training.device == "cuda" and max(there, training.gpus) < training.workers:
+        told = f"--workers {training.workers}: the cluster has {there} GPUs"
+        raise NoDeviceError(f"{told}; --gpus {training.workers} has an autoscaler start more")
     board = _board()
     fit = _Fit(replace(training, token=token.take(training.home)), board)
     try:
@@ -194,8 +195,8 @@ class _Fit:
 def _fit(training: Training, board: Any) -> None:
     for noisy in ("ray.train", "ray.data"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    shares = share(*resources(), training.device)
     gpu = training.device == "cuda"
+    shares = share(1, 1, training.device)
     workers = ScalingConfig(
         num_workers=training.workers,
         use_gpu=gpu,

@@ -200,6 +200,7 @@ def _allowed(plain: Trial) -> float:
 
 def _start(card: Card, device: str) -> list[Any]:
     """Processes that measure: as many as there will be actors on one node, all on it."""
+    cluster.await_node(device)
     shares = cluster.share(*cluster.resources(), device)
     nodes = [
         node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU" if shares.actor_gpus else "CPU")

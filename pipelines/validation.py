@@ -50,7 +50,8 @@ def validate(
         DataError: if a shard cannot be read, or no image has a label.
         UnavailableError: if its store is away.
     """
-    readers, decoders = (max(1, number // part[1]) for number in (shares.readers, shares.decoders))
+    readers = max(1, shares.readers // part[1])
+    decoders = shares.decoders and max(1, shares.decoders // part[1])
     own = replace(shares, readers=readers, decoders=decoders)
     counted = tally(network, weights, card, dataset, part, own)
     everybodys = [counted]

@@ -4,6 +4,7 @@ Owns the order of the steps, their shares of the cluster, and how often Ray trie
 what comes out is gathered and committed by `flow`.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -12,9 +13,9 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
-from pipelines import read
+from pipelines import estimate, read
 from pipelines.cells import Column
-from pipelines.cluster import Shares, actor_memory, resources, share
+from pipelines.cluster import Shares, actor_memory, await_node, resources, share
 from pipelines.decode import decode_chunks
 from pipelines.passes import ScorerConfig, plan_pass
 from pipelines.records import Shard, View
@@ -22,12 +23,14 @@ from pipelines.records import Shard, View
 _MOST_SOURCES = 1024
 _BLOCK_BYTES = 1 << 20
 """Less than a chunk of pictures, so that each is a block of its own and is decoded as soon as it is read."""
+_NODE_SECONDS = 600.0
+"""Of work that a GPU must have before an autoscaler is asked for it: a node takes minutes to start, and costs."""
 RETRIES = 3
 """Ray Data's default is to retry for ever, and whatever kills a worker would do so for ever."""
 
 
 def walk(
-    columns: Sequence[Column], shards: Sequence[Shard], positions: Sequence[int], device: str
+    columns: Sequence[Column], shards: Sequence[Shard], positions: Sequence[int], device: str, gpus: int = 0
 ) -> Iterator[pa.Table]:
     """SCORES tables of the models of `columns` on `shards`, in the order in which they are done.
 
@@ -36,11 +39,15 @@ def walk(
         shards: what to read.
         positions: where the shards stand in their dataset, a table's `shard`.
         device: `cpu` or `cuda`.
+        gpus: that an autoscaler may be asked for.
     """
-    shares = share(*resources(), device)
+    if not gpus:
+        await_node(device)
+    cpus, there = resources()
+    shares = share(cpus, max(there, gpus), device)
     scorer = plan_pass(columns, device, actor_memory(device))
     decoded = pixels(shards, positions, scorer.chunk, scorer.views, shares)
-    scored = _score(decoded, scorer, shares, _chunks(shards, scorer.chunk))
+    scored = score(decoded, Scoring, scorer, shares, _actors(columns, shards, shares, scorer))
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
@@ -66,11 +73,20 @@ def pixels(
     )
 
 
-def _score(pixels: Dataset, scorer: ScorerConfig, shares: Shares, chunks: int | None) -> Dataset:
-    actors = shares.actors if chunks is None else min(shares.actors, chunks)
+def _actors(columns: Sequence[Column], shards: Sequence[Shard], shares: Shares, scorer: ScorerConfig) -> int:
+    """As many as there is room for; of GPUs that would have to be started only those that have enough to do."""
+    most, chunks = shares.actors, _chunks(shards, scorer.chunk)
+    if scorer.device == "cuda":
+        worth = estimate.of_walk(columns, shards).gpu_seconds / _NODE_SECONDS
+        most = min(most, max(1, int(resources()[1]), math.ceil(worth)))
+    return most if chunks is None else min(most, chunks)
+
+
+def score(pixels: Dataset, scoring: type, scorer: ScorerConfig, shares: Shares, actors: int) -> Dataset:
+    """SCORES tables of decoded chunks, by so many actors of the class `scoring`."""
     return mapped(
         pixels,
-        Scoring,
+        scoring,
         fn_constructor_args=(scorer,),
         compute=ActorPoolStrategy(size=actors),
         num_cpus=shares.actor_cpus,

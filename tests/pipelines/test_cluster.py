@@ -7,22 +7,28 @@ from hypothesis import strategies as st
 from pipelines.cluster import share
 
 
-@given(st.integers(1, 10_000), st.integers(0, 1000), st.sampled_from(["cpu", "cuda"]))
-def test_everything_that_three_jobs_on_one_cluster_may_hold_fits_beside_each_other(cpus, gpus, device) -> None:
-    if device == "cuda" and not gpus:
-        return
-    shares = share(cpus, gpus, device)
+@given(st.integers(1, 10_000))
+def test_everything_that_three_jobs_with_models_on_cpus_may_hold_fits_beside_each_other(cpus) -> None:
+    shares = share(cpus, 0, "cpu")
+    assert shares.actors >= 1 and shares.decoders
     held = shares.readers * shares.read_cpus + shares.decoders * shares.decode_cpus
-    actors = shares.actors if device == "cpu" else 0
-    assert shares.actors >= 1
-    assert 3 * (held + actors * shares.actor_cpus) <= cpus
-    assert shares.actors * shares.actor_gpus <= gpus
+    assert 3 * (held + shares.actors * shares.actor_cpus) <= cpus
+
+
+@given(st.integers(0, 10_000), st.integers(1, 1000))
+def test_with_models_on_gpus_no_actor_waits_for_a_cpu_and_a_cpu_has_room_for_reading_beside_decoding(
+    cpus, gpus
+) -> None:
+    shares = share(cpus, gpus, "cuda")
+    assert (shares.actor_cpus, shares.actors * shares.actor_gpus) == (0, gpus)
+    assert shares.read_cpus + shares.decode_cpus <= 1
+    assert shares.readers >= 2 * gpus
 
 
 @given(st.integers(1, 10_000))
 def test_reading_and_decoding_have_different_shares_or_ray_data_would_fuse_them(cpus) -> None:
-    shares = share(cpus, 0, "cpu")
-    assert shares.read_cpus != shares.decode_cpus
+    for shares in (share(cpus, 0, "cpu"), share(cpus, 1, "cuda")):
+        assert shares.read_cpus != shares.decode_cpus
 
 
 def test_every_gpu_gets_one_actor() -> None:

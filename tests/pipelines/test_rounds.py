@@ -28,7 +28,9 @@ class Script:
         self.overflowing: set[int] = set()
         self.most = len(FIVE)
 
-    def __call__(self, columns: Sequence[Column], _: object, positions: Sequence[int], __: str) -> Iterator[pa.Table]:
+    def __call__(
+        self, columns: Sequence[Column], _: object, positions: Sequence[int], __: str, ___: int
+    ) -> Iterator[pa.Table]:
         sizes = [column.settings.batch_size for column in columns]
         self.passes.append(sizes)
         if self.killers & set(sizes):
@@ -54,7 +56,7 @@ def no_room(model: int, shard: int) -> pa.Table:
 def script(monkeypatch) -> Script:
     walk = Script()
     monkeypatch.setattr(flow, "walk", walk)
-    monkeypatch.setattr(flow, "resolve", lambda _: "cpu")
+    monkeypatch.setattr(flow, "resolve", lambda _, _gpus: "cpu")
     monkeypatch.setattr(flow, "_PAUSE_SECONDS", 0.0)
     return walk
 
