@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -33,6 +34,12 @@ from tests.fault_proxy import FaultProxy
 
 BUCKET = "menagerie-tests"
 SAMPLE = Path(__file__).parents[2] / "shared" / "imagenet-sample"
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on, for a server that cannot choose one itself."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def test_a_value_that_falls_shows_and_the_first_parameters_stand(tmp_path) -> No
 @pytest.mark.timeout(60)
 def test_a_database_that_is_damaged_or_has_no_driver_is_a_tracking_error(tmp_path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
-    for uri in (track.default_uri(str(tmp_path)), "postgresql://127.0.0.1/nothing"):
+    for uri in (track.default_uri(str(tmp_path)), "mysql://127.0.0.1/nothing"):
         with pytest.raises(TrackingError, match=uri.partition(":")[0]):
             track.log(uri, str(tmp_path), [RECORD])
 
