@@ -89,7 +89,7 @@ def connect(about: Mapping[str, str] | None = None) -> None:
         about: what Ray is to show of this job beside its name.
 
     Raises:
-        ValueError: if the cluster asks for a token, and there is none or another.
+        ValueError: if RAY_AUTH_MODE asks for a token and there is none.
     """
     if not ray.is_initialized():
         if services.canonicalize_bootstrap_address("auto") is None:
@@ -99,7 +99,8 @@ def connect(about: Mapping[str, str] | None = None) -> None:
         try:
             ray.init(job_config=job, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except AuthenticationError as error:
-            raise ValueError(f"Ray asks for a token: {' '.join(str(error).split())}") from error
+            told = "put it into ~/.ray/auth_token, or name its file by RAY_AUTH_TOKEN_PATH"
+            raise ValueError(f"the cluster wants a token (RAY_AUTH_MODE), and there is none here: {told}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 

@@ -1,5 +1,10 @@
 """Shares of CPUs and GPUs: every step always has room."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,3 +43,11 @@ def test_every_gpu_gets_one_actor() -> None:
 def test_a_gpu_that_is_not_there_is_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match=r"--device cuda: the cluster has 0 GPUs; choose cpu, or auto"):
         share(16, 0, "cuda")
+
+
+def test_a_token_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
+    env = os.environ | {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path), "RAY_ADDRESS": "127.0.0.1:6379"}
+    program = "from pipelines import cluster; cluster.connect()"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, env=env)
+    assert "\nValueError: the cluster wants a token (RAY_AUTH_MODE), and there is none here" in done.stderr
