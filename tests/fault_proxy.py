@@ -1,4 +1,4 @@
-"""A proxy on loopback that puts faults of networks and stores between an S3 client and a real S3 server.
+"""A proxy that puts faults of networks and stores between an S3 client and a real S3 server; on loopback by default.
 
 Owns the HTTP/1.1 connections of both sides. What is not at fault arrives as it was sent: method, path, body, and every
 header that a signature may cover, Host too. Refuses TLS, HTTP trailers, and to stream: it holds each body whole.
@@ -79,22 +79,23 @@ class Fault:
 class FaultProxy:
     """Forwards what reaches `url` to `target`, with `faults`; the first that applies to a request is its only one.
 
-    `faults` may change at any time; `seen` has the requests in order as "METHOD /path?query", `counts` the faults that
-    happened, by kind.
+    It listens at `address`. `faults` may change at any time; `seen` has the requests in order as "METHOD /path?query",
+    `asked` the same with the address of who asked before each, `counts` the faults that happened, by kind.
     """
 
-    def __init__(self, target: str, seed: int = 0) -> None:
+    def __init__(self, target: str, seed: int = 0, address: str = "127.0.0.1") -> None:
         self.faults: list[Fault] = []
         self.seen: list[str] = []
+        self.asked: list[tuple[str, str]] = []
         self.counts: Counter[str] = Counter()
         self.closing = threading.Event()
         self.target = (urlsplit(target).hostname or "127.0.0.1", urlsplit(target).port or 80)
         self._random = Random(seed)
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._server = _Server(("127.0.0.1", 0), lambda *of: _Conversation(self, *of))
+        self._server = _Server((address, 0), lambda *of: _Conversation(self, *of))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{address}:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -110,11 +111,12 @@ class FaultProxy:
                     each.shutdown(socket.SHUT_RDWR)
         self._server.server_close()  # waits for the conversations, which now read the end of their sockets
 
-    def choose(self, name: str, has_body: bool) -> Fault | None:
-        """The fault that the request `name` is to suffer; it counts from now on."""
+    def choose(self, name: str, client: str, has_body: bool) -> Fault | None:
+        """The fault that the request `name` of `client` is to suffer; it counts from now on."""
         passed_over = (_IN_THE_BODY if name.startswith("HEAD ") else set()) | (set() if has_body else {"flip_up"})
         with self._lock:
             self.seen.append(name)
+            self.asked.append((client, name))
             for fault in self.faults:
                 if fault.kind in passed_over or fault.times == 0 or not re.search(fault.match, name):
                     continue
@@ -181,7 +183,7 @@ class _Conversation(BaseHTTPRequestHandler):
     def answer(self) -> None:
         self.target = self.requestline.split(" ")[1]  # self.path is a normalised one
         sent = self._body()
-        fault = self.proxy.choose(f"{self.command} {self.target}", bool(sent))
+        fault = self.proxy.choose(f"{self.command} {self.target}", self.client_address[0], bool(sent))
         if self.proxy.closing.is_set():
             self.close_connection = True
         elif fault and fault.kind in _INSTEAD:
