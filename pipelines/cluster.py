@@ -4,6 +4,7 @@ Owns the shares: that every step always has room to run, on any number of cores,
 itself is asked for what the steps need. Refuses to start or stop machines: Ray's autoscaler does.
 """
 
+import json
 import logging
 import os
 import secrets
@@ -13,8 +14,11 @@ from pathlib import Path
 
 import ray
 from ray._private import services
+from ray._private.ray_constants import KV_NAMESPACE_JOB
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray.dashboard.modules.job.common import JobInfoStorageClient
 from ray.exceptions import AuthenticationError
-from ray.job_config import JobConfig
+from ray.experimental import internal_kv
 
 _READ_CPUS = 0.1
 """Reading waits for storage most of the time. Unlike decode's share, or Ray Data would fuse the two steps into one
@@ -95,13 +99,23 @@ def connect(about: Mapping[str, str] | None = None) -> None:
         if services.canonicalize_bootstrap_address("auto") is None:
             _make_token()
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-        job = JobConfig(metadata=dict(about or {}))
         try:
-            ray.init(job_config=job, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except AuthenticationError as error:
             told = "put it into ~/.ray/auth_token, or name its file by RAY_AUTH_TOKEN_PATH"
             raise ValueError(f"the cluster wants a token (RAY_AUTH_MODE), and there is none here: {told}") from error
+        _show(about or {})
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _show(about: Mapping[str, str]) -> None:
+    """Add to what `ray job list` and the dashboard show of a submitted job; jobs of another kind have no such place."""
+    job = json.loads(os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}")).get("metadata", {}).get("job_submission_id")
+    key = JobInfoStorageClient.JOB_DATA_KEY.format(job_id=job).encode()
+    if job and (said := internal_kv._internal_kv_get(key, namespace=KV_NAMESPACE_JOB)):
+        told = json.loads(said)
+        told["metadata"] = {**(told.get("metadata") or {}), **about}
+        internal_kv._internal_kv_put(key, json.dumps(told).encode(), overwrite=True, namespace=KV_NAMESPACE_JOB)
 
 
 def _make_token() -> None:

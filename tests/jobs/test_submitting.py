@@ -1,0 +1,111 @@
+"""`ray job submit` to a real cluster that asks for a token: jobs run from a folder alone, stop, and go on."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from pipelines import storage
+from tests.jobs import chaos, heads
+from tests.jobs.heads import Head
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SHARDS = 60
+WHERE = "import ray, pipelines; print('code:', ray.get(ray.remote(lambda: pipelines.__file__).remote()))"
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    head = heads.start("--num-cpus=2", RAY_JOB_STOP_WAIT_TIME_S="30")
+    yield head
+    head.stop()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, jpegs: list[bytes]) -> str:
+    return chaos.put_shards(str(tmp_path_factory.mktemp("data") / "val"), jpegs, SHARDS)
+
+
+def submit(head: Head, name: str, *entrypoint: str, **env: str) -> chaos.Driver:
+    return head.ray("job", "submit", "--submission-id", name, "--working-dir", ".", "--", *entrypoint, **env)
+
+
+def evaluate(data: str, store: str) -> list[str]:
+    options = ["--models", chaos.MODEL, "--data", data, "--store", store, "--batch-size", str(chaos.IMAGES)]
+    return ["python", "-m", "jobs.evaluate", *options, "--tracking-uri", "none"]
+
+
+def pseudo_label(data: str, store: str) -> list[str]:
+    options = ["--models", chaos.MODEL, "--data", data, "--store", store, "--batch-size", str(chaos.IMAGES)]
+    return ["python", "-m", "jobs.pseudo_label", *options]
+
+
+def stop(head: Head, name: str) -> None:
+    code, said = head.ray("job", "stop", name).wait()
+    assert code == 0, said
+    assert head.get(f"/api/jobs/{name}")["status"] == "STOPPED"
+
+
+@pytest.mark.parametrize("job", [evaluate, pseudo_label])
+def test_a_job_that_was_stopped_goes_on_when_it_is_submitted_again(head: Head, data: str, job, tmp_path: Path) -> None:
+    store = str(tmp_path / "out")
+    first = submit(head, f"{job.__name__}-1", *job(data, store))
+    chaos.wait_until(lambda: len(chaos.committed(store)) > 3, first)
+    stop(head, f"{job.__name__}-1")
+    _, said = first.wait()
+    assert "was stopped" in said
+    before = chaos.committed(store)
+    assert 3 < len(before) < SHARDS
+    code, said = submit(head, f"{job.__name__}-2", *job(data, store)).wait()
+    assert code == 0, said
+    assert f"{len(before)} cells committed, {SHARDS - len(before)} to do" in said
+    assert re.search(r"^cells \d+/\d+ · ", said, re.M), "progress is lines where there is no terminal"
+    assert chaos.keys(store) == sorted(str(i) for i in range(SHARDS * chaos.IMAGES))
+    assert before.items() <= chaos.committed(store).items()
+    told = head.get(f"/api/jobs/{job.__name__}-2")["metadata"]
+    assert storage.read(told["menagerie_run"])
+    assert re.fullmatch("[0-9a-f]{8}", told["menagerie_identities"])
+
+
+def test_a_training_that_was_stopped_goes_on_from_a_checkpoint_of_that_moment(
+    head: Head, data: str, tmp_path: Path
+) -> None:
+    store = str(tmp_path / "out")
+    options = ["--model", "cifar_resnet8", "--pretrain", data, "--val", data, "--store", store, "--classes", "300"]
+    recipe = ["--pre.epochs", "8", "--pre.batch", "20", "--log-every", "20", "--name", "small"]
+    command = ["python", "-m", "jobs.train_student", *options, *recipe, "--tracking-uri", "none"]
+    first = submit(head, "train-1", *command)
+    chaos.wait_until(lambda: "step" in head.get("/api/jobs/train-1/logs")["logs"], first)
+    stop(head, "train-1")
+    _, said = first.wait()
+    assert "stopped after a checkpoint" in said
+    code, said = submit(head, "train-2", *command).wait()
+    assert code == 0, said
+    assert "goes on from step" in said
+    assert "small-" in said
+
+
+def test_the_code_is_that_of_the_submitted_folder_which_is_small(head: Head) -> None:
+    code, said = submit(head, "where", "python", "-c", WHERE).wait()
+    assert code == 0, said
+    (place,) = re.findall("code: (.+)", said)
+    assert "working_dir_files" in place
+    folder = Path(place).parents[1]
+    assert sum(file.stat().st_size for file in folder.rglob("*")) < 5_000_000
+    assert not {"tests", ".git", ".venv", "docs"} & {entry.name for entry in folder.iterdir()}
+
+
+def test_without_the_token_or_with_another_nothing_is_done(head: Head, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("0" * 64)
+    for env in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN_PATH": str(other)}):
+        code, said = submit(head, "stranger", "python", "-c", "1", HOME=str(tmp_path), **env).wait()
+        assert code != 0
+        assert re.search("40[13]|[Tt]oken", said), said
+    assert requests.get(f"{head.dashboard}/api/jobs/", timeout=30).status_code == 401
+    wrong = {"Authorization": "Bearer " + "0" * 64}
+    assert requests.get(f"{head.dashboard}/api/jobs/", headers=wrong, timeout=30).status_code == 403
+    assert "stranger" not in {job["submission_id"] for job in head.get("/api/jobs/")}
