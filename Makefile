@@ -8,7 +8,7 @@ PORT ?= 9000
 TRACKING_PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart s3 tracking test slow lint benchmark clean
+.PHONY: help quickstart s3 tracking test slow thorough lint benchmark clean
 .DELETE_ON_ERROR:
 
 help:  ## list these targets
@@ -66,7 +66,10 @@ test: $(VENV)/test,lint.stamp  ## run the tests
 	$(BIN)/pytest
 
 slow: $(VENV)/test,lint.stamp  ## run the slow tests, which `make test` leaves out
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m 'slow and not thorough'
+
+thorough: $(VENV)/test,lint.stamp  ## run further variations of the slow tests: half an hour more
+	$(BIN)/pytest -m thorough
 
 lint: $(VENV)/test,lint.stamp  ## check format, style, types and the direction of imports
 	$(BIN)/ruff format --check

@@ -17,6 +17,7 @@ from pipelines.runs import Diary, identity
 
 if TYPE_CHECKING:
     from pipelines.flow import Outcome, Progress
+    from pipelines.gauges import Gauges
 
 RUN = "the last run"
 """What failed where it was no shard and no model."""
@@ -35,6 +36,7 @@ def fill(plan: Plan, config: WalkConfig) -> "Outcome":
     """
     # Ray and torch take seconds to load; --help, --dry-run and a finished evaluation need neither.
     from pipelines import flow
+    from pipelines.gauges import Gauges
 
     say(f"probed   {storage.probe(config.store)}")
     diary = Diary(config.store, plan.dataset, config.data, config.limit, plan.pending)
@@ -42,7 +44,7 @@ def fill(plan: Plan, config: WalkConfig) -> "Outcome":
     try:
         with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
             device = require_device(config, _about(plan, diary))
-            tell = partial(_tell, meter, diary)
+            tell = partial(_tell, meter, diary, Gauges(plan.dataset.name))
             outcome = flow.fill(config.store, plan, device, tell, config.max_bad_rate, config.gpus)
     except BaseException as error:
         diary.close("stopped", {RUN: _cause(error)})
@@ -90,11 +92,14 @@ def _cause(error: BaseException) -> str:
     return _SECRETS.sub("", said)[:_LONGEST_SAID]
 
 
-def _tell(meter: Meter, diary: Diary, progress: "Progress") -> None:
+def _tell(meter: Meter, diary: Diary, gauges: "Gauges", progress: "Progress") -> None:
     bad = progress.bad.total()
     meter.update(progress.cells, progress.images, bad)
     diary.note(images=progress.images, bad=bad, cells=progress.cells, in_flight=progress.in_flight)
     diary.note(rate=meter.rate, remaining=meter.remaining)
+    gauges.set(images=progress.images, bad_images=bad, images_per_second=meter.rate)
+    gauges.set(cells_done=progress.cells, cells_to_do=meter.total - progress.cells)
+    gauges.set(model_seconds=progress.model_seconds)
 
 
 def _images_to_do(plan: Plan) -> int | None:

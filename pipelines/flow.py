@@ -36,13 +36,15 @@ class Progress:
     """How far a walk is.
 
     `images` were scored in this run (once a pass, whatever the number of models), `bad` counts those that have an error
-    instead of a score, by its kind; `cells` are committed, of `in_flight` others some rows are there.
+    instead of a score, by its kind; `cells` are committed, of `in_flight` others some rows are there. `model_seconds`
+    is what all actors together have spent in models.
     """
 
     images: int = 0
     cells: int = 0
     bad: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
+    model_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,8 @@ def _pass(
             publisher.put(columns, gather.add(scores))
             clock.add(models, scores)
             images, bad = _pictures(scores, gather.unusable | gather.absent)
-            done = Progress(done.images + images, committed + publisher.done, done.bad + bad, gather.begun)
+            counts = done.images + images, committed + publisher.done, done.bad + bad, gather.begun
+            done = Progress(*counts, sum(clock.seconds.values()))
             trouble.unusable.update((models[model], reason) for model, reason in gather.unusable.items())
             trouble.absent.update((models[model], reason) for model, reason in gather.absent.items())
             yield done

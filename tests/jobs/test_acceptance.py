@@ -49,7 +49,7 @@ def require_reference(sample_images: Path, data: str, store: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("store", ["s3", "rclone"], indirect=True)
+@pytest.mark.parametrize("store", [pytest.param("s3", marks=pytest.mark.thorough), "rclone"], indirect=True)
 def test_so_it_does_from_and_to_either_s3_server(sample_images: Path, store: str, tmp_path: Path) -> None:
     """Jobs of their own: workers take the server's address from the environment that they start in."""
     images = ["--images", f"{sample_images}/images", "--labels", f"{sample_images}/labels.csv"]

@@ -78,8 +78,8 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
     monkeypatch.setattr(progress, "_LEAST_SECONDS", 0)
     tell, codes = filling._tell, []
 
-    def then_ask(meter: Meter, diary: runs.Diary, done: flow.Progress) -> None:
-        tell(meter, diary, done)
+    def then_ask(meter: Meter, diary: runs.Diary, gauges: object, done: flow.Progress) -> None:
+        tell(meter, diary, gauges, done)
         if done.images > 6 and not codes:
             while the_run(tmp_path).images < done.images:
                 time.sleep(0.01)

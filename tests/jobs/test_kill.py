@@ -52,6 +52,7 @@ def kill_when(driver: subprocess.Popen, store: Path, cells: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(420)
 def test_a_driver_killed_at_three_moments_loses_nothing_and_redoes_nothing(data, tmp_path) -> None:
     calm, torn = tmp_path / "calm", tmp_path / "torn"

@@ -64,7 +64,14 @@ def test_a_full_disk_ends_the_job_with_a_reason_and_with_room_it_goes_on(data, c
     assert chaos.committed(str(store)) == calm
 
 
-@pytest.mark.parametrize("how", ["cut", "at a member's end", "gone"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("cut", marks=pytest.mark.thorough),
+        "at a member's end",
+        pytest.param("gone", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_shard_that_is_spoilt_is_named_and_the_rest_goes_on(data: str, calm, tmp_path: Path, how: str) -> None:
     shard = Path(data, "00003.tar")
     content, times = shard.read_bytes(), (shard.stat().st_atime_ns, shard.stat().st_mtime_ns)

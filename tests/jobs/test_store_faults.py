@@ -55,12 +55,12 @@ def run(data: str, store: str, address: str, *flags: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "faults",
     [
-        [Fault("status", probability=0.2, argument=503)],
-        [Fault("status", probability=0.2, argument=500)],
-        [Fault("reset", probability=0.2)],
-        [Fault("lost_ack", match="^(PUT|POST)", probability=0.4)],
-        [Fault("stall", match="^GET", probability=0.2, argument=1)],
-        [Fault("truncate", match="^GET", probability=0.3)],
+        pytest.param([Fault("status", probability=0.2, argument=503)], marks=pytest.mark.thorough),
+        pytest.param([Fault("status", probability=0.2, argument=500)], marks=pytest.mark.thorough),
+        pytest.param([Fault("reset", probability=0.2)], marks=pytest.mark.thorough),
+        pytest.param([Fault("lost_ack", match="^(PUT|POST)", probability=0.4)], marks=pytest.mark.thorough),
+        pytest.param([Fault("stall", match="^GET", probability=0.2, argument=1)], marks=pytest.mark.thorough),
+        pytest.param([Fault("truncate", match="^GET", probability=0.3)], marks=pytest.mark.thorough),
         [Fault("hang", match="tar", times=1, argument=30), Fault("hang", match="^PUT", times=1, argument=30)],
         EVERYTHING,
     ],
@@ -95,7 +95,7 @@ def test_a_cell_spoilt_on_its_way_up_is_named_in_the_end_and_computed_again_when
     assert chaos.committed(store) == calm.cells
 
 
-@pytest.mark.parametrize("kind", ["before", "after"])
+@pytest.mark.parametrize("kind", [pytest.param("before", marks=pytest.mark.thorough), "after"])
 def test_a_driver_killed_at_any_storage_operation_loses_nothing(
     kind: str, calm: Calm, network: FaultProxy, s3_server: str, address: str
 ) -> None:

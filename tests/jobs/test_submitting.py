@@ -1,5 +1,6 @@
 """`ray job submit` to a real cluster that asks for a token: jobs run from a folder alone, stop, and go on."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SHARDS = 60
 WHERE = "import ray, pipelines; print('code:', ray.get(ray.remote(lambda: pipelines.__file__).remote()))"
+MEASURING = """
+import ray, time
+from pipelines.gauges import Gauges
+ray.init()
+gauges = Gauges("val")
+while True:
+    gauges.set(cells_done=7)
+    time.sleep(0.1)
+"""
 
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    head = heads.start("--num-cpus=2", RAY_JOB_STOP_WAIT_TIME_S="30")
+    head = heads.start("--num-cpus=2", RAY_JOB_STOP_WAIT_TIME_S="30", RAY_metrics_report_interval_ms="1000")
     yield head
     head.stop()
 
@@ -101,6 +111,15 @@ def test_the_code_is_that_of_the_submitted_folder_which_is_small(head: Head) -> 
     folder = Path(place).parents[1]
     assert sum(file.stat().st_size for file in folder.rglob("*")) < 5_000_000
     assert not {"tests", ".git", ".venv", "docs"} & {entry.name for entry in folder.iterdir()}
+
+
+def test_what_a_walk_measures_is_there_for_prometheus(head: Head) -> None:
+    job = submit(head, "gauges", "python", "-c", MEASURING)
+    (served,) = json.loads((head.home / "ray" / "prom_metrics_service_discovery.json").read_text())
+    pages = [f"http://{target}/metrics" for target in served["targets"]]
+    chaos.wait_until(lambda: any("ray_menagerie_cells_done{" in requests.get(page, timeout=30).text for page in pages))
+    stop(head, "gauges")
+    job.wait()
 
 
 def test_without_the_token_or_with_another_nothing_is_done(head: Head, tmp_path: Path) -> None:

@@ -90,7 +90,9 @@ def test_a_server_that_was_away_is_told_later_with_its_artefacts(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hangs"])
+@pytest.mark.parametrize(
+    "fault", [pytest.param(signal.SIGKILL, marks=pytest.mark.thorough), signal.SIGSTOP], ids=["killed", "hangs"]
+)
 def test_a_server_lost_in_mid_run_costs_less_than_15_seconds_and_is_told_later(
     fault, tmp_path, write_tar, jpegs, start_server, capsys, monkeypatch
 ) -> None:

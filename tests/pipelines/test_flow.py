@@ -163,7 +163,7 @@ def test_another_jobs_cell_of_other_bytes_stands_and_is_reported(data, tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cpus", [1, 4])
+@pytest.mark.parametrize("cpus", [1, pytest.param(4, marks=pytest.mark.thorough)])
 def test_the_walk_ends_on_any_number_of_cores(cpus, data, tmp_path) -> None:
     command = [sys.executable, "-c", ALONE, str(cpus), str(data), str(tmp_path / "store")]
     assert subprocess.run(command, cwd=Path(__file__).parents[2], timeout=200).returncode == 0

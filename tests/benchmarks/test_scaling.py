@@ -1,0 +1,64 @@
+"""How the walk scales with GPUs, by simulation: actors that take a GPU's slot and sleep in the place of a model.
+
+The walk is the real one, on a cluster of a head without work and four nodes; pictures are small, since two cores decode
+for sixteen GPUs. What a GPU takes for a chunk is known, so that whatever is lost is the walk's own: efficiency is
+the time that the sleeping alone takes over the time from the first chunk's end to the last's. Asserts no times.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray
+
+import zoo
+from pipelines import cells, cluster, shards, walk
+from pipelines.passes import ScorerConfig
+from tests.jobs import chaos
+from zoo import wanted
+
+MODEL, BATCH, SECONDS, EACH = "efficientnet_lite0", 32, 2.0, 20
+NODES, GPUS = 4, (1, 2, 4, 8, 16)
+
+
+@pytest.mark.benchmark_run
+@pytest.mark.timeout(1200)
+def test_efficiency_on_one_to_sixteen_simulated_gpus(jpegs: list[bytes], tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(chaos, "IMAGES", BATCH)
+    data = chaos.put_shards(str(tmp_path / "val"), jpegs, max(GPUS) * EACH)
+    card = zoo.card(MODEL)
+    column = cells.Column(card=card, file=wanted.published(card))
+    config = ScorerConfig(columns=(column,), views=(column.view,), chunk=BATCH, device="cuda", memory=None)
+    found = shards.find([data]).shards
+    site = chaos.new_cluster(0)
+    for _ in range(NODES):
+        site.add_node(num_cpus=8, num_gpus=max(GPUS) // NODES)
+    lines = ["", f"a GPU takes {SECONDS:g} s for {BATCH} images, {EACH} times"]
+    with ray.init(site.address, log_to_driver=False):
+        for gpus in GPUS:
+            part = found[: gpus * EACH]
+            shares = cluster.share(NODES * 8, gpus, "cuda")
+            pixels = walk.pixels(part, range(len(part)), BATCH, config.views, shares)
+            scored = walk.score(pixels, sleeper(SECONDS), config, shares, gpus)
+            ends = [time.monotonic() for _ in scored.iter_batches(batch_size=None, batch_format="pyarrow")]
+            took = ends[-1] - ends[0] + SECONDS
+            lines += [f"{gpus:2} GPUs: {took:5.1f} s, efficiency {EACH * SECONDS / took:.3f}"]
+    site.shutdown()
+    with capsys.disabled():
+        print("\n".join(lines))
+
+
+def sleeper(seconds: float) -> type:
+    """Made in a function, so that it travels: workers know no module of tests."""
+
+    class Sleeper:
+        def __init__(self, _: object) -> None:
+            pass
+
+        def __call__(self, decoded: pa.Table) -> Iterator[pa.Table]:
+            time.sleep(seconds)
+            yield pa.table({"images": [len(decoded["keys"][0])]})
+
+    return Sleeper
