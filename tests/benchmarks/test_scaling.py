@@ -2,7 +2,8 @@
 
 The walk is the real one, on a cluster of a head without work and four nodes; pictures are small, since two cores decode
 for sixteen GPUs. What a GPU takes for a chunk is known, so that whatever is lost is the walk's own: efficiency is
-the time that the sleeping alone takes over the time from the first chunk's end to the last's. Asserts no times.
+the time that the sleeping alone takes over the time that it took, from the moment on at which there have been two
+chunks for each GPU, since processes start slowly here. Asserts no times.
 """
 
 import time
@@ -20,7 +21,8 @@ from tests.jobs import chaos
 from zoo import wanted
 
 MODEL, BATCH, SECONDS, EACH = "efficientnet_lite0", 32, 2.0, 20
-NODES, GPUS = 4, (1, 2, 4, 8, 16)
+NODES, CPUS, GPUS = 4, 2, (1, 2, 4, 8, 16)
+FIRST = 2
 
 
 @pytest.mark.benchmark_run
@@ -34,17 +36,17 @@ def test_efficiency_on_one_to_sixteen_simulated_gpus(jpegs: list[bytes], tmp_pat
     found = shards.find([data]).shards
     site = chaos.new_cluster(0)
     for _ in range(NODES):
-        site.add_node(num_cpus=8, num_gpus=max(GPUS) // NODES)
+        site.add_node(num_cpus=CPUS, num_gpus=max(GPUS) // NODES)
     lines = ["", f"a GPU takes {SECONDS:g} s for {BATCH} images, {EACH} times"]
     with ray.init(site.address, log_to_driver=False):
         for gpus in GPUS:
             part = found[: gpus * EACH]
-            shares = cluster.share(NODES * 8, gpus, "cuda")
+            shares = cluster.share(NODES * CPUS, gpus, "cuda")
             pixels = walk.pixels(part, range(len(part)), BATCH, config.views, shares)
             scored = walk.score(pixels, sleeper(SECONDS), config, shares, gpus)
             ends = [time.monotonic() for _ in scored.iter_batches(batch_size=None, batch_format="pyarrow")]
-            took = ends[-1] - ends[0] + SECONDS
-            lines += [f"{gpus:2} GPUs: {took:5.1f} s, efficiency {EACH * SECONDS / took:.3f}"]
+            took, least = ends[-1] - ends[FIRST * gpus - 1], (EACH - FIRST) * SECONDS
+            lines += [f"{gpus:2} GPUs: {took:5.1f} s for {least:g} s, efficiency {least / took:.3f}"]
     site.shutdown()
     with capsys.disabled():
         print("\n".join(lines))

@@ -51,3 +51,14 @@ def test_a_token_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, env=env)
     assert "\nValueError: the cluster wants a token (RAY_AUTH_MODE), and there is none here" in done.stderr
+
+
+def test_a_ray_that_is_started_here_asks_for_a_token_that_only_its_owner_can_read(tmp_path: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(tmp_path)}
+    program = "import os; from pipelines import cluster; cluster.connect(); print(os.environ['RAY_AUTH_MODE'])"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, env=env)
+    assert done.stdout.split() == ["token"], done.stderr
+    token = tmp_path / ".ray" / "auth_token"
+    assert len(token.read_text()) == 64
+    assert token.stat().st_mode & 0o777 == 0o600
