@@ -63,7 +63,7 @@ def share(cpus: float, gpus: float, device: str) -> Shares:
     """How `cpus` logical CPUs and `gpus` GPUs are shared out when models run on `device`.
 
     On CPUs there is an actor of one thread and a decoding task for every core; cores that one step leaves idle the
-    operating system gives to the other. With GPUs an actor has one whole, and two shards are read for each.
+    operating system gives to the other. With GPUs an actor has one whole, and a shard is read for each.
 
     Raises:
         NoDeviceError: if `device` is a GPU and there is none.
@@ -76,7 +76,7 @@ def share(cpus: float, gpus: float, device: str) -> Shares:
         actors=cores if device == "cpu" else int(gpus),
         actor_cpus=_ACTOR_CPUS[device],
         actor_gpus=0.0 if device == "cpu" else 1.0,
-        readers=max(1, cores // 2) if device == "cpu" else max(cores // 2, 2 * int(gpus)),
+        readers=max(1, cores // 2) if device == "cpu" else max(cores // 2, int(gpus)),
         read_cpus=_READ_CPUS,
         decoders=cores if device == "cpu" else None,
         decode_cpus=_DECODE_CPUS[device],
