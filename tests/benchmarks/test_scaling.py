@@ -20,7 +20,7 @@ from pipelines.passes import ScorerConfig
 from tests.jobs import chaos
 from zoo import wanted
 
-MODEL, BATCH, SECONDS, EACH = "efficientnet_lite0", 32, 2.0, 16
+MODEL, BATCH, SECONDS, EACH = "efficientnet_lite0", 16, 5.0, 8
 NODES, CPUS, GPUS = 4, 8, (1, 2, 4, 8, 16)
 FIRST = 2
 
