@@ -71,6 +71,8 @@ def require_device(config: WalkConfig, about: Mapping[str, str] | None = None) -
 
     cluster.connect(about)
     ending.heed()
+    if config.gpus and cluster.is_alone():
+        raise ValueError(f"--gpus {config.gpus}: there is no cluster here that could start any; RAY_ADDRESS names one")
     device = flow.resolve(config.device, config.gpus)
     if not cluster.has_node(device):
         say(f"waiting  for a node with a {'CPU' if device == 'cpu' else 'GPU'}: the cluster has none yet")

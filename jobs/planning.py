@@ -43,8 +43,8 @@ class WalkConfig(cli.Job):
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
     gpus: int = 0
-    """GPUs that the cluster's autoscaler may start for this job, beyond those that are there. As many are asked for as
-    have ten minutes of work each."""
+    """GPUs that this job may have of a cluster that grows by itself, those included that are there. As many are asked
+    for as have ten minutes of work each."""
     dataset: str | None = None
     """What --data is a copy of: imagenet-val, imagenet-v2, imagenet-sketch, imagenet-a, imagenet-r, or one of
     --datasets. Claims are judged on what is said to be the set that they are of, and classes are masked where a set has
@@ -172,7 +172,7 @@ def _settings(card: zoo.Card, precision: Precision, config: WalkConfig) -> Setti
         return Settings(precision=precision, batch_size=config.batch_size or PLAIN.batch_size)
     from pipelines import tune
 
-    device = tune.device(config.device)
+    device = tune.device(config.device, config.gpus)
     found = tune.find(config.store, card, precision, device)
     if found is None:
         where = f" --device {config.device}" if config.device != "auto" else ""
@@ -195,7 +195,7 @@ def tell(plan: Plan, config: WalkConfig) -> None:
         done = count(len(rows) - len(missing), "cell")
         say(f"model    {column.name}: {done} committed, {len(missing)} to do ({how(column)})")
     if plan.pending:
-        say(f"cost     {cost(estimate.of_plan(plan), config.device)}")
+        say(f"cost     {cost(estimate.of_plan(plan), 'cuda' if config.gpus else config.device)}")
     say(f"store    {storage.absolute(config.store)}")
 
 
@@ -207,7 +207,8 @@ def cost(work: estimate.Estimate, device: str) -> str:
         for one, what, seconds in (("cuda", "GPU", work.gpu_seconds), ("cpu", "CPU", work.cpu_seconds))
         if device in {"auto", one} and seconds is not None
     ]
-    return f"about {'; or '.join(ways) or 'unknown'} (reckoned with pipelines/prices.yaml)"
+    told = f"about {'; or '.join(ways)}" if ways else "not known of this precision on a CPU"
+    return f"{told} (reckoned with pipelines/prices.yaml)"
 
 
 def _hours(seconds: float) -> str:

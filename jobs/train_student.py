@@ -77,7 +77,7 @@ class TrainStudentConfig(cli.Job):
     streams: int = 8
     """Most parts of the data that are read side by side; from as many workers on, each reads its own and no more."""
     gpus: int = 0
-    """GPUs that the cluster's autoscaler may start for the workers, beyond those that are there."""
+    """GPUs that the workers may have of a cluster that grows by itself, those included that are there."""
     precision: Precision = "fp32"
     """Arithmetic: fp32, tf32, or bf16 and fp16 under autocast."""
     channels_last: bool = False
@@ -116,7 +116,7 @@ def run(config: TrainStudentConfig) -> int:
     training, identity = _training(config, parts)
     cli.stdout.print(_table(training))
     if all(map(all, (stage.rows for stage in training.stages))):
-        say(f"cost     {planning.cost(_estimate(training), config.device)}")
+        say(f"cost     {planning.cost(_estimate(training), 'cuda' if config.gpus else config.device)}")
     say(f"model    {training.card.name}: {training.card.architecture}, {training.card.num_classes:,} classes")
     if config.dry_run:
         return cli.DONE

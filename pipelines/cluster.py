@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ray._private import services
 from ray._private.ray_constants import KV_NAMESPACE_JOB
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.dashboard.modules.job.common import JobInfoStorageClient
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, GetTimeoutError
 from ray.experimental import internal_kv
 
 _READ_CPUS = 0.1
@@ -31,6 +32,8 @@ _WEIGHTS_SHARE = 0.5
 _ACTOR_CPUS = {"cpu": 0.01, "cuda": 0.0}
 """Not none on CPUs: then actors would be put on a head that has no CPUs so that nothing runs there. None with a GPU,
 or tasks that decode for actors could take the CPU that these actors wait for."""
+_NODE_SECONDS = 600.0
+"""That a lost node has to be replaced, or the first to come."""
 _TOKEN = Path(".ray", "auth_token")
 """Below the home, where Ray keeps the token of the clusters that it starts."""
 
@@ -46,8 +49,9 @@ class Shares:
     With models on CPUs they hold less than a third of these together. Tasks that wait for the next step keep their
     share, and an actor keeps it as long as its job lives: were all CPUs given away, by one job or by two on one
     cluster, some step of each could have no room, and all would wait for ever. With models on GPUs actors hold no CPU,
-    so that what decoding holds is free again as soon as they take what is decoded; there are as many decoding tasks as
-    the CPUs have room for (None), also when there are more of these later.
+    so that what decoding holds is free again as soon as they take what is decoded, and reading holds less than half;
+    there are as many decoding tasks as the CPUs have room for (None), also when there are more of these later. Of two
+    jobs the one that waits for GPUs may hold CPUs of the other; Ray Data gives each job its part of them.
     """
 
     actors: int
@@ -76,7 +80,7 @@ def share(cpus: float, gpus: float, device: str) -> Shares:
         actors=cores if device == "cpu" else int(gpus),
         actor_cpus=_ACTOR_CPUS[device],
         actor_gpus=0.0 if device == "cpu" else 1.0,
-        readers=max(1, cores // 2) if device == "cpu" else max(cores // 2, int(gpus)),
+        readers=max(1, cores // 2) if device == "cpu" else min(max(cores // 2, int(gpus)), 4 * cores),
         read_cpus=_READ_CPUS,
         decoders=cores if device == "cpu" else None,
         decode_cpus=_DECODE_CPUS[device],
@@ -93,19 +97,27 @@ def connect(about: Mapping[str, str] | None = None) -> None:
         about: what Ray is to show of this job beside its name.
 
     Raises:
-        ValueError: if RAY_AUTH_MODE asks for a token and there is none.
+        ValueError: if the cluster asks for a token, and there is none here or another.
     """
     if not ray.is_initialized():
-        if services.canonicalize_bootstrap_address("auto") is None:
+        if is_alone():
             _make_token()
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
         try:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except AuthenticationError as error:
-            told = "put it into ~/.ray/auth_token, or name its file by RAY_AUTH_TOKEN_PATH"
-            raise ValueError(f"the cluster wants a token (RAY_AUTH_MODE), and there is none here: {told}") from error
-        _show(about or {})
+            told = (
+                "export RAY_AUTH_MODE=token and put the cluster's into ~/.ray/auth_token, or name RAY_AUTH_TOKEN_PATH"
+            )
+            raise ValueError(f"the cluster wants a token, and there is none here or another: {told}") from error
+    if about:
+        _show(about)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def is_alone() -> bool:
+    """Whether there is no cluster to join, so that a Ray of one machine is started here; it has no autoscaler."""
+    return services.canonicalize_bootstrap_address(None) is None  # pyright: ignore[reportArgumentType]
 
 
 def _show(about: Mapping[str, str]) -> None:
@@ -119,13 +131,22 @@ def _show(about: Mapping[str, str]) -> None:
 
 
 def _make_token() -> None:
-    """Ray makes one where there is none, but readable to all."""
+    """Where none is named: Ray makes one too, but readable to all."""
+    if os.environ.get("RAY_AUTH_MODE", "token") != "token" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(
+        os.environ
+    ):
+        return
     path = Path.home() / _TOKEN
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    if not path.exists():
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-    path.chmod(0o600)
+    with suppress(OSError):  # a home that cannot be written has a token already, or Ray says what is wrong
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            new = path.with_name(f"{path.name}.{os.getpid()}")
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+            with suppress(FileExistsError):  # another job's, made at the same time
+                os.link(new, path)
+            new.unlink()
+        path.chmod(0o600)
 
 
 def resources() -> tuple[float, float]:
@@ -140,9 +161,19 @@ def has_node(device: str) -> bool:
 
 
 def await_node(device: str) -> None:
-    """Wait for a node on which models can run on `device`; the autoscaler, where there is one, starts it for that."""
-    if not has_node(device):
-        ray.get(ray.remote(_nothing).options(num_cpus=_READ_CPUS, num_gpus=int(device != "cpu")).remote())
+    """Wait for a node on which models can run on `device`; the autoscaler, where there is one, starts it for that.
+
+    Raises:
+        NoDeviceError: if none comes.
+    """
+    if has_node(device):
+        return
+    asking = ray.remote(_nothing).options(num_cpus=_READ_CPUS, num_gpus=int(device != "cpu")).remote()
+    try:
+        ray.get(asking, timeout=_NODE_SECONDS)
+    except GetTimeoutError:
+        ray.cancel(asking)
+        raise NoDeviceError(f"no node for --device {device} has come in {_NODE_SECONDS / 60:.0f} minutes") from None
 
 
 def _nothing() -> None:

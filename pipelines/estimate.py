@@ -73,7 +73,8 @@ def of_training(card: Card, precision: Precision, seen: int) -> Estimate:
 
 def images(shard: Shard) -> int:
     """How many a shard holds; by its size where no manifest says it."""
-    return shard.limit or shard.rows or max(1, shard.size // _BYTES_PER_IMAGE)
+    rows = shard.rows if shard.limit is None else shard.limit
+    return max(1, shard.size // _BYTES_PER_IMAGE) if rows is None else rows
 
 
 def _geometries(columns: Iterable[Column]) -> int:

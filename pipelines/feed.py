@@ -44,7 +44,8 @@ def batches(ration: Ration, first: int, last: int, shares: Shares, workers: int)
 
 def _portions(parts: Iterator[tuple[int, int]], ration: Ration, shares: Shares, workers: int) -> Iterator[pa.Table]:
     set_context()
-    decoders = shares.decoders and max(1, shares.decoders // workers)
+    # Not all CPUs: what is decoded ahead holds them while a validation needs some.
+    decoders = max(1, (shares.decoders or shares.readers) // workers)
     DataContext.get_current().execution_options.preserve_order = True
     while some := list(islice(parts, _PARTS)):
         tables = [pa.Table.from_pylist([{"start": start, "stop": stop}], schema=PART) for start, stop in some]

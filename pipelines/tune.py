@@ -75,8 +75,8 @@ class Tuning:
     trials: tuple[Trial, ...]
 
 
-def device(option: str) -> str:
-    """`cpu` or `cuda`: what `auto` means on this cluster, which is asked only then.
+def device(option: str, gpus: int = 0) -> str:
+    """`cpu` or `cuda`: what `auto` means on this cluster, which is asked only then, with GPUs that it may be asked for.
 
     Raises:
         ValueError: if `option` is another name.
@@ -86,7 +86,7 @@ def device(option: str) -> str:
     if option != "auto":
         return option
     cluster.connect()
-    return "cuda" if cluster.resources()[1] >= 1 else "cpu"
+    return "cuda" if max(cluster.resources()[1], gpus) >= 1 else "cpu"
 
 
 def uri(store: str, card: Card, precision: Precision, device: str) -> str:

@@ -3,7 +3,8 @@
 The walk is the real one, on a cluster of a head without work and four nodes; pictures are small, since two cores decode
 for sixteen GPUs. What a GPU takes for a chunk is known, so that whatever is lost is the walk's own: efficiency is
 the time that the sleeping alone takes over the time that it took, from the moment on at which there have been two
-chunks for each GPU, since processes start slowly here. Asserts no times.
+chunks for each GPU, since processes start slowly here. Ray hands a chunk on when the next is there, which for one GPU
+makes one chunk in six too few, and for sixteen nothing. Asserts no times.
 """
 
 import time

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,8 @@ class Head:
 
     def stop(self) -> None:
         """End it and all that it has started."""
-        running = []
-        if self.process.poll() is None:
-            head = psutil.Process(self.process.pid)
-            running = [head, *head.children(recursive=True)]
-            head.terminate()
+        self.process.terminate()  # and all that it has started goes with it, as a rule
+        running = [process for process in psutil.process_iter() if _is_of(process, self.process.pid)]
         _, alive = psutil.wait_procs(running, timeout=10)
         for process in alive:
             process.kill()
@@ -95,11 +93,14 @@ def start(*options: str, port: int | None = None, **env: str) -> Head:
         process = subprocess.Popen(
             command, env={**inherited, **started, **env}, stdout=log, stderr=log, cwd=home, start_new_session=True
         )
+    head = Head(process, home, address, url, own)
     until = time.monotonic() + 90
     while "Ray runtime started" not in (said := (home / "head.log").read_text()):
-        assert process.poll() is None and time.monotonic() < until, said
+        if process.poll() is not None or time.monotonic() > until:
+            head.stop()
+            raise AssertionError(said)
         time.sleep(0.2)
-    return Head(process, home, address, url, own)
+    return head
 
 
 def start_elastic(folder: Path, config: Path) -> Head:
@@ -136,6 +137,12 @@ def start_elastic(folder: Path, config: Path) -> Head:
     }
     options = ["--num-cpus=0", f"--autoscaling-config={folder}/fake.json", f"--object-store-memory={_STORE_BYTES}"]
     return start(*options, port=port, **env)
+
+
+def _is_of(process: psutil.Process, session: int) -> bool:
+    with suppress(ProcessLookupError):
+        return os.getsid(process.pid) == session
+    return False
 
 
 def _free_port() -> int:

@@ -1,5 +1,6 @@
 """cluster.yaml: what Ray's own schema says of it; what jobs ask for starts its nodes, and nothing keeps them."""
 
+import re
 import sys
 import time
 from collections import Counter
@@ -50,7 +51,7 @@ def test_every_node_demands_the_token_and_has_no_key_and_no_public_address() -> 
     assert "--dashboard-host=127.0.0.1" in CLUSTER["head_start_ray_commands"][-1]
     assert CLUSTER["provider"]["use_internal_ips"]
     assert all("IamInstanceProfile" in kind["node_config"] for kind in TYPES.values())
-    assert not {"AKIA", "SECRET", "aws_access_key"} & set(CONFIG.read_text().split())
+    assert not re.search("AKIA|SECRET|access_key", CONFIG.read_text())
 
 
 def test_nodes_install_what_is_pinned_and_not_the_project() -> None:
@@ -62,10 +63,12 @@ def test_nodes_install_what_is_pinned_and_not_the_project() -> None:
 @pytest.fixture
 def head(tmp_path: Path) -> Iterator[Head]:
     head = heads.start_elastic(tmp_path, CONFIG)
-    time.sleep(3)  # a config that the autoscaler refuses ends the head a little later
-    assert head.process.poll() is None, (head.home / "head.log").read_text()
-    yield head
-    head.stop()
+    try:
+        time.sleep(3)  # a config that the autoscaler refuses ends the head a little later
+        assert head.process.poll() is None, (head.home / "head.log").read_text()
+        yield head
+    finally:
+        head.stop()
 
 
 def kinds(head: Head) -> Counter[str]:
@@ -94,5 +97,4 @@ def test_all_models_start_gpus_and_cpus_and_when_they_are_done_nothing_is_left_b
     assert chaos.keys(store) == sorted(str(i) for i in range(24 * chaos.IMAGES))
     assert set(seen) == {"head", "gpu", "cpu"}
     assert seen["head"] == 1
-    assert seen["gpu"] <= 2
     chaos.wait_until(lambda: kinds(head) == {"head": 1}, seconds=90)

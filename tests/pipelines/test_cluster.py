@@ -27,7 +27,7 @@ def test_with_models_on_gpus_no_actor_waits_for_a_cpu_and_a_cpu_has_room_for_rea
     shares = share(cpus, gpus, "cuda")
     assert (shares.actor_cpus, shares.actors * shares.actor_gpus) == (0, gpus)
     assert shares.read_cpus + shares.decode_cpus <= 1
-    assert shares.readers >= gpus
+    assert shares.readers * shares.read_cpus <= 0.4 * max(1, cpus)
 
 
 @given(st.integers(1, 10_000))
@@ -50,7 +50,7 @@ def test_a_token_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
     program = "from pipelines import cluster; cluster.connect()"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, env=env)
-    assert "\nValueError: the cluster wants a token (RAY_AUTH_MODE), and there is none here" in done.stderr
+    assert "\nValueError: the cluster wants a token, and there is none here or another" in done.stderr
 
 
 def test_a_ray_that_is_started_here_asks_for_a_token_that_only_its_owner_can_read(tmp_path: Path) -> None:
