@@ -43,7 +43,7 @@ def fill(plan: Plan, config: WalkConfig) -> "Outcome":
     diary.note(columns=tuple(column.name for column in plan.columns))
     try:
         with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
-            device = require_device(config, _about(plan, diary))
+            device = require_device(config.device, config.gpus, _about(plan, diary))
             tell = partial(_tell, meter, diary, Gauges(plan.dataset.name))
             outcome = flow.fill(config.store, plan, device, tell, config.max_bad_rate, config.gpus)
     except BaseException as error:
@@ -54,11 +54,12 @@ def fill(plan: Plan, config: WalkConfig) -> "Outcome":
     return outcome
 
 
-def require_device(config: WalkConfig, about: Mapping[str, str] | None = None) -> str:
+def require_device(device: str, gpus: int, about: Mapping[str, str] | None = None) -> str:
     """Start or join Ray, and see that models can run there.
 
     Args:
-        config: on which device.
+        device: on which: `cpu`, `cuda` or `auto`.
+        gpus: that an autoscaler may be asked for.
         about: what Ray is to show of this job.
 
     Returns:
@@ -71,9 +72,9 @@ def require_device(config: WalkConfig, about: Mapping[str, str] | None = None) -
 
     cluster.connect(about)
     ending.heed()
-    if config.gpus and cluster.is_alone():
-        raise ValueError(f"--gpus {config.gpus}: there is no cluster here that could start any; RAY_ADDRESS names one")
-    device = flow.resolve(config.device, config.gpus)
+    if gpus and cluster.is_alone():
+        raise ValueError(f"--gpus {gpus}: there is no cluster here that could start any; RAY_ADDRESS names one")
+    device = flow.resolve(device, gpus)
     if not cluster.has_node(device):
         say(f"waiting  for a node with a {'CPU' if device == 'cpu' else 'GPU'}: the cluster has none yet")
     return device

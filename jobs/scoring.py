@@ -24,7 +24,7 @@ def remove_failed(plan: Plan, unusable: dict[str, str], config: WalkConfig) -> N
     unusable |= preflight.fetch_weights(replace(plan, missing=(everything,) * len(plan.columns)), bool(unusable))
     usable = [column for column in plan.columns if _is_usable(column, unusable)]
     if failed := maintenance.failed(config.store, cells.plan(config.store, plan.dataset, usable)):
-        filling.require_device(config)
+        filling.require_device(config.device, config.gpus)
         storage.probe(config.store)
         storage.remove(preflight.with_readable_shards(config.store, plan.dataset, usable, failed))
 

@@ -20,7 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 import zoo
-from jobs import cli, ending, graduation, planning
+from jobs import cli, filling, graduation, planning
 from jobs.progress import Listing, Meter, count, say
 from pipelines import estimate, lineage, recipe, shards, stages, storage
 from pipelines.recipe import Recipe
@@ -239,12 +239,9 @@ def _rows(dataset: Dataset) -> tuple[int, ...]:
 
 def _train(training: Training, config: TrainStudentConfig, follower: "graduation.Follower") -> None:
     # Ray and torch take seconds to load; --help and a finished training need neither.
-    from pipelines import cluster, flow
     from pipelines import training as on_cluster
 
-    cluster.connect()
-    ending.heed()
-    device = flow.resolve(config.device, config.gpus)
+    device = filling.require_device(config.device, config.gpus, {"menagerie_run": training.home})
     if device == "cpu" and config.precision == "tf32":
         raise ValueError("--precision tf32: that is GPUs' own, and the cluster has none; choose fp32, bf16 or fp16")
     training = replace(training, device=device, stages=_counted(training))

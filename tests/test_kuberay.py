@@ -108,6 +108,7 @@ def test_no_secret_is_in_the_file() -> None:
 
 
 def test_workers_scale_from_none_to_none() -> None:
+    assert " --gpus " in JOB["spec"]["entrypoint"]
     assert SPEC["enableInTreeAutoscaling"] and SPEC["autoscalerOptions"]["version"] == "v2"
     assert {group["groupName"]: group["minReplicas"] for group in WORKERS} == {"gpu": 0, "cpu": 0}
     assert all("replicas" not in group and group["maxReplicas"] > 0 for group in WORKERS)
