@@ -4,6 +4,7 @@ Of an extra that is not installed here only what it names itself can be checked,
 """
 
 import re
+import sysconfig
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
+HERE = [sysconfig.get_paths()["purelib"]]
+"""Not what is on sys.path: some packages put others there that they bring along."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -53,6 +56,8 @@ def test_every_dependency_is_pinned() -> None:
     wanted, found = pins(), needed()
     assert len(found) > len(PROJECT["dependencies"])
     assert sorted(found - set(wanted)) == []
-    installed = {canonicalize_name(each.metadata["Name"]): Version(each.version) for each in metadata.distributions()}
+    installed = {
+        canonicalize_name(each.metadata["Name"]): Version(each.version) for each in metadata.distributions(path=HERE)
+    }
     other = {name: str(installed[name]) for name in found & set(installed) if installed[name].public != wanted[name]}
     assert other == {}

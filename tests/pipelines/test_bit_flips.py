@@ -97,7 +97,7 @@ def remote(faulty_s3: tuple[str, FaultProxy], tmp_path: Path) -> tuple[str, Faul
     return uri, proxy
 
 
-@pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.tar", pytest.param("a.parquet", marks=pytest.mark.slow)])
 def test_on_the_way_from_the_store_in_a_shard_with_a_manifest(remote, tmp_path: Path, name: str) -> None:
     """It is read again at once, or in the next round: what is flipped on the way does not condemn it."""
     uri, proxy = remote
@@ -112,6 +112,7 @@ def test_on_the_way_from_the_store_in_a_shard_with_a_manifest(remote, tmp_path: 
     assert chunks(shard) == calm
 
 
+@pytest.mark.slow
 def test_on_the_way_from_the_store_in_a_cell(remote) -> None:
     uri, proxy = remote
     before = cells.read(f"{uri}/cell", COLUMN.top)

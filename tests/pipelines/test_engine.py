@@ -56,7 +56,10 @@ def engine(network: nn.Module | None = None, subset: tuple[int, ...] | None = No
     return Engine(network or Small(), RGB, how, CPU, top=5, subset=subset)
 
 
-@pytest.mark.parametrize("faster", [{"channels_last": True}, {"fold": True}, {"compile": True, "fold": True}])
+@pytest.mark.parametrize(
+    "faster",
+    [{"channels_last": True}, {"fold": True}, pytest.param({"compile": True, "fold": True}, marks=pytest.mark.slow)],
+)
 def test_faster_settings_give_the_scores_of_plain_ones(faster) -> None:
     plain, fast = (engine(**how).launch(PIXELS)() for how in ({}, faster))
     assert np.array_equal(plain.classes, fast.classes)

@@ -149,8 +149,11 @@ def test_poison_in_first_and_last_place_and_side_by_side() -> None:
     assert_rows([picture(5)], {})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("faults")
-@pytest.mark.parametrize("name", ["segfault", "flood", "sleeps"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.thorough) for name in ("segfault", "flood")] + ["sleeps"]
+)
 def test_the_fast_decoder_loses_no_other_row_either(name: str) -> None:
     arrays, errors = rows([picture(0), poison(name), picture(1)], "fast")
     assert errors == [None, QUARANTINED + REASONS[name], None]

@@ -104,6 +104,7 @@ def test_classes_differ_from_picture_to_picture_so_that_agreement_means_somethin
     assert len(set(Measurer(CARD, "cpu")._plain.classes.flatten().tolist())) > 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_tuning_measures_each_candidate_in_as_many_processes_as_there_will_be_actors(monkeypatch) -> None:
     monkeypatch.setattr(tune, "_CPU", ({"fold": True, "batch_size": 8},))
