@@ -196,7 +196,7 @@ def _fit(training: Training, board: Any) -> None:
     for noisy in ("ray.train", "ray.data"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     gpu = training.device == "cuda"
-    shares = share(1, 1, training.device)
+    shares = share(1, 1, training.device)  # for what one worker holds, which depends on the device alone
     workers = ScalingConfig(
         num_workers=training.workers,
         use_gpu=gpu,

@@ -16,6 +16,7 @@ import pytest
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
+from tests import random_models
 from tests.jobs import chaos
 from tests.jobs.chaos import Driver
 
@@ -97,6 +98,33 @@ def test_workers_and_nodes_that_die_in_turn_cost_what_was_in_flight(site: Site, 
     code, said = driver.wait()
     assert code == 0, said
     assert chaos.committed(str(store)) == site.cells
+
+
+def test_a_sweep_that_loses_every_worker_node_in_turn_has_the_cells_of_a_calm_one(
+    cluster: Cluster, tmp_path: Path, jpegs: list[bytes]
+) -> None:
+    cards = random_models.put_cards(tmp_path / "weights", ["resnest14d", "selecsls42b"])
+    models = f"{chaos.MODEL},{random_models.PREFIX}resnest14d,{random_models.PREFIX}selecsls42b"
+    data = chaos.put_shards(str(tmp_path / "val"), jpegs, 20)
+    calm, torn = str(tmp_path / "calm"), str(tmp_path / "torn")
+    site = Site(cluster, data, {})
+
+    def start(store: str) -> Driver:
+        env = {"RAY_ADDRESS": str(cluster.address)}
+        return chaos.start(data, store, "--cards", str(cards), env=env, models=models)
+
+    code, said = start(calm).wait()
+    assert code == 0, said
+    driver, first = start(torn), site.nodes()
+    for number, node in enumerate(first):
+        chaos.wait_until(lambda number=number: len(chaos.committed(torn)) >= 6 + 20 * number, driver)
+        site.kill_node(lambda _, node=node: node)
+    assert len(chaos.committed(torn)) < 60
+    code, said = driver.wait()
+    assert code == 0, said
+    assert not set(first) & set(site.nodes())
+    assert chaos.committed(torn) == chaos.committed(calm)
+    assert len(chaos.committed(torn)) == 60
 
 
 @pytest.mark.thorough
