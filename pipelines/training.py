@@ -146,7 +146,9 @@ def train(training: Training, watch: Callable[[News], None], say: Callable[[str]
 
 def _board() -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
+    # An actor that asks for nothing is placed by way of any node, and dies with one that is dead but not yet known to
+    # be: 15 seconds after each spot node that is lost. One that asks for a byte is placed by way of the driver's.
+    return ray.remote(_Board).options(num_cpus=0, memory=1, scheduling_strategy=here).remote()
 
 
 def _pass_on(board: Any, watch: Callable[[News], None], say: Callable[[str], None]) -> None:
