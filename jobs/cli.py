@@ -59,9 +59,9 @@ def run_job(config_type: type[ConfigT], run: Callable[[ConfigT], int], argv: Seq
             raise
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return BAD_ARGUMENTS
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command continues where it was\n")
-        return TERMINATED if isinstance(stop, ending.Terminated) else INTERRUPTED
+        return TERMINATED if ending.by_sigterm() else INTERRUPTED
 
 
 def _is_ours(error: BaseException) -> bool:

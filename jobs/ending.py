@@ -14,10 +14,8 @@ from types import FrameType
 _GRACE_SECONDS = 15.0
 """A spot instance has two minutes, but who runs `docker stop` waits ten seconds, or a little more."""
 _ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came. It unwinds as Ctrl-C does."""
+_heard: set[int] = set()
+"""Not told by what is raised: when a signal comes while Ray waits, that is a KeyboardInterrupt of Ray's own."""
 
 
 @contextmanager
@@ -29,6 +27,7 @@ def on_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _heard.clear()
     before = {number: signal.getsignal(number) for number in _ENDING}
     heard, told = os.pipe()
     os.set_blocking(told, False)
@@ -50,14 +49,20 @@ def on_signals() -> Iterator[None]:
 
 
 def heed() -> None:
-    """Raise what a signal means, from now on; to be said again after Ray has started, which puts its own in place."""
+    """Raise KeyboardInterrupt of a signal, from now on; to be said again after Ray has started, which sets handlers."""
     if threading.current_thread() is threading.main_thread():
         for number in _ENDING:
             signal.signal(number, _raise)
 
 
+def by_sigterm() -> bool:
+    """Whether the job, or the last one if it is over, was told to end by SIGTERM. It unwinds as of Ctrl-C."""
+    return signal.SIGTERM in _heard
+
+
 def _raise(number: int, _frame: FrameType | None) -> None:
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    _heard.add(number)
+    raise KeyboardInterrupt
 
 
 def _watch(heard: int, over: threading.Event) -> None:

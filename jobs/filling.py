@@ -90,7 +90,7 @@ def _about(plan: Plan, diary: Diary) -> dict[str, str]:
 def _cause(error: BaseException) -> str:
     """What broke a run off, in one line."""
     if isinstance(error, KeyboardInterrupt):
-        return f"stopped by {'SIGTERM' if isinstance(error, ending.Terminated) else 'Ctrl-C'}"
+        return f"stopped by {'SIGTERM' if ending.by_sigterm() else 'Ctrl-C'}"
     said = " ".join(f"{type(error).__name__}: {error}".split())
     return _SECRETS.sub("", said)[:_LONGEST_SAID]
 

@@ -197,10 +197,10 @@ def _run(job: str, options: Sequence[str]) -> int:
     with subprocess.Popen([sys.executable, "-m", f"jobs.{job}", *options]) as process:
         try:
             return process.wait()
-        except ending.Terminated:
-            process.terminate()  # it was for us alone
-            raise
         except KeyboardInterrupt:
+            if ending.by_sigterm():
+                process.terminate()  # it was for us alone
+                raise
             return process.wait()  # Ctrl-C reached the job too, which stops by itself and says so
 
 

@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import ray
 
 from jobs import cli, ending
 
@@ -50,6 +52,18 @@ def test_a_signal_unwinds_the_job_and_its_exit_code_says_which(number: signal.Si
     job.send_signal(number)
     assert job.communicate(timeout=20)[1] == "stopped; the same command continues where it was\n"
     assert job.returncode == code
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, cli.TERMINATED), (signal.SIGINT, cli.INTERRUPTED)])
+def test_so_it_does_while_the_job_waits_for_ray(number: signal.Signals, code: int) -> None:
+    def run(_: Config) -> int:
+        sleeping = ray.remote(lambda: time.sleep(20)).options(num_cpus=0).remote()
+        threading.Timer(1, os.kill, (os.getpid(), number)).start()
+        ray.get(sleeping)
+        return 0
+
+    assert cli.run_job(Config, run, []) == code
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,6 +1,7 @@
 """A run while it walks: what it shows, what others see of it, and how it ends when it is told to or must."""
 
 import re
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 import zoo
-from jobs import ending, evaluate, filling, progress
+from jobs import evaluate, filling, progress
 from jobs.cli import BAD_ARGUMENTS, DONE, INTERRUPTED, TERMINATED, UNFINISHED
 from jobs.progress import Meter
 from pipelines import cells, flow, runs, shards
@@ -113,8 +114,8 @@ def test_a_run_stops_as_soon_as_too_many_images_are_bad_and_reports_what_it_has(
 
 
 STOPS = [
-    (KeyboardInterrupt(), INTERRUPTED, "stopped by Ctrl-C"),
-    (ending.Terminated(), TERMINATED, "stopped by SIGTERM"),
+    (signal.SIGINT, INTERRUPTED, "stopped by Ctrl-C"),
+    (signal.SIGTERM, TERMINATED, "stopped by SIGTERM"),
     (
         OSError("http://me:pa/ss@here/x?signature=1:\n  no room left"),
         BAD_ARGUMENTS,
@@ -124,12 +125,14 @@ STOPS = [
 
 
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize(("error", "code", "reason"), STOPS, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(("why", "code", "reason"), STOPS, ids=["Ctrl-C", "SIGTERM", "OSError"])
 def test_a_run_that_is_stopped_leaves_the_reason_in_its_record_without_what_is_secret(
-    error, code, reason, tmp_path, jpegs, monkeypatch
+    why, code, reason, tmp_path, jpegs, monkeypatch
 ) -> None:
     def stopped(*_: object) -> None:
-        raise error
+        if isinstance(why, OSError):
+            raise why
+        signal.raise_signal(why)
 
     write_shards(tmp_path, jpegs[:1], 1)
     monkeypatch.setattr(flow, "fill", stopped)
