@@ -68,7 +68,7 @@ test: $(VENV)/test,lint.stamp  ## run the tests
 slow: $(VENV)/test,lint.stamp  ## run the slow tests, which `make test` leaves out
 	$(BIN)/pytest -m 'slow and not thorough'
 
-thorough: $(VENV)/test,lint.stamp  ## run further variations of the slow tests: half an hour more
+thorough: $(VENV)/test,lint.stamp  ## run further variations of the slow tests: an hour more
 	$(BIN)/pytest -m thorough
 
 lint: $(VENV)/test,lint.stamp  ## check format, style, types and the direction of imports

@@ -82,6 +82,7 @@ def site(cluster: Cluster, tmp_path: Path, jpegs: list[bytes]) -> Site:
     return site
 
 
+@pytest.mark.thorough
 def test_workers_and_nodes_that_die_in_turn_cost_what_was_in_flight(site: Site, tmp_path: Path) -> None:
     """In one run: a reading and a decoding task, an actor in mid-batch, each worker node."""
     store = tmp_path / "torn"
@@ -169,6 +170,7 @@ def finish(driver: Driver, store: Path, site: Site) -> None:
     assert chaos.committed(str(store)) == site.cells
 
 
+@pytest.mark.thorough
 def test_two_drivers_that_fill_the_same_cells_agree(site: Site, tmp_path: Path) -> None:
     store = tmp_path / "shared"
     drivers = [site.start(store), site.start(store)]

@@ -49,6 +49,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.thorough
 def test_a_full_disk_ends_the_job_with_a_reason_and_with_room_it_goes_on(data, calm, small_disk: Path) -> None:
     store, ballast = small_disk / "out", small_disk / "ballast"
     five_cells = sum(-(-len(cell) // 4096) * 4096 for cell in list(calm.values())[:5])
@@ -104,6 +105,7 @@ def len_of_first(tar: bytes) -> int:
 HOG = "import sys, time; held = b'x' * int(sys.argv[1]); print(len(held), flush=True); time.sleep(float(sys.argv[2]))"
 
 
+@pytest.mark.thorough
 def test_workers_that_ray_kills_for_memory_cost_what_was_in_flight(data, calm, tmp_path: Path, capsys) -> None:
     """Another process takes the memory for ten seconds: Ray kills worker after worker until it gives it back."""
     memory = psutil.virtual_memory()

@@ -22,6 +22,7 @@ def run(job: str, *arguments: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_packing_and_evaluating_in_a_bucket_gives_what_the_local_disk_gives(
     s3_server, rclone_server, at_endpoint, tmp_path, jpegs

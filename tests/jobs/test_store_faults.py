@@ -61,7 +61,10 @@ def run(data: str, store: str, address: str, *flags: str) -> tuple[int, str]:
         pytest.param([Fault("lost_ack", match="^(PUT|POST)", probability=0.4)], marks=pytest.mark.thorough),
         pytest.param([Fault("stall", match="^GET", probability=0.2, argument=1)], marks=pytest.mark.thorough),
         pytest.param([Fault("truncate", match="^GET", probability=0.3)], marks=pytest.mark.thorough),
-        [Fault("hang", match="tar", times=1, argument=30), Fault("hang", match="^PUT", times=1, argument=30)],
+        pytest.param(
+            [Fault("hang", match="tar", times=1, argument=30), Fault("hang", match="^PUT", times=1, argument=30)],
+            marks=pytest.mark.thorough,
+        ),
         EVERYTHING,
     ],
     ids=["503", "500", "resets", "lost acks", "stalls", "cut bodies", "hangs", "everything"],
@@ -95,7 +98,8 @@ def test_a_cell_spoilt_on_its_way_up_is_named_in_the_end_and_computed_again_when
     assert chaos.committed(store) == calm.cells
 
 
-@pytest.mark.parametrize("kind", [pytest.param("before", marks=pytest.mark.thorough), "after"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["before", "after"])
 def test_a_driver_killed_at_any_storage_operation_loses_nothing(
     kind: str, calm: Calm, network: FaultProxy, s3_server: str, address: str
 ) -> None:

@@ -86,6 +86,7 @@ def test_a_recipe_may_stand_in_a_file_and_the_command_line_overrides_it(packed: 
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_the_loop_from_a_pool_to_the_leaderboard(packed: str, tmp_path: Path, local_ray: None, capsys) -> None:
     store, selection, chosen = (str(tmp_path / name) for name in ("store", "selection", "chosen"))

@@ -55,6 +55,7 @@ def calm(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list
     return last(store)
 
 
+@pytest.mark.thorough
 def test_sigterm_leaves_a_checkpoint_of_that_moment_and_the_same_command_goes_on(
     data: str, calm: tuple[str, list], tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_sigterm_leaves_a_checkpoint_of_that_moment_and_the_same_command_goes_on
     assert last(store) == calm
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again_also_while_it_writes_checkpoints_it_ends_as_if_undisturbed(
     data: str, calm: tuple[str, list], tmp_path: Path
 ) -> None:
