@@ -71,15 +71,20 @@ def cluster() -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-@pytest.fixture
-def site(cluster: Cluster, tmp_path: Path, jpegs: list[bytes]) -> Site:
-    data = chaos.put_shards(str(tmp_path / "val"), jpegs, SHARDS)
-    site = Site(cluster, data, {})
-    code, said = site.start(tmp_path / "calm").wait()
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory, jpegs: list[bytes]) -> tuple[str, dict[str, bytes]]:
+    """Shards, and the cells of an undisturbed run on a Ray of its own."""
+    folder = tmp_path_factory.mktemp("calm")
+    data, store = chaos.put_shards(str(folder / "val"), jpegs, SHARDS), str(folder / "out")
+    code, said = chaos.start(data, store, env={"RAY_ADDRESS": "local"}).wait()
     assert code == 0, said
-    assert chaos.keys(str(tmp_path / "calm")) == sorted(str(i) for i in range(SHARDS * chaos.IMAGES))
-    site.cells = chaos.committed(str(tmp_path / "calm"))
-    return site
+    assert chaos.keys(store) == sorted(str(i) for i in range(SHARDS * chaos.IMAGES))
+    return data, chaos.committed(store)
+
+
+@pytest.fixture
+def site(cluster: Cluster, calm: tuple[str, dict[str, bytes]]) -> Site:
+    return Site(cluster, *calm)
 
 
 @pytest.mark.thorough
