@@ -28,7 +28,7 @@ _MODES = ("dry_run", "status", "verify", "retry_failed", "retrack", "gc")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(maintenance.Looking, planning.WalkConfig):
+class EvaluateConfig(maintenance.MaintenanceOptions, planning.WalkConfig):
     """Evaluate models on labelled images: top-1 and top-5, calibration and per-class accuracy, from committed cells.
 
     The same command again continues. Exit codes: 0 done, 2 bad arguments or bad data, 3 cells are missing, 130 and 143
@@ -64,7 +64,7 @@ def run(config: EvaluateConfig) -> int:
     if config.gc:
         return maintenance.collect(config.store, yes=config.yes, dry=config.dry_run)
     unusable, plan = planning.plan(config)
-    planning.tell(plan, config)
+    planning.say_plan(plan, config)
     if config.status:
         return max(maintenance.status(config.store, plan), reporting.say_unusable(unusable))
     if config.verify:
@@ -76,7 +76,7 @@ def run(config: EvaluateConfig) -> int:
         plan = cells.plan(config.store, plan.dataset, plan.columns)
     if config.retrack and plan.pending == plan.needed:
         raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
-    known = planning.kind(config)
+    known = planning.evaluation_set(config)
     if said := inventory.note(config.store, plan.dataset, known):
         say(f"warning: {said}")
     outcome = None
@@ -110,12 +110,12 @@ def _check_what_is_named(config: EvaluateConfig) -> None:
 
 def _report(plan: Plan, outcome: "Outcome | None", unusable: Mapping[str, str], config: EvaluateConfig) -> int:
     speeds = {outcome.plan.columns[i].name: speed for i, speed in outcome.speeds.items()} if outcome else {}
-    known = planning.kind(config)
+    known = planning.evaluation_set(config)
     tracking, results = config.tracking_uri, config.results_file
     evaluations, damaged = reporting.report(config.store, plan, results, tracking, speeds, known)
     overflow = reporting.overflowed(evaluations, config.max_bad_rate)
     if known:
-        reporting.say_verdicts_without_weights(planning.chosen(config), unusable, known)
+        reporting.say_verdicts_without_weights(planning.chosen_cards(config), unusable, known)
     code = max(reporting.say_failures(plan, outcome), reporting.say_unusable({**unusable, **damaged, **overflow}))
     if outcome and outcome.spoiled:
         raise ValueError(f"stopped by --max-bad-rate {config.max_bad_rate:g}: {outcome.spoiled}")

@@ -13,7 +13,7 @@ from jobs.planning import WalkConfig
 from jobs.progress import Meter, say
 from pipelines import storage
 from pipelines.cells import Plan
-from pipelines.runs import Diary, identity
+from pipelines.runs import RunRecorder, evaluation_id
 
 if TYPE_CHECKING:
     from pipelines.flow import Outcome, Progress
@@ -39,7 +39,7 @@ def fill(plan: Plan, config: WalkConfig) -> "Outcome":
     from pipelines.gauges import Gauges
 
     say(f"probed   {storage.probe(config.store)}")
-    diary = Diary(config.store, plan.dataset, config.data, config.limit, plan.pending)
+    diary = RunRecorder(config.store, plan.dataset, config.data, config.limit, plan.pending)
     diary.note(columns=tuple(column.name for column in plan.columns))
     try:
         with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
@@ -80,10 +80,10 @@ def require_device(device: str, gpus: int, about: Mapping[str, str] | None = Non
     return device
 
 
-def _about(plan: Plan, diary: Diary) -> dict[str, str]:
+def _about(plan: Plan, diary: RunRecorder) -> dict[str, str]:
     """What joins Ray's record of this job with ours: the run in the store, and what MLflow's runs are found by."""
     dataset = plan.dataset
-    identities = [identity(column.name, dataset.name, dataset.digest) for column in plan.columns]
+    identities = [evaluation_id(column.name, dataset.name, dataset.digest) for column in plan.columns]
     return {"menagerie_run": diary.uri, "menagerie_identities": " ".join(identities)}
 
 
@@ -95,7 +95,7 @@ def _cause(error: BaseException) -> str:
     return _SECRETS.sub("", said)[:_LONGEST_SAID]
 
 
-def _tell(meter: Meter, diary: Diary, gauges: "Gauges", progress: "Progress") -> None:
+def _tell(meter: Meter, diary: RunRecorder, gauges: "Gauges", progress: "Progress") -> None:
     bad = progress.bad.total()
     meter.update(progress.cells, progress.images, bad)
     diary.note(images=progress.images, bad=bad, cells=progress.cells, in_flight=progress.in_flight)

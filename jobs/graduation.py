@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jobs import cli, provenance
 from jobs.progress import Meter, say
 from pipelines import lineage, members, storage
-from pipelines.stages import News, Training, point
+from pipelines.stages import Training, TrainingProgress, point
 
 if TYPE_CHECKING:
     from pipelines.mirror import Lock
@@ -43,7 +43,7 @@ class Follower:
         with Meter("images", sum(stage.steps * stage.recipe.batch for stage in training.stages)) as self._meter:
             yield
 
-    def hear(self, news: News) -> None:
+    def hear(self, news: TrainingProgress) -> None:
         """Show news; with a validation, log all since the last."""
         stages, meter = self._training.stages, self._meter
         assert meter

@@ -79,7 +79,7 @@ def run(config: LeaderboardConfig) -> int:
     for target in (storage.join(config.output, "leaderboard.json"), config.results_file):
         if target:
             storage.require_writable(target)
-    holdings = inventory.every(config.store, Listing())
+    holdings = inventory.holdings(config.store, Listing())
     if not holdings:
         raise ValueError(f"--store {config.store}: nothing is evaluated there; jobs.evaluate --store fills one")
     return _compare(config, config.diff, holdings) if config.diff else _show(config, holdings)
@@ -133,7 +133,7 @@ def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Seque
 
     elsewhere = [name for name in names if not sides.is_within(name, holdings)]
     names_of = {card.name for card in zoo.select(config.models, cli.cards(config.cards, config.store))}
-    found = {name: inventory.every(name, Listing()) for name in elsewhere}
+    found = {name: inventory.holdings(name, Listing()) for name in elsewhere}
     for name, there in found.items():
         if not there:
             raise ValueError(f"--diff {name}: neither a store with cells nor a column or setting of {config.store}")
@@ -203,7 +203,7 @@ def _logged(config: LeaderboardConfig, store: str) -> "Mapping[str, Logged]":
 
 
 def _of(column: "StoredColumn", logged: "Mapping[str, Logged]") -> "Logged | None":
-    return logged.get(runs.identity(column.name, column.dataset.name, column.dataset.digest)) if logged else None
+    return logged.get(runs.evaluation_id(column.name, column.dataset.name, column.dataset.digest)) if logged else None
 
 
 def _speed(column: "StoredColumn", logged: "Mapping[str, Logged]") -> float | None:

@@ -17,14 +17,14 @@ from jobs.progress import Meter, clock, console, count, say
 from pipelines import runs, storage, upkeep
 from pipelines.cells import Plan
 from pipelines.runs import Run
-from pipelines.upkeep import Finding, Garbage
+from pipelines.upkeep import CellProblem, Garbage
 
 _SHOWN = 10
 """Runs, the last ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looking:
+class MaintenanceOptions:
     """The options of every job that fills cells."""
 
     status: bool = False
@@ -135,11 +135,11 @@ def failed(store: str, plan: Plan) -> list[str]:
     return found
 
 
-def _say_unread(finding: Finding) -> None:
+def _say_unread(finding: CellProblem) -> None:
     say(f"unread   {finding.uri}: {finding.fault}")
 
 
-def _inspected(store: str, plan: Plan) -> Iterator[Finding]:
+def _inspected(store: str, plan: Plan) -> Iterator[CellProblem]:
     with Meter("cells", plan.needed - plan.pending) as meter:
         for done, finding in enumerate(upkeep.inspect(store, plan), 1):
             meter.update(done)

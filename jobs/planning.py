@@ -12,7 +12,7 @@ from jobs import cli
 from jobs.progress import Listing, count, say
 from pipelines import cells, datasets, estimate, mirror, read, shards, storage
 from pipelines.cells import Column, Plan
-from pipelines.datasets import Definition
+from pipelines.datasets import EvaluationSet
 from pipelines.records import PLAIN, Dataset, Decoder, Precision, Settings
 
 
@@ -91,16 +91,16 @@ def check_device(device: str, gpus: int) -> None:
         raise ValueError(f"--gpus {gpus}: expected a number, 0 for none, and no --device cpu")
 
 
-def kind(config: WalkConfig) -> Definition | None:
+def evaluation_set(config: WalkConfig) -> EvaluationSet | None:
     """The evaluation set that the data is a copy of, if that is said.
 
     Raises:
         ValueError: if there is no such set.
     """
-    return datasets.find(config.dataset, config.datasets) if config.dataset else None
+    return datasets.named(config.dataset, config.datasets) if config.dataset else None
 
 
-def chosen(config: WalkConfig) -> tuple[zoo.Card, ...]:
+def chosen_cards(config: WalkConfig) -> tuple[zoo.Card, ...]:
     """The cards of --models.
 
     Raises:
@@ -138,7 +138,7 @@ def columns(config: WalkConfig) -> tuple[list[Column], dict[str, str]]:
         ValueError: if models or settings cannot be used, or no model is left.
         FileNotFoundError: if the one model's weights are not there.
     """
-    known, cards = kind(config), chosen(config)
+    known, cards = evaluation_set(config), chosen_cards(config)
     subset = known.subset if known else None
     if config.checkpoint and len(cards) > 1:
         names = ", ".join(card.name for card in cards)
@@ -184,7 +184,7 @@ def _settings(card: zoo.Card, precision: Precision, config: WalkConfig) -> Setti
     return found
 
 
-def tell(plan: Plan, config: WalkConfig) -> None:
+def say_plan(plan: Plan, config: WalkConfig) -> None:
     """Say what there is to do, and what it will cost."""
     dataset = plan.dataset
     rows = [shard.limit or shard.rows for shard in dataset.shards]

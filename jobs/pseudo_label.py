@@ -23,7 +23,7 @@ _MODES = ("dry_run", "status", "verify", "retry_failed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PseudoLabelConfig(maintenance.Looking, teaching.TeacherConfig):
+class PseudoLabelConfig(maintenance.MaintenanceOptions, teaching.TeacherConfig):
     """Score a pool of images with a teacher, one model or several that are averaged; labels are not needed.
 
     The same command again continues. Exit codes: 0 done, 2 bad arguments or bad data, 3 cells are missing, 130 and 143
@@ -46,7 +46,7 @@ def run(config: PseudoLabelConfig) -> int:
     """
     _check(config)
     plan = teaching.plan(config)
-    planning.tell(plan, config)
+    planning.say_plan(plan, config)
     if config.status:
         return maintenance.status(config.store, plan)
     if config.verify:
@@ -57,7 +57,7 @@ def run(config: PseudoLabelConfig) -> int:
     if config.retry_failed:
         scoring.remove_failed(plan, unusable, config)
         plan = cells.plan(config.store, plan.dataset, plan.columns)
-    if said := inventory.note(config.store, plan.dataset, planning.kind(config)):
+    if said := inventory.note(config.store, plan.dataset, planning.evaluation_set(config)):
         say(f"warning: {said}")
     outcome = scoring.fill(plan, unusable, config, labelled=False) if plan.pending else None
     plan = cells.plan(config.store, plan.dataset, plan.columns)

@@ -15,7 +15,7 @@ from pipelines.records import JUDGED_ERRORS, NON_FINITE
 from pipelines.report import error_lines, result_table, results_json
 
 if TYPE_CHECKING:
-    from pipelines.datasets import Definition
+    from pipelines.datasets import EvaluationSet
     from pipelines.evaluation import Evaluation
     from pipelines.flow import Outcome
     from pipelines.verdicts import Verdict
@@ -28,7 +28,7 @@ def report(
     results_file: str | None,
     tracking_uri: str | None,
     speeds: Mapping[str, float],
-    kind: "Definition | None",
+    kind: "EvaluationSet | None",
 ) -> "tuple[list[Evaluation], dict[str, str]]":
     """Fold the committed cells of `plan` into results, and show, write and track them.
 
@@ -71,7 +71,7 @@ def report(
     return done, damaged
 
 
-def say_verdicts_without_weights(cards: "Sequence[Card]", unusable: Mapping[str, str], kind: "Definition") -> None:
+def say_verdicts_without_weights(cards: "Sequence[Card]", unusable: Mapping[str, str], kind: "EvaluationSet") -> None:
     """Say of each claim on the set `kind` of a model that could not be used that it could not be judged."""
     from pipelines import verdicts
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from jobs import cli, ending, planning, provenance, teaching
 from jobs.progress import Listing, Meter, say
 from pipelines import selected, selection, shards, storage
-from pipelines.candidates import Rule, Score
+from pipelines.candidates import RankBy, Rule
 from pipelines.cells import Plan
 from pipelines.records import Dataset
 from pipelines.selection import Selection
@@ -45,7 +45,7 @@ class SelectTopkConfig(teaching.TeacherConfig):
     """Folder or s3:// URI for the selection; one folder a selection."""
     k: int = 16000
     """Images a class; where there are fewer, what there is."""
-    score: Score = "prob"
+    score: RankBy = "prob"
     """What ranks the images of a class: the probability, as in Yalniz et al. 2019, or the logit. An ensemble's logits
     are the logs of its probabilities."""
     floor: float | None = None
@@ -83,7 +83,7 @@ def run(config: SelectTopkConfig) -> int:
         k=config.k, score=config.score, floor=config.floor, dedup=config.dedup, keys=keys, shards=config.exclude_shards
     )
     plan = teaching.plan(config)
-    planning.tell(plan, config)
+    planning.say_plan(plan, config)
     _require_cells(plan, config)
     for pattern in rule.shards:
         if all(replace(rule, shards=(pattern,)).takes(shard) for shard in plan.dataset.shards):
@@ -140,7 +140,7 @@ def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
         with Meter("excluded shards", len(excluded)) as meter:
             images = selecting.digests(excluded, meter.update)
         rule = replace(rule, images=images)
-    identity = selecting.identity(config.store, plan, rule)
+    identity = selecting.selection_id(config.store, plan, rule)
     there = selection.read(config.output)
     if there and there.identity != identity:
         raise ValueError(
@@ -154,7 +154,7 @@ def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
         with Meter("groups of cells", len(selecting.groups(plan, rule))) as meter:
             chosen = selecting.select(config.store, plan, rule, parts, meter.update)
         about = _about(config, plan, rule, identity) | {"images": asdict(chosen.seen)}
-        selection.write(config.output, _counted(plan.dataset, chosen.rows), selection.ranked(chosen.best), about)
+        selection.write(config.output, _counted(plan.dataset, chosen.rows), selection.by_rank(chosen.best), about)
     storage.remove([entry.uri for entry in storage.list_objects(parts)])
     written = selection.read(config.output)
     assert written

@@ -169,7 +169,7 @@ def _training(config: TrainStudentConfig, parts: dict[str, Dataset | None]) -> t
         for name, how in recipes.items()
         if (dataset := parts[name])
     )
-    identity = stages.identity(card, planned, config.seed, config.precision, config.channels_last)
+    identity = stages.training_id(card, planned, config.seed, config.precision, config.channels_last)
     card = replace(card, name=f"{config.name or config.model}-{identity}")
     validation = parts["val"]
     assert validation

@@ -13,15 +13,15 @@ import torch
 import torch.distributed as dist
 from ray import train as ray_train
 
-from pipelines.learner import NonFiniteLossError, Taken
-from pipelines.portions import Batch
+from pipelines.learner import NonFiniteLossError, StepResult
+from pipelines.portions import SampleBatch
 
 _ASK_SECONDS = 1.0
 _SHOWN_KEYS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class Decision:
     """The sums of a step over all workers, and what the first worker says that all do now."""
 
     loss: float
@@ -32,7 +32,7 @@ class Word:
     ask: bool
 
 
-class Accord:
+class Agreement:
     """The accord of so many workers, as the `rank`-th of them has it; `board` is the driver's."""
 
     def __init__(self, board: Any, rank: int, workers: int, device: torch.device, save_seconds: float) -> None:
@@ -42,7 +42,7 @@ class Accord:
         self._preemption: Any = None
         self._stopping = board.stopping.remote()
 
-    def reach(self, taken: Taken, batch: Batch) -> Word:
+    def reach(self, taken: StepResult, batch: SampleBatch) -> Decision:
         """Add up over all workers; what the first says holds for all.
 
         Raises:
@@ -65,7 +65,7 @@ class Accord:
             raise NonFiniteLossError
         if said[6]:
             self._asked = now
-        return Word(said[0], int(said[1]), int(said[2]), *(bool(flag) for flag in said[4:]))
+        return Decision(said[0], int(said[1]), int(said[2]), *(bool(flag) for flag in said[4:]))
 
     def saved(self) -> None:
         """A checkpoint is being written: the next is due so many seconds from now."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipelines import judging, metrics, mistakes
 from pipelines.costs import macs
 from pipelines.inventory import Holding, StoredColumn
-from pipelines.judging import EvaluationSet, Judged
+from pipelines.judging import Judged, LeaderboardSet
 from pipelines.metrics import Summary, Tally
 from pipelines.mistakes import Mistakes
 from pipelines.records import Decoder, Settings, Shard
@@ -27,11 +27,11 @@ _AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
+class BoardEntry:
     """One row on one set: counts, mistakes, and what became of the card's claims; `speed` in images a second."""
 
     column: StoredColumn
-    set: EvaluationSet
+    set: LeaderboardSet
     tally: Tally
     summary: Summary
     mistakes: Mistakes
@@ -47,7 +47,7 @@ class Row:
     column: StoredColumn
     """Any of them: they differ in the dataset and in the classes that count alone."""
     macs: int
-    scores: Mapping[str, Score]
+    scores: Mapping[str, BoardEntry]
 
     @property
     def model(self) -> str:
@@ -79,12 +79,12 @@ class Row:
 class Board:
     """The leaderboard; `absent` are models of which there is no cell, `notes` what the reader has to know."""
 
-    sets: tuple[EvaluationSet, ...]
+    sets: tuple[LeaderboardSet, ...]
     rows: tuple[Row, ...]
     absent: tuple[Card, ...]
     notes: tuple[str, ...]
 
-    def of(self, kind: EvaluationSet) -> list[tuple[Row, Score]]:
+    def of(self, kind: LeaderboardSet) -> list[tuple[Row, BoardEntry]]:
         """The rows that have a score on a set, best first."""
         scored = [(row, row.scores[kind.name]) for row in self.rows if kind.name in row.scores]
         return sorted(scored, key=lambda pair: (-_number(pair[1].summary.top1), pair[0].model, pair[1].column.name))
@@ -95,7 +95,7 @@ Speed = Callable[[StoredColumn], float | None]
 
 def build(
     holdings: Sequence[Holding],
-    sets: Sequence[tuple[EvaluationSet, ...]],
+    sets: Sequence[tuple[LeaderboardSet, ...]],
     cards: Iterable[Card],
     speed: Speed,
     watch: Callable[[int], None] | None = None,
@@ -117,14 +117,14 @@ def build(
         if column.model in known
     ]
 
-    def fold(pair: tuple[StoredColumn, Sequence[EvaluationSet]]) -> tuple[list[Score], list[str]]:
+    def fold(pair: tuple[StoredColumn, Sequence[LeaderboardSet]]) -> tuple[list[BoardEntry], list[str]]:
         column, kinds = pair
         try:
             return _scores(column, kinds, known[column.model], speed(column))
         except ValueError as error:
             return [], [str(error)]
 
-    folded: list[tuple[list[Score], list[str]]] = []
+    folded: list[tuple[list[BoardEntry], list[str]]] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for outcome in pool.map(fold, pairs):
             folded.append(outcome)
@@ -162,8 +162,8 @@ _Part = tuple[Tally, Mistakes]
 
 
 def _scores(
-    column: StoredColumn, kinds: Sequence[EvaluationSet], card: Card, speed: float | None
-) -> tuple[list[Score], list[str]]:
+    column: StoredColumn, kinds: Sequence[LeaderboardSet], card: Card, speed: float | None
+) -> tuple[list[BoardEntry], list[str]]:
     """Scores by set, and why there is none: a view that cannot be had costs itself alone."""
     folded: dict[str, _Part] = {}
     failed: dict[str, str] = {}
@@ -192,17 +192,17 @@ def _merged(a: _Part, b: _Part) -> _Part:
 
 
 def _score(
-    column: StoredColumn, kind: EvaluationSet, tally: Tally, found: Mistakes, card: Card, speed: float | None
-) -> Score:
+    column: StoredColumn, kind: LeaderboardSet, tally: Tally, found: Mistakes, card: Card, speed: float | None
+) -> BoardEntry:
     summary = judging.summarised(metrics.summary(tally), kind)
     claims = judging.judge(card, column, kind, summary)
-    return Score(column=column, set=kind, tally=tally, summary=summary, mistakes=found, claims=claims, speed=speed)
+    return BoardEntry(column=column, set=kind, tally=tally, summary=summary, mistakes=found, claims=claims, speed=speed)
 
 
-def _rows(scores: Iterable[Score], known: Mapping[str, Card]) -> Iterator[Row]:
+def _rows(scores: Iterable[BoardEntry], known: Mapping[str, Card]) -> Iterator[Row]:
     """One row a model, its weights and settings; which classes count is a set's business, not a row's."""
 
-    def identity(score: Score) -> tuple[str, str, str]:
+    def identity(score: BoardEntry) -> tuple[str, str, str]:
         column = score.column
         plan = {name: value for name, value in column.plan.items() if name not in {"subset", "top"}}
         return column.model, column.weights, json.dumps(plan, sort_keys=True)

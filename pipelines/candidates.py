@@ -21,7 +21,7 @@ pc: Any = pyarrow.compute  # its functions are made at import, so no checker kno
 
 _MOST = (1 << 31) - 1
 _COLUMNS = ("index", "label", "classes", "probs", "logsumexp", "digest", "error")
-Score = Literal["prob", "logit"]
+RankBy = Literal["prob", "logit"]
 """What ranks the images of a class: the softmax probability, as in Yalniz et al. 2019, or the logit before it."""
 
 
@@ -35,7 +35,7 @@ class Rule:
     """
 
     k: int
-    score: Score = "prob"
+    score: RankBy = "prob"
     floor: float | None = None
     dedup: bool = False
     keys: frozenset[str] = frozenset()
@@ -62,20 +62,20 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PoolCounts:
     """How many images cells have: of these `failed` could not be scored, `excluded` are left out by the rule."""
 
     images: int = 0
     failed: int = 0
     excluded: int = 0
 
-    def __add__(self, more: "Seen") -> "Seen":
-        return Seen(self.images + more.images, self.failed + more.failed, self.excluded + more.excluded)
+    def __add__(self, more: "PoolCounts") -> "PoolCounts":
+        return PoolCounts(self.images + more.images, self.failed + more.failed, self.excluded + more.excluded)
 
 
 def of_cell(
     rows: pa.Table, shard: Shard, position: int, rule: Rule, least: npt.NDArray[np.float32]
-) -> tuple[Candidates, Seen]:
+) -> tuple[Candidates, PoolCounts]:
     """The candidates in a cell, and what it has.
 
     Args:
@@ -87,7 +87,7 @@ def of_cell(
     """
     fine = rows.filter(pc.is_null(rows["error"]))
     left = _not_excluded(fine, rule).combine_chunks()
-    seen = Seen(len(rows), len(rows) - len(fine), len(fine) - len(left))
+    seen = PoolCounts(len(rows), len(rows) - len(fine), len(fine) - len(left))
     label, score = _flat(left["classes"]), _scores(left, rule)
     enough = score >= least[label]
     if rule.floor is not None:

@@ -36,7 +36,7 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Resumed:
     """What a training goes on from; `damaged` are newer ones that were passed over."""
 
     saved: Saved | None
@@ -77,17 +77,17 @@ def listed(home: str) -> list[Saved]:
     return sorted(found)
 
 
-def newest(home: str) -> Found:
+def newest(home: str) -> Resumed:
     """The newest checkpoint that is sound."""
     damaged: list[str] = []
     for saved in reversed(listed(home)):
         try:
-            return Found(saved, load(saved), tuple(damaged))
+            return Resumed(saved, load(saved), tuple(damaged))
         except ValueError as error:
             damaged.append(str(error))
         except FileNotFoundError:  # another driver has just removed it
             continue
-    return Found(None, None, tuple(damaged))
+    return Resumed(None, None, tuple(damaged))
 
 
 def load(saved: Saved) -> dict[str, Any]:

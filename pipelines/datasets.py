@@ -54,7 +54,7 @@ _SCHEMA = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
+class EvaluationSet:
     """An evaluation set.
 
     `images` is how many the complete set has, `claims` what cards call it; None where no card claims anything.
@@ -82,14 +82,14 @@ class Definition:
             raise ValueError(f"{self.name}: Key {self.key!r} has {groups} groups; one, for the number, is expected")
 
 
-def every(files: Sequence[str] = ()) -> dict[str, Definition]:
+def known_sets(files: Sequence[str] = ()) -> dict[str, EvaluationSet]:
     """Our definitions and those of a user's `files` (paths or URIs), by name.
 
     Raises:
         ValueError: naming the file and the entry, if a definition is not one, or its name is taken.
     """
     ours = resources.files("pipelines").joinpath("datasets.yaml").read_text(encoding="utf-8")
-    known: dict[str, Definition] = {}
+    known: dict[str, EvaluationSet] = {}
     for source, text in (("datasets.yaml", ours), *((file, storage.read(file).decode()) for file in files)):
         for definition in _parsed(text, source):
             if definition.name in known:
@@ -103,13 +103,13 @@ def every(files: Sequence[str] = ()) -> dict[str, Definition]:
     return known
 
 
-def find(name: str, files: Sequence[str] = ()) -> Definition:
+def named(name: str, files: Sequence[str] = ()) -> EvaluationSet:
     """The set called `name`.
 
     Raises:
         ValueError: if there is none, or it is a view, which has no cells of its own.
     """
-    known = every(files)
+    known = known_sets(files)
     if name not in known:
         raise ValueError(f"--dataset {name}: {_unknown(name, known)}")
     if known[name].of:
@@ -117,12 +117,12 @@ def find(name: str, files: Sequence[str] = ()) -> Definition:
     return known[name]
 
 
-def views(name: str, files: Sequence[str] = ()) -> list[Definition]:
+def views(name: str, files: Sequence[str] = ()) -> list[EvaluationSet]:
     """The sets that read the cells of `name` with other labels."""
-    return [definition for definition in every(files).values() if definition.of == name]
+    return [definition for definition in known_sets(files).values() if definition.of == name]
 
 
-def _parsed(text: str, source: str) -> Iterable[Definition]:
+def _parsed(text: str, source: str) -> Iterable[EvaluationSet]:
     try:
         document = yaml.safe_load(text)
         jsonschema.validate(document, _SCHEMA)
@@ -132,7 +132,7 @@ def _parsed(text: str, source: str) -> Iterable[Definition]:
         where = "/".join(str(part) for part in error.absolute_path) or "the document"
         raise ValueError(f"{source}: {where}: {error.message.splitlines()[0][:200]}") from None
     for entry in document["Datasets"]:
-        yield Definition(
+        yield EvaluationSet(
             name=entry["Name"],
             title=entry["Title"],
             images=entry.get("Images"),

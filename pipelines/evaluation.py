@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipelines import cells, metrics, mirror, runs, storage
 from pipelines.cells import Column, Plan
-from pipelines.datasets import Definition
+from pipelines.datasets import EvaluationSet
 from pipelines.plots import reliability_png
 from pipelines.records import Shard, short_digest
 from pipelines.report import ModelResult, errors_parquet, per_class_parquet, results_csv, results_json
@@ -36,7 +36,7 @@ class Evaluation:
     verdicts: tuple[Verdict, ...] = ()
 
 
-def evaluate(store: str, plan: Plan, column: Column, kind: Definition | None = None) -> Evaluation | None:
+def evaluate(store: str, plan: Plan, column: Column, kind: EvaluationSet | None = None) -> Evaluation | None:
     """Fold the committed cells of `column`; None where none is committed.
 
     Args:
@@ -117,7 +117,7 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str], s
     }
     return Record(
         name=f"{column.card.name} on {plan.dataset.name}",
-        identity=runs.identity(column.name, plan.dataset.name, plan.dataset.digest),
+        identity=runs.evaluation_id(column.name, plan.dataset.name, plan.dataset.digest),
         params=params | asdict(column.settings) | _dataset_params(plan) | dict(environment),
         metrics=scores,
         artifacts=evaluation.files,
@@ -139,7 +139,7 @@ def _dataset_params(plan: Plan) -> dict[str, object]:
 
 
 def _verdicts(
-    plan: Plan, result: ModelResult, column: Column, kind: Definition | None, repeated: int
+    plan: Plan, result: ModelResult, column: Column, kind: EvaluationSet | None, repeated: int
 ) -> tuple[Verdict, ...]:
     measured = Measured(
         summary=result.summary,

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines import report
-from pipelines.board import Board, Row, Score
+from pipelines.board import Board, BoardEntry, Row
 from pipelines.judging import Judged
 from pipelines.metrics import Summary
 from pipelines.report import CSV_COLUMNS, ModelResult
@@ -90,16 +90,16 @@ def tables(board: Board) -> Iterator[tuple[str, Table]]:
         yield kind.title, table
 
 
-def top1_claim(score: Score) -> Judged | None:
+def top1_claim(score: BoardEntry) -> Judged | None:
     """What became of the claim that a table shows."""
     return next((claim for claim in score.claims if claim.metric == "top1"), None)
 
 
-def _every(board: Board) -> Iterator[tuple[Row, Score]]:
+def _every(board: Board) -> Iterator[tuple[Row, BoardEntry]]:
     return (pair for kind in board.sets for pair in board.of(kind))
 
 
-def _result(row: Row, score: Score) -> ModelResult:
+def _result(row: Row, score: BoardEntry) -> ModelResult:
     column, seen = score.column, row.card.preprocessing
     return ModelResult(
         model=row.model,
@@ -130,12 +130,12 @@ def _claim_columns(claim: Judged | None) -> dict[str, object]:
     }
 
 
-def _undefined(score: Score, nothing: str | None) -> dict[str, str | None]:
+def _undefined(score: BoardEntry, nothing: str | None) -> dict[str, str | None]:
     """What a view of other labels leaves undefined, although the tally has a sum of it."""
     return {name: nothing for name in ("nll", "brier") if getattr(score.summary, name) is None}
 
 
-def _facts(row: Row, score: Score) -> dict[str, object]:
+def _facts(row: Row, score: BoardEntry) -> dict[str, object]:
     dataset = score.column.dataset
     speed = None if score.speed is None else round(score.speed, 2)
     values = row.macs, speed, row.licence, score.column.name, f"{dataset.name}-{dataset.digest}"
@@ -161,7 +161,7 @@ def _entry(row: Row) -> dict:
     }
 
 
-def _measured(row: Row, score: Score) -> dict:
+def _measured(row: Row, score: BoardEntry) -> dict:
     scored = score.summary
     found = {name: getattr(scored, metric) for metric, name in _METRICS.items()}
     verdicts = [claim.verdict for claim in score.claims]
@@ -176,7 +176,7 @@ def _measured(row: Row, score: Score) -> dict:
     }
 
 
-def _line(score: Score) -> list[str]:
+def _line(score: BoardEntry) -> list[str]:
     scored, claim = score.summary, top1_claim(score)
     return [
         f"{claim.claimed:.2f}" if claim else "",

@@ -14,7 +14,7 @@ from ray.data import DataContext, TaskPoolStrategy
 
 from pipelines import order
 from pipelines.cluster import Shares
-from pipelines.portions import PART, Batch, Ration, decode_portions, gather, read_parts
+from pipelines.portions import PART, SampleBatch, WorkerShare, decode_portions, gather, read_parts
 from pipelines.walk import RETRIES, mapped, set_context
 
 _PARTS = 256
@@ -25,7 +25,9 @@ _READERS = 2
 """Each holds all samples of a part, encoded."""
 
 
-def batches(ration: Ration, first: int, last: int, shares: Shares, workers: int) -> Generator[Batch, None, None]:
+def batches(
+    ration: WorkerShare, first: int, last: int, shares: Shares, workers: int
+) -> Generator[SampleBatch, None, None]:
     """A worker's share of the batches from step `first` to before `last`.
 
     Args:
@@ -42,7 +44,9 @@ def batches(ration: Ration, first: int, last: int, shares: Shares, workers: int)
     yield from gather(_portions(parts, ration, shares, workers), ration)
 
 
-def _portions(parts: Iterator[tuple[int, int]], ration: Ration, shares: Shares, workers: int) -> Iterator[pa.Table]:
+def _portions(
+    parts: Iterator[tuple[int, int]], ration: WorkerShare, shares: Shares, workers: int
+) -> Iterator[pa.Table]:
     set_context()
     # Not all CPUs: what is decoded ahead holds them while a validation needs some.
     decoders = max(1, (shares.decoders or shares.readers) // workers)

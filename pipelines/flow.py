@@ -21,7 +21,7 @@ from pipelines.cluster import NoDeviceError, resources, share
 from pipelines.gather import Gather
 from pipelines.publish import Publisher
 from pipelines.records import JUDGED_ERRORS, NON_FINITE
-from pipelines.rounds import Clock, Trouble, passes
+from pipelines.rounds import ModelTimings, RoundFailures, split_passes
 from pipelines.walk import walk
 
 _IDLE_ROUNDS = 2
@@ -98,7 +98,7 @@ def fill(
         ValueError: if `device` is not there.
     """
     done = Progress()
-    trouble, clock, spoiled, idle = Trouble(most=len(plan.columns)), Clock(), None, 0
+    trouble, clock, spoiled, idle = RoundFailures(most=len(plan.columns)), ModelTimings(), None, 0
     walker = resolve(device, gpus)
     _require_tf32(plan, walker)
     while (before := len(trouble.fillable(plan))) and idle < _IDLE_ROUNDS and not spoiled:
@@ -157,14 +157,14 @@ def _require_tf32(plan: Plan, device: str) -> None:
 
 
 def _round(
-    store: str, plan: Plan, where: tuple[str, int], done: Progress, notes: tuple[Trouble, Clock]
+    store: str, plan: Plan, where: tuple[str, int], done: Progress, notes: tuple[RoundFailures, ModelTimings]
 ) -> Iterator[Progress]:
     """One attempt at every pending cell; adds to `notes`, yields the progress from `done` on.
 
     A pass that breaks off does not keep the others from being tried.
     """
     trouble, _ = notes
-    for models, positions in passes(trouble.fillable(plan), trouble.most):
+    for models, positions in split_passes(trouble.fillable(plan), trouble.most):
         try:
             for progress in _pass(store, plan, (models, positions, where), done, notes):
                 done = progress
@@ -180,7 +180,7 @@ def _pass(
     plan: Plan,
     what: tuple[tuple[int, ...], tuple[int, ...], tuple[str, int]],
     done: Progress,
-    notes: tuple[Trouble, Clock],
+    notes: tuple[RoundFailures, ModelTimings],
 ) -> Iterator[Progress]:
     """Walk models over shards, by their positions, on a device with as many GPUs as may be asked for."""
     (models, positions, where), (trouble, clock) = what, notes

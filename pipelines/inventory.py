@@ -14,7 +14,7 @@ from itertools import groupby
 import pyarrow as pa
 
 from pipelines import cells, storage
-from pipelines.datasets import Definition
+from pipelines.datasets import EvaluationSet
 from pipelines.records import Dataset, Decoder, Settings, Shard, short_digest
 
 _FOLDER = "datasets"
@@ -98,7 +98,7 @@ class Holding:
     unreadable: Mapping[str, str]
 
 
-def note(store: str, dataset: Dataset, definition: Definition | None) -> str | None:
+def note(store: str, dataset: Dataset, definition: EvaluationSet | None) -> str | None:
     """Write down that `dataset` is evaluated into `store`; the same dataset again leaves the same bytes.
 
     A dataset may be a copy of several sets, of which each counts other classes.
@@ -138,7 +138,7 @@ def _counted(subset: Sequence[int] | None) -> str:
     return "all" if subset is None else short_digest(list(subset))
 
 
-def every(store: str, watch: Callable[[int], None] | None = None) -> list[Holding]:
+def holdings(store: str, watch: Callable[[int], None] | None = None) -> list[Holding]:
     """All datasets of `store` that have cells, by name and digest; one cell of each column is read.
 
     `watch` is told after each dataset how many cells have been found.
@@ -147,14 +147,14 @@ def every(store: str, watch: Callable[[int], None] | None = None) -> list[Holdin
         ValueError: if a note is damaged.
     """
     notes = [_noted(entry.uri) for entry in storage.list_objects(storage.join(store, _FOLDER))]
-    holdings = []
+    found = []
     for name, same in groupby(
         sorted(notes, key=lambda pair: (pair[0].name, pair[0].digest)), lambda pair: pair[0].name
     ):
-        holdings += _holdings(store, name, list(same))
+        found += _holdings(store, name, list(same))
         if watch:
-            watch(sum(len(column.committed) for held in holdings for column in held.columns))
-    return [holding for holding in holdings if holding.columns or holding.unreadable]
+            watch(sum(len(column.committed) for held in found for column in held.columns))
+    return [holding for holding in found if holding.columns or holding.unreadable]
 
 
 def _described(dataset: Dataset, sets: Mapping[str, str]) -> dict:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from pipelines import datasets, labels, verdicts
-from pipelines.datasets import Definition
+from pipelines.datasets import EvaluationSet
 from pipelines.inventory import Holding, StoredColumn
 from pipelines.metrics import Summary
 from pipelines.records import Dataset
@@ -20,7 +20,7 @@ from zoo.cards import Card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationSet:
+class LeaderboardSet:
     """What scores are of: a dataset as it was evaluated, or another view of its cells; no two have one name.
 
     `rank` puts what is known before what is not; `definition` is None where nobody has said what the dataset is.
@@ -30,7 +30,7 @@ class EvaluationSet:
     title: str
     short: str
     rank: int
-    definition: Definition | None = None
+    definition: EvaluationSet | None = None
 
     @property
     def is_view(self) -> bool:
@@ -59,13 +59,13 @@ class Judged:
         return "; ".join([f"{self.metric} claimed {self.claimed:.2f}{difference}", *self.reasons])
 
 
-def sets(holdings: Sequence[Holding], files: Sequence[str]) -> list[tuple[EvaluationSet, ...]]:
+def sets(holdings: Sequence[Holding], files: Sequence[str]) -> list[tuple[LeaderboardSet, ...]]:
     """Of each holding: the set that it is, then the views of it; `files` define sets of a user's.
 
     Raises:
         ValueError: if a file is no definition of sets.
     """
-    known = datasets.every(files)
+    known = datasets.known_sets(files)
     same = defaultdict(list)
     for held in holdings:
         same[held.definition or held.dataset.name].append(held)
@@ -80,14 +80,14 @@ def _extent(dataset: Dataset) -> tuple[bool, int, int]:
     return whole, sum(shard.rows or 0 for shard in dataset.shards), len(dataset.shards)
 
 
-def _kinds(held: Holding, known: dict[str, Definition], suffix: str) -> tuple[EvaluationSet, ...]:
+def _kinds(held: Holding, known: dict[str, EvaluationSet], suffix: str) -> tuple[LeaderboardSet, ...]:
     own = known.get(held.definition or "")
     ranks = {name: rank for rank, name in enumerate(known)}
     if own is None:
         name = f"{held.definition or held.dataset.name}{suffix}"
-        return (EvaluationSet(name=name, title=name, short=name, rank=len(known)),)
+        return (LeaderboardSet(name=name, title=name, short=name, rank=len(known)),)
     return tuple(
-        EvaluationSet(
+        LeaderboardSet(
             name=f"{each.name}{suffix}",
             title=f"{each.title}{suffix and f' ({held.dataset.name}{suffix})'}",
             short=f"{_short(each)}{suffix}",
@@ -98,11 +98,11 @@ def _kinds(held: Holding, known: dict[str, Definition], suffix: str) -> tuple[Ev
     )
 
 
-def _short(definition: Definition) -> str:
+def _short(definition: EvaluationSet) -> str:
     return (definition.claims or definition.name).removeprefix("ImageNet-")
 
 
-def view(cell: pa.Table, kind: EvaluationSet) -> pa.Table:
+def view(cell: pa.Table, kind: LeaderboardSet) -> pa.Table:
     """The rows of a cell as `kind` labels them.
 
     Raises:
@@ -111,12 +111,12 @@ def view(cell: pa.Table, kind: EvaluationSet) -> pa.Table:
     return labels.relabelled(cell, kind.definition) if kind.definition and kind.is_view else cell
 
 
-def summarised(summary: Summary, kind: EvaluationSet) -> Summary:
+def summarised(summary: Summary, kind: LeaderboardSet) -> Summary:
     """Without what is not defined there: with several right labels, there is neither a likelihood nor a Brier score."""
     return replace(summary, nll=None, brier=None) if kind.is_view else summary
 
 
-def judge(card: Card, column: StoredColumn, kind: EvaluationSet, summary: Summary) -> tuple[Judged, ...]:
+def judge(card: Card, column: StoredColumn, kind: LeaderboardSet, summary: Summary) -> tuple[Judged, ...]:
     """What became of the claims that `card` makes on a set."""
     measured = Measured(
         summary=summary,

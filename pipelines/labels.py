@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import storage
-from pipelines.datasets import OURS, Definition
+from pipelines.datasets import OURS, EvaluationSet
 
 
-def relabelled(cell: pa.Table, view: Definition) -> pa.Table:
+def relabelled(cell: pa.Table, view: EvaluationSet) -> pa.Table:
     """The rows of `cell` (see `records.cell_schema`) that have a label in `view`, with the label closest to them.
 
     `label_prob` is that label's probability where it is among the classes kept, else 0: with several right labels

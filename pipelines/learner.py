@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.engine import normalise
-from pipelines.portions import IGNORED, Batch
+from pipelines.portions import IGNORED, SampleBatch
 from pipelines.recipe import Recipe
 from pipelines.records import Precision
 from zoo.preprocessing import Preprocessing
@@ -47,7 +47,7 @@ class How:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class StepResult:
     """What a step was like for this worker: the sums of losses and images, and keys of a loss that is no number."""
 
     loss: float
@@ -76,7 +76,7 @@ class Learner:
         on_gpu = [self._device] if self._device.type == "cuda" else None
         return DistributedDataParallel(self.network, device_ids=on_gpu, broadcast_buffers=False)
 
-    def gradients(self, batch: Batch, stage: str) -> Taken:
+    def gradients(self, batch: SampleBatch, stage: str) -> StepResult:
         """Accumulate the gradients of this worker's share of a batch; the weights stay as they are."""
         self._optimiser.zero_grad(set_to_none=True)
         _set_arithmetic(self._how, self._device)
@@ -91,7 +91,7 @@ class Learner:
             loss += (value := summed.item())
             if not math.isfinite(value):  # not a reason to leave: other workers wait for the last one's gradients
                 non_finite += batch.keys[start : start + size]
-        return Taken(loss, images, non_finite)
+        return StepResult(loss, images, non_finite)
 
     def _together(self, *, last: bool) -> AbstractContextManager[None]:
         """Gradients travel between workers once a step, with the last micro-batch."""
@@ -101,7 +101,7 @@ class Learner:
         mixed = hash((self._how.seed, *stage.encode(), step, micro_batch))  # of numbers alone: no salt in it
         torch.manual_seed(mixed & (2**63 - 1))
 
-    def _loss(self, batch: Batch, part: slice) -> Tensor:
+    def _loss(self, batch: SampleBatch, part: slice) -> Tensor:
         """The sum of the losses of a micro-batch."""
         pixels_BHWC = torch.from_numpy(batch.pixels[part]).to(self._device, non_blocking=True)
         labels_B = torch.from_numpy(batch.labels[part]).to(self._device, non_blocking=True)

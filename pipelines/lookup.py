@@ -32,7 +32,7 @@ _ASKED_AGAIN = 20
 
 
 @dataclass(slots=True)
-class Seen:
+class ListingCounter:
     """What stores say is there, counted for `watch`."""
 
     watch: Watch | None
@@ -71,7 +71,7 @@ def is_shard(pattern: str) -> bool:
     return pattern.endswith(SUFFIXES) and not is_glob(pattern) and not is_folder(pattern)
 
 
-def look_up(store: Seen, uris: Sequence[str]) -> dict[str, StoredObject]:
+def look_up(store: ListingCounter, uris: Sequence[str]) -> dict[str, StoredObject]:
     """The shards that were named one by one, by URI.
 
     Raises:
@@ -100,7 +100,7 @@ def look_up(store: Seen, uris: Sequence[str]) -> dict[str, StoredObject]:
     return there
 
 
-def _listed(store: Seen, folder: str, uris: set[str]) -> tuple[dict[str, StoredObject], bool]:
+def _listed(store: ListingCounter, folder: str, uris: set[str]) -> tuple[dict[str, StoredObject], bool]:
     """Those of `uris` that a listing of `folder` shows, and whether it was read to its end.
 
     On S3 a listing spares a request for each shard; who may read shards there may still not be allowed to list them.
@@ -120,7 +120,7 @@ def _listed(store: Seen, folder: str, uris: set[str]) -> tuple[dict[str, StoredO
     return there, True
 
 
-def _ask_again(store: Seen, uris: Sequence[str]) -> dict[str, StoredObject]:
+def _ask_again(store: ListingCounter, uris: Sequence[str]) -> dict[str, StoredObject]:
     """Those of `uris` that came after their folder was listed, until so many are really not there."""
     there: dict[str, StoredObject] = {}
     asked = 0
@@ -130,7 +130,7 @@ def _ask_again(store: Seen, uris: Sequence[str]) -> dict[str, StoredObject]:
     return there
 
 
-def entries(store: Seen, pattern: str, named: Mapping[str, StoredObject]) -> Sequence[StoredObject]:
+def entries(store: ListingCounter, pattern: str, named: Mapping[str, StoredObject]) -> Sequence[StoredObject]:
     """The shards that `pattern` stands for: one of `named`, or those of a glob or a folder.
 
     Raises:
@@ -162,7 +162,7 @@ def is_folder(uri: str) -> bool:
     return not storage.is_remote(uri) and storage.local_path(uri).is_dir()
 
 
-def _list_folder(store: Seen, uri: str) -> list[StoredObject]:
+def _list_folder(store: ListingCounter, uri: str) -> list[StoredObject]:
     if not storage.is_remote(uri) and not storage.local_path(uri).is_dir():
         raise FileNotFoundError(f"{uri}: no such folder, and not a shard ({' or '.join(SUFFIXES)})")
     found = list(store.list_objects(uri))
@@ -171,7 +171,7 @@ def _list_folder(store: Seen, uri: str) -> list[StoredObject]:
     return [entry for entry in found if entry.uri.endswith(SUFFIXES)]
 
 
-def _glob(store: Seen, pattern: str) -> list[StoredObject]:
+def _glob(store: ListingCounter, pattern: str) -> list[StoredObject]:
     folder = folder_of(pattern[: GLOB.search(pattern).start()])  # pyright: ignore[reportOptionalMemberAccess]
     matching = [entry for entry in _list_folder(store, folder) if fnmatch.fnmatchcase(entry.uri, pattern)]
     if not matching:

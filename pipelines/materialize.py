@@ -129,7 +129,7 @@ def _done(
             yield group, before
         else:  # not done, or done when other classes were to be shown
             pending.append((group, note))
-    pool = tasks.share(selection.pool)
+    pool = tasks.broadcast(selection.pool)
     calls = ((group, (pool, rows(group), group, target, note)) for group, note in pending)
     yield from ((group, _noted(content)) for group, content in tasks.run(_write, calls))
 

@@ -65,7 +65,7 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SampleSlot:
     """A sample of one part: its `place` in the batch of `step`, and where it lies."""
 
     step: int
@@ -106,7 +106,7 @@ def parts(order: Order, first: int, last: int) -> Iterator[tuple[int, int]]:
         start = min(stop, end)
 
 
-def wanted(order: Order, of: Places, start: int, stop: int) -> list[Wanted]:
+def wanted(order: Order, of: Places, start: int, stop: int) -> list[SampleSlot]:
     """The samples of a part that belong to a worker's places, in the order in which batches need them."""
     found = []
     sources = {stream: _located(order, stream, start, stop) for stream in of.streams(order)}
@@ -116,7 +116,7 @@ def wanted(order: Order, of: Places, start: int, stop: int) -> list[Wanted]:
             place = stream * order.share + within
             if of.start <= place < of.stop:
                 shard, index = located[at - start]
-                found.append(Wanted(step, place, at // order.epoch, shard, index))
+                found.append(SampleSlot(step, place, at // order.epoch, shard, index))
     return found
 
 

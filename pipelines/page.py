@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from pipelines.board import Board, Row, Score
+from pipelines.board import Board, BoardEntry, Row
 from zoo import imagenet
 
 _SCRIPTS = ("page_table.js", "page_charts.js", "page_model.js", "page.js")
@@ -97,7 +97,7 @@ def _row(board: Board, row: Row) -> dict:
     }
 
 
-def _score(score: Score) -> dict:
+def _score(score: BoardEntry) -> dict:
     scored = score.summary
     return {
         "n": scored.n,
@@ -120,7 +120,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, _DIGITS)
 
 
-def _detail(score: Score) -> str:
+def _detail(score: BoardEntry) -> str:
     """What only a model's own view shows: compressed, or a hundred models would make a page of 20 MB."""
     classes = score.tally.classes
     content = {

@@ -16,7 +16,7 @@ small chunks show progress and share the last of the work out better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScorerConfig:
+class PassConfig:
     """What a scorer runs: the models of a pass with their settings, and what pixels a chunk holds for them.
 
     `views` are those of `decode.decode_chunks`; `chunk` pictures at most are in a chunk, a multiple of all batch sizes;
@@ -30,11 +30,11 @@ class ScorerConfig:
     memory: int | None
 
 
-def plan_pass(columns: Sequence[Column], device: str, memory: int | None) -> ScorerConfig:
-    """The pass of `columns` on `device`; see ScorerConfig."""
+def configure_pass(columns: Sequence[Column], device: str, memory: int | None) -> PassConfig:
+    """The pass of `columns` on `device`; see PassConfig."""
     members = [member for column in columns for member in column.members]
     whole = math.lcm(*(member.settings.batch_size for member in members))
-    return ScorerConfig(
+    return PassConfig(
         columns=tuple(columns),
         views=tuple(sorted({member.view for member in members})),
         chunk=whole * -(-_LEAST_CHUNK[device] // whole),

@@ -17,7 +17,7 @@ from pipelines.augment import Augmentation, Chance
 from pipelines.decode import one_value
 from pipelines.formats import ShardError
 from pipelines.metrics import LABEL_RANGE, MISSING_LABEL
-from pipelines.order import Order, Places, Wanted
+from pipelines.order import Order, Places, SampleSlot
 from pipelines.records import Shard
 from pipelines.sandbox import Sandbox
 
@@ -55,7 +55,7 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ration:
+class WorkerShare:
     """What a worker of a stage is fed: its places of the batches in `order`, of `shards`, for `classes`."""
 
     order: Order
@@ -77,7 +77,7 @@ class Ration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class SampleBatch:
     """A worker's share of a step: uint8 images (R, H, W, 3) and int64 labels (R), IGNORED where there is an error."""
 
     step: int
@@ -88,7 +88,7 @@ class Batch:
     """Why rows do not count, by row."""
 
 
-def read_parts(parts: pa.Table, ration: Ration) -> Iterator[pa.Table]:
+def read_parts(parts: pa.Table, ration: WorkerShare) -> Iterator[pa.Table]:
     """READ portions of the parts (see `order.parts`), one row a table."""
     for part in parts.to_pylist():
         wanted = order.wanted(ration.order, ration.places, part["start"], part["stop"])
@@ -99,7 +99,7 @@ def read_parts(parts: pa.Table, ration: Ration) -> Iterator[pa.Table]:
             yield pa.Table.from_pylist([row], schema=READ)
 
 
-def _found(wanted: Sequence[Wanted], ration: Ration) -> dict[tuple[int, int], tuple]:
+def _found(wanted: Sequence[SampleSlot], ration: WorkerShare) -> dict[tuple[int, int], tuple]:
     """Key, label, error and image of each sample by shard and index, every shard read once."""
     indices: defaultdict[int, set[int]] = defaultdict(set)
     for sample in wanted:
@@ -148,7 +148,9 @@ def _unfit(label: int | None, classes: int) -> str | None:
     return None if 0 <= label < classes else f"{LABEL_RANGE}: {label} of {classes} classes"
 
 
-def _portions(wanted: Sequence[Wanted], found: dict[tuple[int, int], tuple], ration: Ration) -> Iterator[pa.Table]:
+def _portions(
+    wanted: Sequence[SampleSlot], found: dict[tuple[int, int], tuple], ration: WorkerShare
+) -> Iterator[pa.Table]:
     for start in range(0, len(wanted), ration.portion):
         some = wanted[start : start + ration.portion]
         keys, labels, errors, images = zip(*(found[each.shard, each.index] for each in some), strict=True)
@@ -186,7 +188,7 @@ def _decoded(portion: pa.Table, how: Augmentation, salt: tuple[int, ...]) -> pa.
     return kept.append_column("pixels", one_value(pa.py_buffer(pixels))).select(DECODED.names).cast(DECODED)
 
 
-def gather(portions: Iterable[pa.Table], ration: Ration) -> Iterator[Batch]:
+def gather(portions: Iterable[pa.Table], ration: WorkerShare) -> Iterator[SampleBatch]:
     """A worker's share of each batch, as soon as all of it is there.
 
     Raises:
@@ -214,7 +216,7 @@ def _pieces(portions: Iterable[pa.Table]) -> Iterator[tuple[int, dict, np.ndarra
 class _Filling:
     """A batch that is being filled."""
 
-    def __init__(self, ration: Ration) -> None:
+    def __init__(self, ration: WorkerShare) -> None:
         self._first, rows = ration.places.start, ration.places.stop - ration.places.start
         self._pixels = np.zeros((rows, ration.augmentation.size, ration.augmentation.size, 3), np.uint8)
         self._labels, self._keys = np.full(rows, IGNORED), [""] * rows
@@ -238,6 +240,6 @@ class _Filling:
     def is_full(self) -> bool:
         return self.filled == len(self._keys)
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> SampleBatch:
         keys = tuple(self._keys)
-        return Batch(step=step, pixels=self._pixels, labels=self._labels, keys=keys, errors=self._errors)
+        return SampleBatch(step=step, pixels=self._pixels, labels=self._labels, keys=keys, errors=self._errors)

@@ -84,7 +84,7 @@ class ModelResult:
 
 def results_json(results: Iterable[ModelResult]) -> bytes:
     """`{"results": [...]}`, best first: model, dataset, every field of `Summary`, then the facts; null for None."""
-    rows = [_json_row(result) for result in ranked(results)]
+    rows = [_json_row(result) for result in by_top1(results)]
     return (json.dumps({"results": rows}, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -93,7 +93,7 @@ def results_csv(results: Iterable[ModelResult]) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_csv_row(result) for result in ranked(results))
+    writer.writerows(_csv_row(result) for result in by_top1(results))
     return text.getvalue().encode()
 
 
@@ -144,7 +144,7 @@ def result_table(results: Iterable[ModelResult]) -> Table:
     table.add_column("mode", min_width=5)
     for heading in ("top-1", "95 %", "top-5", "n", "errors", "NLL", "ECE", "params"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for result in ranked(results):
+    for result in by_top1(results):
         table.add_row(*_table_row(result))
         if not result.complete:
             table.caption = f"* incomplete: {result.committed} of {result.shards} shards"
@@ -157,7 +157,7 @@ def error_lines(result: ModelResult) -> list[str]:
     return [f"{count:>7}  {reason}" for reason, count in counts]
 
 
-def ranked(results: Iterable[ModelResult]) -> list[ModelResult]:
+def by_top1(results: Iterable[ModelResult]) -> list[ModelResult]:
     """By strict top-1, best first and those without one last; ties by name, so that no order of arrival shows."""
     return sorted(results, key=lambda r: (-_number(r.summary.top1), r.model, r.dataset, r.weights, r.plan))
 

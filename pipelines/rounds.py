@@ -14,7 +14,7 @@ from pipelines.cells import Plan
 
 
 @dataclass(slots=True)
-class Trouble:
+class RoundFailures:
     """What rounds meet, with the reasons.
 
     `away` are shards that could not be read, `absent` models whose weights some scorer could not get: both may be over
@@ -67,7 +67,7 @@ class Trouble:
 
 
 @dataclass(slots=True)
-class Clock:
+class ModelTimings:
     """How long models took: rows and seconds, by column."""
 
     rows: Counter[int] = field(default_factory=Counter)
@@ -85,7 +85,7 @@ class Clock:
         return {column: rows / self.seconds[column] for column, rows in self.rows.items() if self.seconds[column] > 0}
 
 
-def passes(fillable: Sequence[tuple[int, int]], most: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def split_passes(fillable: Sequence[tuple[int, int]], most: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """(Models, shards) to walk together: shards that lack the cells of the same models, `most` models at a time."""
     lacking: dict[int, list[int]] = defaultdict(list)
     for model, position in fillable:

@@ -67,12 +67,12 @@ class Run:
         return max(0.0, self.remaining - (time.time() - self.updated))
 
 
-def identity(column: str, dataset: str, digest: str) -> str:
+def evaluation_id(column: str, dataset: str, digest: str) -> str:
     """What MLflow's run of a column, by name, on a dataset, by name and digest, is found by; no command changes it."""
     return short_digest([column, dataset, digest])
 
 
-class Diary:
+class RunRecorder:
     """Writes the record of this run every so often until it is closed, whatever the run itself waits for.
 
     Only the first write must succeed. After it a store that refuses or is slow holds nothing up, at the end for seconds
@@ -124,7 +124,7 @@ def of_dataset(store: str, dataset: Dataset) -> list[Run]:
     return sorted(_read(_folder(store, dataset)), key=lambda run: run.started)
 
 
-def every(store: str) -> list[tuple[str, Run]]:
+def recorded(store: str) -> list[tuple[str, Run]]:
     """Every run of the store, with the name of its dataset.
 
     Raises:

@@ -23,7 +23,7 @@ from pipelines.engine import (
     is_out_of_memory,
     keep_memory,
 )
-from pipelines.passes import ScorerConfig
+from pipelines.passes import PassConfig
 from pipelines.ranking import Scores, averaged
 from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, NON_FINITE, SCORES
 
@@ -47,7 +47,7 @@ _Model = tuple[Engine, ...]
 class Scorer:
     """Holds every model of a pass on one device and scores decoded chunks with each of them."""
 
-    def __init__(self, config: ScorerConfig) -> None:
+    def __init__(self, config: PassConfig) -> None:
         self._config = config
         self._device = torch.device(config.device)
         if self._device.type == "cpu":

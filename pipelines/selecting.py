@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import candidates, cells, read, storage, tasks
-from pipelines.candidates import Rule, Seen
+from pipelines.candidates import PoolCounts, Rule
 from pipelines.cells import Column, Plan
 from pipelines.records import Dataset, Shard, short_digest
 from pipelines.topk import Candidates, TopK
@@ -26,11 +26,11 @@ _ABOUT = b"menagerie.part"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class GroupBest:
     """The chosen, by class and, of the whole, by rank; what the cells have, and the rows of each by its position."""
 
     best: Candidates
-    seen: Seen
+    seen: PoolCounts
     rows: Mapping[int, int]
 
 
@@ -48,7 +48,7 @@ class _Job:
         return TopK(self.column.card.num_classes, self.rule.k, distinct=self.rule.dedup)
 
 
-def identity(store: str, plan: Plan, rule: Rule) -> str:
+def selection_id(store: str, plan: Plan, rule: Rule) -> str:
     """Eight hex digits that change with whatever a selection from the one column of `plan` depends on.
 
     That is also which cells are there, and that they are those of now: a cell that failed may have been computed again.
@@ -60,7 +60,7 @@ def identity(store: str, plan: Plan, rule: Rule) -> str:
     return short_digest([dataset.name, dataset.digest, column.name, rule.digest, versions])
 
 
-def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int], None]) -> Found:
+def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int], None]) -> GroupBest:
     """The selection from the one column of `plan`, by the cluster's tasks.
 
     Args:
@@ -76,13 +76,13 @@ def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int]
     (column,) = plan.columns
     job = _Job(store, plan.dataset, column, rule, parts)
     parted = groups(plan, rule)
-    best, seen, rows = job.fold(), Seen(), {}
+    best, seen, rows = job.fold(), PoolCounts(), {}
     for done, part in enumerate(_parts(job, parted, best), 1):
         best.add(part.best)
         seen += part.seen
         rows |= part.rows
         watch(done)
-    return Found(best.best(), seen, rows)
+    return GroupBest(best.best(), seen, rows)
 
 
 def groups(plan: Plan, rule: Rule) -> list[tuple[int, ...]]:
@@ -92,7 +92,7 @@ def groups(plan: Plan, rule: Rule) -> list[tuple[int, ...]]:
     return [tuple(taken[start : start + _GROUP]) for start in range(0, len(taken), _GROUP)]
 
 
-def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator[Found]:
+def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator[GroupBest]:
     """Each group's part, as they get ready: those of an earlier run first, then those of tasks."""
     there = {entry.uri for entry in storage.list_objects(job.parts)}
     pending = []
@@ -102,16 +102,16 @@ def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator
             pending.append((number, group))
         else:
             yield part
-    known = tasks.share(job)
+    known = tasks.broadcast(job)
     calls = ((None, (known, number, group, best.least)) for number, group in pending)
     yield from (part for _, part in tasks.run(_fold_group, calls))
 
 
-def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray) -> Found:
+def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray) -> GroupBest:
     """The best of the cells of one group, of what is at least as good as `least`; written down before it counts."""
     fold = job.fold()
     fold.least = least.copy()
-    seen, counts = Seen(), {}
+    seen, counts = PoolCounts(), {}
     for position in group:
         shard = job.dataset.shards[position]
         location = cells.uri(job.store, job.dataset, job.column, shard)
@@ -120,7 +120,7 @@ def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray)
         fold.add(found)
         seen += seen_there
         counts[position] = len(rows)
-    part = Found(fold.kept(), seen, counts)
+    part = GroupBest(fold.kept(), seen, counts)
     storage.replace(_uri(job, number), _encoded(part))
     return part
 
@@ -129,7 +129,7 @@ def _uri(job: _Job, number: int) -> str:
     return storage.join(job.parts, f"{number:06d}.parquet")
 
 
-def _encoded(part: Found) -> bytes:
+def _encoded(part: GroupBest) -> bytes:
     sink = pa.BufferOutputStream()
     table = pa.table({name: getattr(part.best, name) for name in _NAMES})
     table = table.replace_schema_metadata({_ABOUT: json.dumps([asdict(part.seen), list(part.rows.items())])})
@@ -139,7 +139,7 @@ def _encoded(part: Found) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _part(location: str) -> Found | None:
+def _part(location: str) -> GroupBest | None:
     """What an earlier run found; None if it is damaged, so that it is found again."""
     try:
         content = pa.BufferReader(storage.read(location))
@@ -147,7 +147,7 @@ def _part(location: str) -> Found | None:
         seen, rows = json.loads(table.schema.metadata[_ABOUT])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         return None
-    return Found(Candidates(*(table[name].to_numpy() for name in _NAMES)), Seen(**seen), dict(rows))
+    return GroupBest(Candidates(*(table[name].to_numpy() for name in _NAMES)), PoolCounts(**seen), dict(rows))
 
 
 def digests(shards: Sequence[Shard], watch: Callable[[int], None]) -> frozenset[int]:

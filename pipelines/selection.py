@@ -49,7 +49,7 @@ class Selection:
         return self.about["identity"]
 
 
-def ranked(best: Candidates) -> pa.Table:
+def by_rank(best: Candidates) -> pa.Table:
     """Candidates by class and rank as CHOSEN rows."""
     starts = np.searchsorted(best.label, best.label)  # where a row's class begins
     rank = np.arange(len(best), dtype=np.int32) - starts.astype(np.int32) + 1

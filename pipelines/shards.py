@@ -35,7 +35,7 @@ def find(sources: Sequence[str], watch: lookup.Watch | None = None) -> Dataset:
         FileNotFoundError: if a source names nothing.
     """
     patterns = [pattern for source in sources for pattern in _patterns(source)]
-    store = lookup.Seen(watch)
+    store = lookup.ListingCounter(watch)
     named = lookup.look_up(store, [pattern for pattern in patterns if lookup.is_shard(pattern)])
     found = [entry for pattern in patterns for entry in lookup.entries(store, pattern, named)]
     if not found:

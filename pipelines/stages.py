@@ -92,7 +92,7 @@ class Training:
     token: str = ""
 
 
-def identity(card: Card, stages: tuple[Stage, ...], seed: int, precision: str, channels_last: bool) -> str:
+def training_id(card: Card, stages: tuple[Stage, ...], seed: int, precision: str, channels_last: bool) -> str:
     """Eight hex digits that change with whatever the weights depend on, but for the number of workers."""
     return short_digest(
         [card.architecture, card.num_classes, asdict(card.preprocessing), seed, precision, channels_last]
@@ -101,7 +101,7 @@ def identity(card: Card, stages: tuple[Stage, ...], seed: int, precision: str, c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
+class TrainingProgress:
     """How far a training is: after `step` steps of a stage, counted from 0 in `stages`.
 
     `loss` is the mean since the news before, `images_per_second` and `waiting` (the share of the time in which workers
@@ -118,7 +118,7 @@ class News:
     metrics: Mapping[str, float] | None = None
 
 
-def point(news: News, validation: str) -> dict[str, Any]:
+def point(news: TrainingProgress, validation: str) -> dict[str, Any]:
     """What of the news is kept in checkpoints: what does not depend on the clock; and on what was validated."""
     return {
         "stage": news.stage,

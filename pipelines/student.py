@@ -19,13 +19,13 @@ from ray import train as ray_train
 from ray.train.torch import get_device
 
 from pipelines import checkpoint, cluster, feed, order, stages, storage, token, validation
-from pipelines.accord import Accord, Word
+from pipelines.accord import Agreement, Decision
 from pipelines.augment import Augmentation
-from pipelines.checkpoint import Found, Saved
+from pipelines.checkpoint import Resumed, Saved
 from pipelines.learner import How, Learner, NonFiniteLossError
-from pipelines.portions import Batch, DataError, Ration
+from pipelines.portions import DataError, SampleBatch, WorkerShare
 from pipelines.records import JUDGED_ERRORS
-from pipelines.stages import News, Stage, Training
+from pipelines.stages import Stage, Training, TrainingProgress
 from zoo.preprocessing import Interpolation
 
 _JUDGED_IMAGES = 1000
@@ -78,7 +78,7 @@ class _Worker:
         self._best: tuple[float, int, int, str] | None = None
         self._bad, self._seen, self._since = 0, 0, _Since()
         self._examples: list[str] = []
-        self._accord = Accord(board, self._rank, self._workers, self._device, training.pace.save_seconds)
+        self._accord = Agreement(board, self._rank, self._workers, self._device, training.pace.save_seconds)
 
     def run(self) -> None:
         """All stages; returns early where the board says so."""
@@ -113,7 +113,7 @@ class _Worker:
 
     def _found(self) -> tuple[bool, Saved | None, dict[str, Any] | None]:
         """Whether to begin, and the checkpoint that all go on from: the first worker's word and choice."""
-        begins, found = False, Found(None, None, ())
+        begins, found = False, Resumed(None, None, ())
         if self._rank == 0:
             self._require_ours()
             found = checkpoint.newest(self._training.home)
@@ -161,13 +161,13 @@ class _Worker:
                     return False
         return True
 
-    def _next(self, fed: Iterator[Batch]) -> Batch:
+    def _next(self, fed: Iterator[SampleBatch]) -> SampleBatch:
         before = time.monotonic()
         batch = next(fed)
         self._since.waited += time.monotonic() - before
         return batch
 
-    def _step(self, batch: Batch, learner: Learner, stage: Stage) -> Word:
+    def _step(self, batch: SampleBatch, learner: Learner, stage: Stage) -> Decision:
         word = self._accord.reach(learner.gradients(batch, stage.name), batch)
         self._require_sound(word, batch)
         learner.step(stage.recipe.lr(batch.step, stage.steps))
@@ -176,7 +176,7 @@ class _Worker:
         self._since.seen += word.images + word.bad
         return word
 
-    def _ration(self, stage: Stage) -> Ration:
+    def _ration(self, stage: Stage) -> WorkerShare:
         recipe, preprocessing = stage.recipe, self._training.card.preprocessing
         interpolation: Interpolation = preprocessing.interpolation
         how = Augmentation(
@@ -187,7 +187,7 @@ class _Worker:
             flip=recipe.flip,
         )
         order_ = stage.order(self._training.seed)
-        return Ration(
+        return WorkerShare(
             order=order_,
             places=order.places(order_, self._rank, self._workers),
             shards=stage.dataset.shards,
@@ -195,7 +195,7 @@ class _Worker:
             classes=self._training.card.num_classes,
         )
 
-    def _require_sound(self, word: Word, batch: Batch) -> None:
+    def _require_sound(self, word: Decision, batch: SampleBatch) -> None:
         self._bad += word.bad
         self._seen += word.images + word.bad
         self._examples += [f"{batch.keys[row]}: {error}" for row, error in batch.errors.items()]
@@ -215,7 +215,7 @@ class _Worker:
         since, seconds = self._since, time.monotonic() - self._since.started
         stage = self._training.stages[number]
         validated = self._validated(learner) if learner else None
-        news = News(
+        news = TrainingProgress(
             stage=number,
             step=step,
             loss=since.loss / max(1, since.images),

@@ -50,7 +50,7 @@ def _most() -> int:
     return _AHEAD * max(1, int(resources()[0] / _CPUS))
 
 
-def share(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """What many tasks are given: it travels once to each node."""
     return ray.put(value)
 

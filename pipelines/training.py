@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines import storage, token
 from pipelines.cluster import NoDeviceError, resources, share
-from pipelines.stages import News, Training
+from pipelines.stages import Training, TrainingProgress
 from pipelines.student import work
 
 _POLL_SECONDS = 0.25
@@ -48,7 +48,7 @@ class _Board:
     """Where workers tell and are told; it lives with the driver."""
 
     def __init__(self) -> None:
-        self._news: list[News] = []
+        self._news: list[TrainingProgress] = []
         self._notes: list[str] = []
         self._reason: str | None = None
         self._told_to_stop = False
@@ -81,7 +81,7 @@ class _Board:
             self._notes.append(f"goes on from step {at[1]:,} of stage {at[0] + 1}")
         return may
 
-    def hear(self, news: News) -> None:
+    def hear(self, news: TrainingProgress) -> None:
         self._news.append(news)
 
     def kept(self) -> None:
@@ -97,7 +97,7 @@ class _Board:
     def stopping(self) -> bool:
         return self._told_to_stop
 
-    def take(self) -> tuple[list[News], list[str], str | None, bool]:
+    def take(self) -> tuple[list[TrainingProgress], list[str], str | None, bool]:
         """What was told since the last time, why the training is given up, if it is, and whether a store is away."""
         if self._waits_until is not None and time.monotonic() > self._waits_until:
             self._notes.append("workers have not started yet: Ray waits for room for them on the cluster")
@@ -107,7 +107,7 @@ class _Board:
         return news, notes, self._reason, self._is_away
 
 
-def train(training: Training, watch: Callable[[News], None], say: Callable[[str], None]) -> None:
+def train(training: Training, watch: Callable[[TrainingProgress], None], say: Callable[[str], None]) -> None:
     """Bring a training to its end, on the cluster that is connected.
 
     Args:
@@ -151,7 +151,7 @@ def _board() -> Any:
     return ray.remote(_Board).options(num_cpus=0, memory=1, scheduling_strategy=here).remote()
 
 
-def _pass_on(board: Any, watch: Callable[[News], None], say: Callable[[str], None]) -> None:
+def _pass_on(board: Any, watch: Callable[[TrainingProgress], None], say: Callable[[str], None]) -> None:
     news, notes, reason, is_away = ray.get(board.take.remote())
     for note in notes:
         say(note)

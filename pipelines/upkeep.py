@@ -30,7 +30,7 @@ _Known = dict[str, set[Shard]]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CellProblem:
     """A cell, by URI, and what is to be said of it; `fault` is None where it is in order."""
 
     uri: str
@@ -50,18 +50,18 @@ class Garbage:
     kept: tuple[str, ...]
 
 
-def inspect(store: str, plan: Plan) -> Iterator[Finding]:
+def inspect(store: str, plan: Plan) -> Iterator[CellProblem]:
     """Every committed cell of `plan`, read and held against what it should be."""
 
-    def one(target: tuple[Column, Shard]) -> Finding:
+    def one(target: tuple[Column, Shard]) -> CellProblem:
         uri = cells.uri(store, plan.dataset, *target)
         try:
             errors = cells.verify(store, plan.dataset, *target)["error"].drop_null().to_pylist()
         except ValueError as error:
-            return Finding(uri, str(error).removeprefix(f"{uri} ").removesuffix(f"; {cells.REMEDY}"))
+            return CellProblem(uri, str(error).removeprefix(f"{uri} ").removesuffix(f"; {cells.REMEDY}"))
         except OSError as error:  # removed meanwhile, or the store was away: the others can still be looked at
-            return Finding(uri, str(error).removeprefix(f"{uri}: "), unread=True)
-        return Finding(uri, None, quarantined=sum(error.startswith(QUARANTINED) for error in errors))
+            return CellProblem(uri, str(error).removeprefix(f"{uri}: "), unread=True)
+        return CellProblem(uri, None, quarantined=sum(error.startswith(QUARANTINED) for error in errors))
 
     targets = _committed(plan)
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
@@ -83,10 +83,10 @@ def garbage(store: str) -> Garbage:
     Raises:
         ValueError: if a run's record is damaged.
     """
-    before = runs.every(store)
+    before = runs.recorded(store)
     known, kept = _known(before)
     dead = list(_dead(store, known, kept))
-    for name in sorted(_names_of_new(before, runs.every(store))):
+    for name in sorted(_names_of_new(before, runs.recorded(store))):
         kept[name] = f"a run on {name!r} has begun just now"
     doomed = {uri: reason for name, uri, reason in dead if name not in kept}
     leftovers = [found for name in _OURS for found in storage.leftovers(storage.join(store, name), _DAY)]

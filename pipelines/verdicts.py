@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from pipelines.datasets import Definition
+from pipelines.datasets import EvaluationSet
 from pipelines.metrics import Summary
 from zoo.cards import Card, Claim
 
-Word = Literal["reproduced", "differs", "incomplete", "not comparable", "no weights"]
+VerdictWord = Literal["reproduced", "differs", "incomplete", "not comparable", "no weights"]
 EXACT_POINTS, POINTS = 0.05, 0.10
 """How far a measurement in `fp32 exact` may be from its claim, and how far any other may, in points of a percent."""
 _CHANCE = 0.5
@@ -31,7 +31,7 @@ class Measured:
     """What was measured, and how: `definition` says of which set, None where nobody has said."""
 
     summary: Summary
-    definition: Definition | None
+    definition: EvaluationSet | None
     complete: bool
     """Whether every shard is there and none was cut by a limit."""
     precision: str
@@ -51,7 +51,7 @@ class Verdict:
     measured: float | None
     points: float | None
     images: int | None
-    word: Word
+    word: VerdictWord
     reasons: tuple[str, ...]
 
 
@@ -68,7 +68,7 @@ def without_weights(card: Card, reason: str) -> list[Verdict]:
     return [_verdict(claim, "no weights", (reason,)) for claim in card.claims]
 
 
-def _judge(card: Card, claim: Claim, found: Measured, definition: Definition) -> Verdict:
+def _judge(card: Card, claim: Claim, found: Measured, definition: EvaluationSet) -> Verdict:
     if apart := list(_incomparable(card, claim, found, definition)):
         return _verdict(claim, "not comparable", tuple(apart))
     if lacking := list(_lacking(found, definition)):
@@ -82,7 +82,7 @@ def _judge(card: Card, claim: Claim, found: Measured, definition: Definition) ->
     claimed, half_a_unit = Decimal(str(claim.value)), _half_a_unit(claim)
     points = Decimal(100 * right) / Decimal(summary.n) - claimed
     allowed = Decimal(str(EXACT_POINTS if exact else POINTS)) + half_a_unit
-    word: Word = "reproduced" if abs(points) <= allowed else "differs"
+    word: VerdictWord = "reproduced" if abs(points) <= allowed else "differs"
     return Verdict(
         claim=claim,
         measured=measured,
@@ -101,7 +101,7 @@ def _half_a_unit(claim: Claim) -> Decimal:
     return Decimal(5).scaleb(-decimals - 1)
 
 
-def _incomparable(card: Card, claim: Claim, found: Measured, definition: Definition) -> Iterable[str]:
+def _incomparable(card: Card, claim: Claim, found: Measured, definition: EvaluationSet) -> Iterable[str]:
     if not found.as_published:
         named = card.weights and card.weights.sha256
         yield (
@@ -115,7 +115,7 @@ def _incomparable(card: Card, claim: Claim, found: Measured, definition: Definit
         yield f"other classes count than those of {definition.title}"
 
 
-def _lacking(found: Measured, definition: Definition) -> Iterable[str]:
+def _lacking(found: Measured, definition: EvaluationSet) -> Iterable[str]:
     if not found.complete:
         yield "not every shard is evaluated"
     if definition.images is not None and found.summary.n != definition.images:
@@ -157,5 +157,5 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def _verdict(claim: Claim, word: Word, reasons: tuple[str, ...]) -> Verdict:
+def _verdict(claim: Claim, word: VerdictWord, reasons: tuple[str, ...]) -> Verdict:
     return Verdict(claim=claim, measured=None, points=None, images=None, word=word, reasons=reasons)

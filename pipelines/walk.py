@@ -17,7 +17,7 @@ from pipelines import estimate, read
 from pipelines.cells import Column
 from pipelines.cluster import Shares, actor_memory, await_node, resources, share
 from pipelines.decode import decode_chunks
-from pipelines.passes import ScorerConfig, plan_pass
+from pipelines.passes import PassConfig, configure_pass
 from pipelines.records import Shard, View
 
 _MOST_SOURCES = 1024
@@ -45,9 +45,9 @@ def walk(
         await_node(device)
     cpus, there = resources()
     shares = share(cpus, max(there, gpus), device)
-    scorer = plan_pass(columns, device, actor_memory(device))
+    scorer = configure_pass(columns, device, actor_memory(device))
     decoded = pixels(shards, positions, scorer.chunk, scorer.views, shares)
-    scored = score(decoded, Scoring, scorer, shares, _actors(columns, shards, shares, scorer))
+    scored = score(decoded, ScorerActor, scorer, shares, _actors(columns, shards, shares, scorer))
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
@@ -73,7 +73,7 @@ def pixels(
     )
 
 
-def _actors(columns: Sequence[Column], shards: Sequence[Shard], shares: Shares, scorer: ScorerConfig) -> int:
+def _actors(columns: Sequence[Column], shards: Sequence[Shard], shares: Shares, scorer: PassConfig) -> int:
     """As many as there is room for; of GPUs that would have to be started only those that have enough to do."""
     most, chunks = shares.actors, _chunks(shards, scorer.chunk)
     if scorer.device == "cuda":
@@ -82,7 +82,7 @@ def _actors(columns: Sequence[Column], shards: Sequence[Shard], shares: Shares, 
     return most if chunks is None else min(most, chunks)
 
 
-def score(pixels: Dataset, scoring: type, scorer: ScorerConfig, shares: Shares, actors: int) -> Dataset:
+def score(pixels: Dataset, scoring: type, scorer: PassConfig, shares: Shares, actors: int) -> Dataset:
     """SCORES tables of decoded chunks, by so many actors of the class `scoring`."""
     return mapped(
         pixels,
@@ -96,10 +96,10 @@ def score(pixels: Dataset, scoring: type, scorer: ScorerConfig, shares: Shares, 
     )
 
 
-class Scoring:
+class ScorerActor:
     """The actor's step: a `Scorer`, which is imported where it runs, since torch takes a driver a second to load."""
 
-    def __init__(self, config: ScorerConfig) -> None:
+    def __init__(self, config: PassConfig) -> None:
         from pipelines.score import Scorer
 
         self._scorer = Scorer(config)

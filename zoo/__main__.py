@@ -19,7 +19,7 @@ from rich.text import Text
 
 import zoo
 from zoo import cache, wanted
-from zoo.audit import Finding, audit
+from zoo.audit import CardFinding, audit
 from zoo.card_reader import read_cards
 
 _BAD_ARGUMENTS = 2
@@ -134,7 +134,7 @@ def _published(card: zoo.Card) -> list[tuple[str, str]]:
     ]
 
 
-def _checked(findings: tuple[Finding, ...]) -> Table:
+def _checked(findings: tuple[CardFinding, ...]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("checked", "claimed", "computed", "", "of"):
         table.add_column(heading, justify="right" if heading in {"claimed", "computed"} else "left")

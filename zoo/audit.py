@@ -14,7 +14,7 @@ _OVERHEAD_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class CardFinding:
     """One claim, checked: `claimed` is as published (None where nothing is), `computed` is ours, `note` says how."""
 
     what: Literal["parameters", "FLOPs", "multiply-accumulates", "file size"]
@@ -24,7 +24,7 @@ class Finding:
     note: str
 
 
-def audit(card: Card) -> tuple[Finding, ...]:
+def audit(card: Card) -> tuple[CardFinding, ...]:
     """Parameters, operations and bytes of `card`, claimed and computed.
 
     Parameters agree when ours, rounded as the claim is, are the claim. FLOPs agree when the cards' own rule gives them
@@ -42,7 +42,7 @@ def audit(card: Card) -> tuple[Finding, ...]:
     return (
         _parameters(card, counts.parameters(model)),
         *([_flops(card.claimed_flops, counts.published_flops(model, size), macs)] if card.claimed_flops else []),
-        Finding(
+        CardFinding(
             what="multiply-accumulates",
             claimed=None,
             computed=macs,
@@ -53,25 +53,25 @@ def audit(card: Card) -> tuple[Finding, ...]:
     )
 
 
-def _parameters(card: Card, computed: int) -> Finding:
+def _parameters(card: Card, computed: int) -> CardFinding:
     claimed = card.claimed_params
     agrees = None if claimed is None else _rounded(computed, claimed) == claimed
-    return Finding(what="parameters", claimed=claimed, computed=computed, agrees=agrees, note="trainable values")
+    return CardFinding(what="parameters", claimed=claimed, computed=computed, agrees=agrees, note="trainable values")
 
 
-def _flops(claimed: int, published: int, macs: int) -> Finding:
+def _flops(claimed: int, published: int, macs: int) -> CardFinding:
     if claimed == published:
         note = "the card's own rule: multiply-adds over an image 1.27 times as wide as high, without the classifier"
-        return Finding(what="FLOPs", claimed=claimed, computed=published, agrees=True, note=note)
+        return CardFinding(what="FLOPs", claimed=claimed, computed=published, agrees=True, note=note)
     agrees = _rounded(macs, claimed) == claimed
-    return Finding(what="FLOPs", claimed=claimed, computed=macs, agrees=agrees, note="as multiply-accumulates")
+    return CardFinding(what="FLOPs", claimed=claimed, computed=macs, agrees=agrees, note="as multiply-accumulates")
 
 
-def _bytes(card: Card, tensors: int, entries: int) -> Finding:
+def _bytes(card: Card, tensors: int, entries: int) -> CardFinding:
     claimed = card.weights.size if card.weights else None
     agrees = None if claimed is None else 0 <= claimed - tensors <= entries * _OVERHEAD_BYTES
     note = f"bytes of {entries:,} tensors in float32; a checkpoint adds up to {_OVERHEAD_BYTES} for each"
-    return Finding(what="file size", claimed=claimed, computed=tensors, agrees=agrees, note=note)
+    return CardFinding(what="file size", claimed=claimed, computed=tensors, agrees=agrees, note=note)
 
 
 def _rounded(value: int, like: int) -> int:

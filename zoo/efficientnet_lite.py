@@ -24,7 +24,7 @@ _DROPOUT = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class StageSpec:
     """A row of the paper's table 1: `num_blocks` blocks, of which the first has the stride and changes the width."""
 
     expansion: int
@@ -35,13 +35,13 @@ class Stage:
 
 
 _LITE0 = (
-    Stage(1, 16, 1, 3, 1),
-    Stage(6, 24, 2, 3, 2),
-    Stage(6, 40, 2, 5, 2),
-    Stage(6, 80, 3, 3, 2),
-    Stage(6, 112, 3, 5, 1),
-    Stage(6, 192, 4, 5, 2),
-    Stage(6, 320, 1, 3, 1),
+    StageSpec(1, 16, 1, 3, 1),
+    StageSpec(6, 24, 2, 3, 2),
+    StageSpec(6, 40, 2, 5, 2),
+    StageSpec(6, 80, 3, 3, 2),
+    StageSpec(6, 112, 3, 5, 1),
+    StageSpec(6, 192, 4, 5, 2),
+    StageSpec(6, 320, 1, 3, 1),
 )
 
 
@@ -99,7 +99,7 @@ class Block(nn.Module):
 class EfficientNetLite(nn.Module):
     """Stem, inverted residual blocks, head, average pool, dropout, linear classifier."""
 
-    def __init__(self, stages: tuple[Stage, ...], num_classes: int) -> None:
+    def __init__(self, stages: tuple[StageSpec, ...], num_classes: int) -> None:
         super().__init__()
         self.stem = _conv_norm(SameConv2d(3, _STEM_CHANNELS, 3, stride=2))
         self.blocks = nn.Sequential(*_blocks(stages))
@@ -117,7 +117,7 @@ class EfficientNetLite(nn.Module):
         return self.classifier(self.dropout(self.forward_features(x_BCHW).mean((2, 3))))
 
 
-def _blocks(stages: tuple[Stage, ...]) -> list[Block]:
+def _blocks(stages: tuple[StageSpec, ...]) -> list[Block]:
     blocks = []
     channels_in = _STEM_CHANNELS
     for stage in stages:

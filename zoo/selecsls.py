@@ -19,7 +19,7 @@ _STEM_CHANNELS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class StageSpec:
     """Blocks at one resolution, `width` channels inside each and `outs` leaving them.
 
     The first block has a stride of 2; what leaves it is the skip that every later block of the stage receives.
@@ -33,12 +33,12 @@ class Stage:
 class Plan:
     """A model: its stages and the `head` channels of four convolutions behind them."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[StageSpec, ...]
     head: tuple[int, int, int, int]
 
 
-_60_STAGES = (Stage(64, (64, 128)), Stage(128, (128, 128, 288)), Stage(288, (288, 288, 288, 416)))
-_42B = Plan((Stage(64, (64, 128)), Stage(144, (144, 288)), Stage(304, (304, 480))), (960, 1024, 1280, 1024))
+_60_STAGES = (StageSpec(64, (64, 128)), StageSpec(128, (128, 128, 288)), StageSpec(288, (288, 288, 288, 416)))
+_42B = Plan((StageSpec(64, (64, 128)), StageSpec(144, (144, 288)), StageSpec(304, (304, 480))), (960, 1024, 1280, 1024))
 _60 = Plan(_60_STAGES, (756, 1024, 1024, 1280))
 _60B = Plan(_60_STAGES, (756, 1024, 1280, 1024))
 
@@ -114,7 +114,7 @@ class SelecSLS(nn.Module):
         return self.fc(self.avgpool(self.forward_features(x_BCHW)).flatten(1))
 
 
-def _blocks(stages: Sequence[Stage]) -> list[Block]:
+def _blocks(stages: Sequence[StageSpec]) -> list[Block]:
     blocks, channels_in = [], _STEM_CHANNELS
     for stage in stages:
         for index, channels in enumerate(stage.outs):

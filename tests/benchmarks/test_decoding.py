@@ -43,7 +43,7 @@ def test_the_walk_beside_pillows_own_limit(sample_images: Path, write_tar, tmp_p
         part = pictures[start : start + SHARD]
         members = [(f"{start + i:06}.jpg", content) for i, content in enumerate(part)]
         write_tar(tmp_path / "val" / f"{start:06}.tar", members)
-    monkeypatch.setattr(walk, "Scoring", counter())
+    monkeypatch.setattr(walk, "ScorerActor", counter())
     lines = ["", f"{len(pictures)} images, {psutil.cpu_count()} cores; img/s of one core by processor time (wall time)"]
     for models in (MODELS[:1], MODELS):
         limit = plain_pillow(paths, [zoo.card(name).preprocessing.geometry for name in models])

@@ -17,7 +17,7 @@ import ray
 
 import zoo
 from pipelines import cells, cluster, shards, walk
-from pipelines.passes import ScorerConfig
+from pipelines.passes import PassConfig
 from tests.jobs import chaos
 from zoo import wanted
 
@@ -33,7 +33,7 @@ def test_efficiency_on_one_to_sixteen_simulated_gpus(jpegs: list[bytes], tmp_pat
     data = chaos.put_shards(str(tmp_path / "val"), jpegs, max(GPUS) * EACH)
     card = zoo.card(MODEL)
     column = cells.Column(card=card, file=wanted.published(card))
-    config = ScorerConfig(columns=(column,), views=(column.view,), chunk=BATCH, device="cuda", memory=None)
+    config = PassConfig(columns=(column,), views=(column.view,), chunk=BATCH, device="cuda", memory=None)
     found = shards.find([data]).shards
     site = chaos.new_cluster(0)
     for _ in range(NODES):

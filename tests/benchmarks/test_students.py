@@ -21,7 +21,7 @@ from pipelines import exact_decode, order, portions, read, shards
 from pipelines.augment import Augmentation
 from pipelines.engine import Engine
 from pipelines.learner import How, Learner
-from pipelines.portions import Batch, Ration
+from pipelines.portions import SampleBatch, WorkerShare
 from pipelines.records import PLAIN, Dataset
 from pipelines.stages import Stage
 from tests.pipelines.shard_files import tar_of
@@ -98,13 +98,15 @@ def _learnt(model: str, stages: Sequence[Stage], seed: int) -> torch.nn.Module:
     return network.eval()
 
 
-def _batches(stage: Stage, seed: int) -> Iterator[Batch]:
+def _batches(stage: Stage, seed: int) -> Iterator[SampleBatch]:
     given, how = stage.order(seed), stage.recipe
     looks = Augmentation(
         size=SEEN.size, interpolation="bilinear", scale=how.crop_scale, ratio=how.crop_ratio, flip=how.flip
     )
     whole = order.places(given, 0, 1)
-    ration = Ration(order=given, places=whole, shards=stage.dataset.shards, augmentation=looks, classes=digits.CLASSES)
+    ration = WorkerShare(
+        order=given, places=whole, shards=stage.dataset.shards, augmentation=looks, classes=digits.CLASSES
+    )
     parts = (
         pa.Table.from_pylist([{"start": a, "stop": b}], portions.PART) for a, b in order.parts(given, 0, stage.steps)
     )

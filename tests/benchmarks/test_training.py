@@ -22,7 +22,7 @@ from pipelines import cluster, shards, training
 from pipelines.pack import Target, pack
 from pipelines.recipe import Recipe
 from pipelines.sources import folder
-from pipelines.stages import News, Pace, Stage, Training
+from pipelines.stages import Pace, Stage, Training, TrainingProgress
 from zoo.cards import Card
 from zoo.preprocessing import Preprocessing
 
@@ -109,7 +109,7 @@ def of_training(card: Card, encoded: list[bytes], home: Path) -> float:
     stage = Stage(
         name="pretrain", recipe=how, dataset=data, rows=tuple(shard.rows or 0 for shard in data.shards), streams=4
     )
-    news: list[News] = []
+    news: list[TrainingProgress] = []
     given = Training(
         home=f"{home}/training",
         card=card,

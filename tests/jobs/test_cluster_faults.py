@@ -95,7 +95,7 @@ def test_workers_and_nodes_that_die_in_turn_cost_what_was_in_flight(site: Site, 
     for cells, kill in [
         (0, lambda: site.kill_worker("MapBatches(read_shards)", lambda running: running[0])),
         (0, lambda: site.kill_worker("MapBatches(decode_chunks)", lambda running: running[0])),
-        (1, lambda: site.kill_worker("MapWorker(MapBatches(Scoring))", lambda running: running[0])),
+        (1, lambda: site.kill_worker("MapWorker(MapBatches(ScorerActor))", lambda running: running[0])),
         (8, lambda: site.kill_node(lambda nodes: nodes[0])),
         (16, lambda: site.kill_node(lambda nodes: nodes[-1])),
     ]:

@@ -79,7 +79,7 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
     monkeypatch.setattr(progress, "_LEAST_SECONDS", 0)
     tell, codes = filling._tell, []
 
-    def then_ask(meter: Meter, diary: runs.Diary, gauges: object, done: flow.Progress) -> None:
+    def then_ask(meter: Meter, diary: runs.RunRecorder, gauges: object, done: flow.Progress) -> None:
         tell(meter, diary, gauges, done)
         if done.images > 6 and not codes:
             while the_run(tmp_path).images < done.images:

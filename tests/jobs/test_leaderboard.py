@@ -77,7 +77,7 @@ def test_images_a_second_are_mlflows_and_the_board_is_a_run_of_its_own(filled: s
     uri, data, of = f"sqlite:///{tmp_path}/mlflow.db", dataset("photos", shards=2, rows=60), column("selecsls60")
     record = track.Record(
         name="selecsls60 on photos",
-        identity=runs.identity(of.name, data.name, data.digest),
+        identity=runs.evaluation_id(of.name, data.name, data.digest),
         params={},
         metrics={"images_per_second": 41.5},
         artifacts={},
@@ -116,7 +116,7 @@ def test_two_stores_are_compared_with_the_versions_that_mlflow_knows(filled: str
     other, data, of = str(tmp_path / "other"), dataset("photos", shards=2, rows=60), column("selecsls60")
     fill(other, data, of, 0.7)
     for store, version in ((filled, "2.9"), (other, "2.10")):
-        identity = runs.identity(of.name, data.name, data.digest)
+        identity = runs.evaluation_id(of.name, data.name, data.digest)
         about = {"torch_version": version, "git_commit": "abc"}
         track.log(
             track.default_uri(store),

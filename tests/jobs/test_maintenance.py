@@ -15,7 +15,7 @@ from jobs import evaluate, preflight
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
 from pipelines import cells, flow, s3_retries, shards, storage
 from pipelines.records import QUARANTINED, Dataset, Settings
-from pipelines.runs import Diary
+from pipelines.runs import RunRecorder
 from tests.fault_proxy import Fault
 from tests.pipelines import cell_rows
 from tests.pipelines.shard_files import tar_of
@@ -82,7 +82,7 @@ def cells_of(store: Path) -> dict[str, bytes]:
 def fill(store: Path | str, data: Path, names: str = "0123") -> Dataset:
     """Commit a cell for each of the shards `names`, in a run that has ended."""
     dataset = shards.find([str(data)])
-    diary = Diary(str(store), dataset, (str(data),), None, pending=len(dataset.shards))
+    diary = RunRecorder(str(store), dataset, (str(data),), None, pending=len(dataset.shards))
     for shard in dataset.shards:
         if shard.name[-1] in names:
             cells.publish(str(store), dataset, COLUMN, shard, cell_rows.cell_rows(IMAGES))

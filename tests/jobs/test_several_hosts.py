@@ -28,7 +28,7 @@ from tests.jobs.hosts import CannotError, Host, Hosts
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SHARDS, CPUS, PORT = 24, 2, 6379
-STEPS = {"MapBatches(read_shards)", "MapBatches(decode_chunks)", "MapWorker(MapBatches(Scoring))"}
+STEPS = {"MapBatches(read_shards)", "MapBatches(decode_chunks)", "MapWorker(MapBatches(ScorerActor))"}
 PATIENCE = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
@@ -164,7 +164,7 @@ def test_each_worker_reads_decodes_and_scores_and_the_head_does_not(far: Far) ->
 
 
 def test_weights_are_fetched_once_a_host_and_kept_in_its_own_cache(site: Site, far: Far) -> None:
-    assert sum(ran["MapWorker(MapBatches(Scoring))"] for ran in far.ran) == CPUS * len(site.workers)
+    assert sum(ran["MapWorker(MapBatches(ScorerActor))"] for ran in far.ran) == CPUS * len(site.workers)
     ranges = -(-storage.stat(site.weights).size // (8 << 20))
     once = [sum(request.startswith("GET") and "/given/" in request for request in asked) for asked in far.asked]
     assert once == [ranges] * 3  # the head's is for the digest that the others check

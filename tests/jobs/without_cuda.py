@@ -4,8 +4,8 @@ import sys
 
 from jobs import evaluate
 from pipelines import walk
-from pipelines.passes import plan_pass
+from pipelines.passes import configure_pass
 
 if __name__ == "__main__":
-    walk.plan_pass = lambda columns, _, memory: plan_pass(columns, "cpu", memory)
+    walk.configure_pass = lambda columns, _, memory: configure_pass(columns, "cpu", memory)
     sys.exit(evaluate.main(sys.argv[1:]))

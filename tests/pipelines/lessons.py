@@ -13,7 +13,7 @@ from PIL import Image
 from pipelines import order, portions, shards, storage
 from pipelines.augment import Augmentation
 from pipelines.order import Order
-from pipelines.portions import Batch, Ration
+from pipelines.portions import SampleBatch, WorkerShare
 from pipelines.recipe import Recipe
 from pipelines.records import Dataset
 from pipelines.stages import Pace, Stage, Training
@@ -81,10 +81,10 @@ def training(home: Path | str, stages: Sequence[Stage], validation: Dataset, **c
     return Training(**plain | changes)
 
 
-def ration(dataset: Dataset, rows: Sequence[int], batch: int = 16, rank: int = 0, workers: int = 1) -> Ration:
+def ration(dataset: Dataset, rows: Sequence[int], batch: int = 16, rank: int = 0, workers: int = 1) -> WorkerShare:
     """What one of so many workers is fed."""
     given = Order(tuple(rows), batch, order.streams(len(rows), batch, 4), 5, "pretrain")
-    return Ration(
+    return WorkerShare(
         order=given,
         places=order.places(given, rank, workers),
         shards=dataset.shards,
@@ -93,7 +93,7 @@ def ration(dataset: Dataset, rows: Sequence[int], batch: int = 16, rank: int = 0
     )
 
 
-def batches(ration_: Ration, first: int, last: int) -> list[Batch]:
+def batches(ration_: WorkerShare, first: int, last: int) -> list[SampleBatch]:
     """Its batches, without Ray."""
     parts = [{"start": start, "stop": stop} for start, stop in order.parts(ration_.order, first, last)]
     read = portions.read_parts(pa.Table.from_pylist(parts, schema=portions.PART), ration_)

@@ -19,7 +19,7 @@ CARDS = "resnest50d,selecsls60,resnest14d"
 
 
 def built(store: str, models: str = CARDS, speed: board.Speed = lambda _: None) -> Board:
-    holdings = inventory.every(store)
+    holdings = inventory.holdings(store)
     return board.build(holdings, judging.sets(holdings, ()), zoo.select(models), speed)
 
 
@@ -135,7 +135,7 @@ def tiny(tmp_path: Path) -> tuple[str, str]:
 
 
 def judged(store: str, sets: str) -> Board:
-    holdings = inventory.every(store)
+    holdings = inventory.holdings(store)
     return board.build(holdings, judging.sets(holdings, [sets]), zoo.select(CARDS), lambda _: None)
 
 

@@ -25,7 +25,7 @@ def chosen(tables: list[pa.Table], rule: Rule, order: list[int]) -> list[tuple]:
         shard = DATASET.shards[position]
         if rule.takes(shard):
             fold.add(candidates.of_cell(tables[position], shard, position, rule, fold.least)[0])
-    return [tuple(row.values()) for row in selection.ranked(fold.best()).to_pylist()]
+    return [tuple(row.values()) for row in selection.by_rank(fold.best()).to_pylist()]
 
 
 def sorted_out(tables: list[pa.Table], rule: Rule) -> list[tuple]:

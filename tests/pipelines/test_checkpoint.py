@@ -55,7 +55,7 @@ def test_a_damaged_one_is_passed_over_for_the_one_before_and_named(tmp_path: Pat
 
 
 def test_a_training_without_a_checkpoint_begins_at_its_beginning(tmp_path: Path):
-    assert checkpoint.newest(str(tmp_path / "none")) == checkpoint.Found(None, None, ())
+    assert checkpoint.newest(str(tmp_path / "none")) == checkpoint.Resumed(None, None, ())
 
 
 def test_other_files_in_the_folder_are_nobodys_checkpoint(tmp_path: Path):

@@ -20,7 +20,7 @@ BF16, SMALL = Settings(precision="bf16"), Settings(batch_size=8)
 def held(store: str, *columns: tuple[str, Settings, str]) -> list[Holding]:
     for model, settings, decoder in columns:
         fill(store, dataset(shards=1, rows=8), column(model, settings, decoder), 0.5)
-    return inventory.every(store)
+    return inventory.holdings(store)
 
 
 def paired(holdings: list[Holding], a: str, b: str) -> list[tuple[str, str, set[str]]]:
@@ -60,7 +60,7 @@ def test_two_stores_are_paired_by_dataset_and_shards_where_their_digests_differ(
     moved = dataset(shards=1, rows=8)
     moved = replace(moved, shards=(replace(moved.shards[0], etag="elsewhere"),))
     fill(other, moved, column("resnest50d"), 0.5)
-    there = inventory.every(other)
+    there = inventory.holdings(other)
     (pair,) = sides.pairs(sides.side(one, here), sides.side(other, there))
     assert set(pair.differs) == {"dataset"}
 
@@ -88,7 +88,7 @@ def compared(tmp_path, one: pa.Table, other: pa.Table, environment=None) -> diff
     inventory.note(str(tmp_path), data, None)
     for settings, table in ((Settings(), one), (BF16, other)):
         cells.publish(str(tmp_path), data, column("resnest50d", settings), data.shards[0], table)
-    holdings = inventory.every(str(tmp_path))
+    holdings = inventory.holdings(str(tmp_path))
     (pair,) = sides.pairs(sides.side("precision=fp32", holdings), sides.side("precision=bf16", holdings))
     return diff.compare(pair, environment or {})
 
@@ -114,7 +114,7 @@ def test_what_is_on_both_sides_and_what_differs_in_more_than_was_named_is_not_co
     for precision in ("fp32", "bf16"):
         for decoder in ("exact", "fast"):
             fill(str(tmp_path), data, column("resnest50d", Settings(precision=precision), decoder), 1.0)
-    held = inventory.every(str(tmp_path))
+    held = inventory.holdings(str(tmp_path))
     found = sides.pairs(sides.side("precision=fp32", held), sides.side("precision=bf16", held))
     assert [list(pair.differs) for pair in found] == [["settings.precision"]] * 2
     for a, b in (
@@ -172,7 +172,7 @@ def test_shards_that_one_side_lacks_are_said(tmp_path) -> None:
     data = dataset(shards=3, rows=5)
     fill(str(tmp_path), data, column("resnest50d"), 1.0)
     cells.publish(str(tmp_path), data, column("resnest50d", BF16), data.shards[1], rows(5, 1.0, seed=1))
-    holdings = inventory.every(str(tmp_path))
+    holdings = inventory.holdings(str(tmp_path))
     (pair,) = sides.pairs(sides.side("precision=fp32", holdings), sides.side("precision=bf16", holdings))
     found = diff.compare(pair, {})
     assert sum(found.images.values()) == 5
@@ -184,7 +184,7 @@ def test_columns_without_an_image_in_common_are_named(tmp_path) -> None:
     inventory.note(str(tmp_path), data, None)
     for settings, keys in ((Settings(), ["a", "b", "c"]), (BF16, ["d", "e", "f"])):
         cells.publish(str(tmp_path), data, column("resnest50d", settings), data.shards[0], rows(3, 1.0, keys=keys))
-    holdings = inventory.every(str(tmp_path))
+    holdings = inventory.holdings(str(tmp_path))
     (pair,) = sides.pairs(sides.side("precision=fp32", holdings), sides.side("precision=bf16", holdings))
     with pytest.raises(ValueError, match="have no image in common on photos"):
         diff.compare(pair, {})

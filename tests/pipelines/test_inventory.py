@@ -23,7 +23,7 @@ def test_columns_are_found_with_what_they_are_of_and_how_many_shards_have_cells(
         data.shards[1],
         rows(4, 1.0).set_column(3, "classes", [[[1, 2, 3]] * 4]).set_column(4, "probs", [[[0.5, 0.3, 0.2]] * 4]),
     )
-    held, masked = inventory.every(store)
+    held, masked = inventory.holdings(store)
     assert (held.dataset, held.definition, held.unreadable) == (data, "imagenet-val", {})
     assert (masked.dataset, masked.definition) == (data, None)
     (lite,), (resnest,) = held.columns, masked.columns
@@ -44,14 +44,14 @@ def test_datasets_of_one_name_keep_their_cells_apart(tmp_path) -> None:
     fill(str(tmp_path), whole, column(LITE), 1.0)
     inventory.note(str(tmp_path), part, None)
     cells.publish(str(tmp_path), part, column(LITE), part.shards[0], rows(2, 1.0))
-    found = {held.dataset.digest: held.columns[0].committed for held in inventory.every(str(tmp_path))}
+    found = {held.dataset.digest: held.columns[0].committed for held in inventory.holdings(str(tmp_path))}
     assert found == {whole.digest: whole.shards, part.digest: part.shards}
 
 
 def test_a_dataset_without_cells_is_not_held_and_a_store_with_nothing_holds_nothing(tmp_path) -> None:
-    assert inventory.every(str(tmp_path)) == []
+    assert inventory.holdings(str(tmp_path)) == []
     inventory.note(str(tmp_path), dataset(), None)
-    assert inventory.every(str(tmp_path)) == []
+    assert inventory.holdings(str(tmp_path)) == []
 
 
 def test_noting_again_leaves_the_same_bytes(tmp_path) -> None:
@@ -65,17 +65,17 @@ def test_noting_again_leaves_the_same_bytes(tmp_path) -> None:
 def test_what_was_said_of_a_dataset_stands_until_something_else_is_said(tmp_path) -> None:
     fill(str(tmp_path), dataset(), column(LITE), 1.0)
     for said, stands in (("imagenet-val", "imagenet-val"), (None, "imagenet-val"), ("imagenet-v2", "imagenet-v2")):
-        told = inventory.note(str(tmp_path), dataset(), datasets.find(said) if said else None)
+        told = inventory.note(str(tmp_path), dataset(), datasets.named(said) if said else None)
         assert (told is not None) == (said == "imagenet-v2")
-        assert [held.definition for held in inventory.every(str(tmp_path))] == [stands]
+        assert [held.definition for held in inventory.holdings(str(tmp_path))] == [stands]
 
 
 def test_a_dataset_is_each_set_of_which_the_same_classes_count(tmp_path) -> None:
-    few = datasets.find("imagenet-r")
-    for kind, one in ((datasets.find("imagenet-val"), column(LITE)), (few, replace(column(LITE), subset=few.subset))):
+    few = datasets.named("imagenet-r")
+    for kind, one in ((datasets.named("imagenet-val"), column(LITE)), (few, replace(column(LITE), subset=few.subset))):
         fill(str(tmp_path), dataset(), one, 1.0)
         inventory.note(str(tmp_path), dataset(), kind)
-    held = {found.definition: [each.subset for each in found.columns] for found in inventory.every(str(tmp_path))}
+    held = {found.definition: [each.subset for each in found.columns] for found in inventory.holdings(str(tmp_path))}
     assert held == {"imagenet-val": [None], "imagenet-r": [few.subset]}
 
 
@@ -86,7 +86,7 @@ def test_the_note_of_many_shards_is_compressed_and_read_again(tmp_path) -> None:
     (note,) = storage.list_objects(f"{tmp_path}/datasets")
     assert note.uri.endswith(".json.gz") and note.size < 300_000
     assert len(gzip.decompress(storage.read(note.uri))) > 1 << 20
-    (held,) = inventory.every(str(tmp_path))
+    (held,) = inventory.holdings(str(tmp_path))
     assert held.dataset == many and held.columns[0].committed == many.shards[7:8]
 
 
@@ -96,7 +96,7 @@ def test_a_damaged_cell_makes_its_column_unreadable_and_no_other(tmp_path) -> No
         fill(str(tmp_path), data, column(model), 1.0)
     place = storage.local_path(cells.uri(str(tmp_path), data, column(LITE), data.shards[0]))
     place.write_bytes(place.read_bytes()[:-9] + b"X" * 9)
-    (held,) = inventory.every(str(tmp_path))
+    (held,) = inventory.holdings(str(tmp_path))
     assert [found.model for found in held.columns] == [RESNEST]
     assert list(held.unreadable) == [column(LITE).name] and "damaged" in held.unreadable[column(LITE).name]
 
@@ -105,7 +105,7 @@ def test_a_damaged_cell_makes_its_column_unreadable_and_no_other(tmp_path) -> No
 def test_a_damaged_note_is_named(tmp_path, content: bytes) -> None:
     storage.put(f"{tmp_path}/datasets/photos-12345678.json", content)
     with pytest.raises(ValueError, match=r"photos-12345678\.json is no note of a dataset"):
-        inventory.every(str(tmp_path))
+        inventory.holdings(str(tmp_path))
 
 
 def test_a_note_that_is_not_of_its_shards_is_named(tmp_path) -> None:
@@ -113,4 +113,4 @@ def test_a_note_that_is_not_of_its_shards_is_named(tmp_path) -> None:
     (note,) = storage.list_objects(f"{tmp_path}/datasets")
     storage.replace(note.uri, storage.read(note.uri).replace(b'"size":[1000', b'"size":[1001'))
     with pytest.raises(ValueError, match="is not of the shards that it lists"):
-        inventory.every(str(tmp_path))
+        inventory.holdings(str(tmp_path))

@@ -11,7 +11,7 @@ from torch import nn
 
 from pipelines.engine import normalise
 from pipelines.learner import How, Learner
-from pipelines.portions import IGNORED, Batch
+from pipelines.portions import IGNORED, SampleBatch
 from pipelines.recipe import Recipe
 from tests.pipelines.lessons import CLASSES, PREPROCESSING
 
@@ -19,11 +19,11 @@ HOW = How(device="cpu", precision="fp32", channels_last=False, seed=3)
 RECIPE = Recipe(epochs=1, batch=8, micro_batch=8, lr_per_256=3.2, flip=0.0)
 
 
-def batch(step: int = 0, size: int = 8, seed: int = 0) -> Batch:
+def batch(step: int = 0, size: int = 8, seed: int = 0) -> SampleBatch:
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 256, (size, 12, 12, 3), np.uint8)
     labels = random.integers(0, CLASSES, size)
-    return Batch(step=step, pixels=pixels, labels=labels, keys=tuple(f"k{i}" for i in range(size)))
+    return SampleBatch(step=step, pixels=pixels, labels=labels, keys=tuple(f"k{i}" for i in range(size)))
 
 
 def network(*, norm: bool = True) -> nn.Module:

@@ -13,7 +13,7 @@ import zoo
 from pipelines import checkpoint, counting, curves, graduate, lineage, members, mirror, relations, stages, storage
 from pipelines.inventory import Holding, StoredColumn
 from pipelines.records import Dataset
-from pipelines.stages import News, Training
+from pipelines.stages import Training, TrainingProgress
 from tests.pipelines.lessons import CARD, CLASSES, put, stage
 from tests.pipelines.lessons import training as of_stages
 from zoo.card_reader import read_cards
@@ -22,8 +22,10 @@ METRICS = {"n": 48.0, "errors": 0.0, "top1": 87.5, "top5": 100.0}
 MARK = {"selection": "5e1ec7ed", "teacher": "sage-12345678", "column": "sage-12345678-aa-bb", "format": "tar"}
 
 
-def news(number: int, step: int, metrics: dict[str, float] | None = None) -> News:
-    return News(stage=number, step=step, loss=0.5, lr=0.1, images_per_second=1, waiting=0, bad=0, metrics=metrics)
+def news(number: int, step: int, metrics: dict[str, float] | None = None) -> TrainingProgress:
+    return TrainingProgress(
+        stage=number, step=step, loss=0.5, lr=0.1, images_per_second=1, waiting=0, bad=0, metrics=metrics
+    )
 
 
 def finished(store: str, name: str = "pupil-00112233", selected: bool = True, **changes: Any) -> tuple[Training, dict]:
@@ -178,8 +180,8 @@ def test_rows_that_no_manifest_says_are_counted_once(tmp_path: Path, local_ray: 
 def test_the_identity_is_of_what_the_weights_depend_on(tmp_path: Path) -> None:
     data = put(str(tmp_path))
     plain = (CARD, (stage(data),), 0, "fp32", False)
-    same = stages.identity(replace(CARD, name="other"), *plain[1:])
-    assert same == stages.identity(*plain)
+    same = stages.training_id(replace(CARD, name="other"), *plain[1:])
+    assert same == stages.training_id(*plain)
     others = [
         (replace(CARD, num_classes=5), *plain[1:]),
         (CARD, (stage(data, batch=32),), *plain[2:]),
@@ -187,4 +189,4 @@ def test_the_identity_is_of_what_the_weights_depend_on(tmp_path: Path) -> None:
         (*plain[:2], 1, *plain[3:]),
         (*plain[:3], "bf16", False),
     ]
-    assert len({same, *(stages.identity(*other) for other in others)}) == 6
+    assert len({same, *(stages.training_id(*other) for other in others)}) == 6

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import order
-from pipelines.order import Order, Wanted
+from pipelines.order import Order, SampleSlot
 
 ROWS = st.lists(st.integers(1, 40), min_size=1, max_size=9).map(tuple)
 SHAPES = st.tuples(ROWS, st.sampled_from([8, 16, 48]), st.integers(1, 8), st.integers(0, 2**31))
@@ -18,7 +18,7 @@ def ordered(rows: tuple[int, ...], batch: int, most: int, seed: int, stage: str 
     return Order(rows, batch, order.streams(len(rows), batch, most), seed, stage)
 
 
-def seen(given: Order, first: int, last: int, rank: int = 0, workers: int = 1) -> list[Wanted]:
+def seen(given: Order, first: int, last: int, rank: int = 0, workers: int = 1) -> list[SampleSlot]:
     of = order.places(given, rank, workers)
     return [one for part in order.parts(given, first, last) for one in order.wanted(given, of, *part)]
 

@@ -25,7 +25,7 @@ def make(store: str) -> Board:
         fill(store, photos, column(model), right, keys=[HOSTILE], errors=[7, 8] if model == "resnest14d" else [])
     fill(store, photos, column("resnest50d", Settings(precision="bf16")), 0.8)
     fill(store, other, column("resnest50d"), 0.4)
-    holdings = inventory.every(store)
+    holdings = inventory.holdings(store)
     return board.build(
         holdings, judging.sets(holdings, ()), zoo.select("all"), lambda found: 100.0 * MODELS[found.model]
     )
@@ -185,7 +185,7 @@ def test_a_hostile_key_is_text_among_the_worst_mistakes(tmp_path: Path, browser)
     store, data = str(tmp_path / "store"), dataset("photos", shards=1, rows=3)
     inventory.note(store, data, None)
     cells.publish(store, data, column("resnest50d"), data.shards[0], rows(3, 0.0, keys=[HOSTILE], errors=[2]))
-    holdings = inventory.every(store)
+    holdings = inventory.holdings(store)
     made = board.build(holdings, judging.sets(holdings, ()), zoo.select("resnest50d"), lambda _: None)
     path = tmp_path / "leaderboard.html"
     path.write_bytes(page.render(made))

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import runs, s3_retries, storage
 from pipelines.records import Dataset, Shard
-from pipelines.runs import Diary, Run
+from pipelines.runs import Run, RunRecorder
 from tests.fault_proxy import Fault, FaultProxy
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +21,8 @@ OTHER = Dataset(name="other", source="/o", shards=(SHARD,))
 RUN = Run(sources=("/d",), limit=None, host="here", pid=1, started=1000.0, updated=1100.0, cells=4, pending=10)
 
 
-def diary(store: str, dataset: Dataset = DATASET) -> Diary:
-    return Diary(store, dataset, ("/d",), None, pending=10)
+def diary(store: str, dataset: Dataset = DATASET) -> RunRecorder:
+    return RunRecorder(store, dataset, ("/d",), None, pending=10)
 
 
 def ended(store: str, dataset: Dataset = DATASET) -> Run:
@@ -43,7 +43,7 @@ def eventually(true) -> None:
 
 
 def test_a_record_is_read_back_as_it_was_written(store: str) -> None:
-    written = Diary(store, DATASET, ("s3://b/a", "s3://b/b.tar"), 50, pending=10)
+    written = RunRecorder(store, DATASET, ("s3://b/a", "s3://b/b.tar"), 50, pending=10)
     assert runs.of_dataset(store, DATASET) == [written.run]
     written.note(cells=4, images=90, bad=2, in_flight=3, rate=1.5)
     written.close("unfinished", {"/d/00000.tar": "cut, or dämaged"})
@@ -54,7 +54,7 @@ def test_a_record_is_read_back_as_it_was_written(store: str) -> None:
 
 def test_sources_are_recorded_such_that_another_process_finds_them(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    written = Diary("store", DATASET, ("data", "s3://b/x"), None, pending=1)
+    written = RunRecorder("store", DATASET, ("data", "s3://b/x"), None, pending=1)
     written.close("finished", {})
     assert written.run.sources == (str(tmp_path / "data"), "s3://b/x")
 
@@ -69,8 +69,8 @@ def test_runs_come_the_earliest_first(tmp_path, monkeypatch) -> None:
 
 def test_every_run_comes_with_the_name_of_its_dataset(store: str) -> None:
     expected = [(dataset.name, ended(store, dataset)) for dataset in (DATASET, OTHER)]
-    assert runs.every(store) == expected
-    assert runs.every(f"{store}/empty") == []
+    assert runs.recorded(store) == expected
+    assert runs.recorded(f"{store}/empty") == []
 
 
 def test_notes_are_not_written_each_but_the_last_word_is(faulty_s3) -> None:
@@ -131,7 +131,7 @@ def test_a_process_does_not_wait_at_its_end_for_a_store_that_is_away(faulty_s3) 
 from pipelines import runs
 from pipelines.records import Dataset
 runs._CLOSING_SECONDS = 0.2
-runs.Diary({uri!r}, Dataset(name="d", source="d", shards=()), (), None, 1).close("finished", {{}})
+runs.RunRecorder({uri!r}, Dataset(name="d", source="d", shards=()), (), None, 1).close("finished", {{}})
 """
     begin = time.monotonic()
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
@@ -178,7 +178,7 @@ def test_a_damaged_record_is_passed_over_or_said_by_name_where_one_must_know_all
     storage.put(damaged, content)
     assert runs.of_dataset(store, DATASET) == [sound]
     with pytest.raises(ValueError, match=f"^{damaged}: not a record of a run; remove it if its data is gone: "):
-        runs.every(store)
+        runs.recorded(store)
 
 
 def test_only_a_run_that_says_it_is_running_is_silent_and_only_after_a_while() -> None:

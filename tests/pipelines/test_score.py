@@ -16,14 +16,15 @@ from pipelines import mirror
 from pipelines import score as score_module
 from pipelines.cells import Column
 from pipelines.decode import decoded_schema
+from pipelines.passes import PassConfig
 from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES, Settings
-from pipelines.score import Scorer, ScorerConfig
+from pipelines.score import Scorer
 from zoo import wanted
 
 NAME = "efficientnet_lite0"
 CARD = zoo.card(NAME)
 COLUMN = Column(card=CARD, file=wanted.published(CARD), settings=Settings(batch_size=4))
-CONFIG = ScorerConfig(
+CONFIG = PassConfig(
     columns=(COLUMN,),
     views=(COLUMN.view,),
     chunk=4,
@@ -33,7 +34,7 @@ CONFIG = ScorerConfig(
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 224, 224, 3), np.uint8)
 
 
-def with_column(**changes: object) -> ScorerConfig:
+def with_column(**changes: object) -> PassConfig:
     return replace(CONFIG, columns=(replace(COLUMN, **changes),))
 
 
@@ -303,7 +304,7 @@ def test_of_an_ensemble_one_member_that_cannot_be_run_loses_the_rows(monkeypatch
 
 
 def test_a_row_of_an_ensemble_needs_the_pixels_of_every_member() -> None:
-    config = ScorerConfig(
+    config = PassConfig(
         columns=(replace(COLUMN, others=(replace(COLUMN, decoder="fast"),)),),
         views=tuple(sorted({COLUMN.view, replace(COLUMN, decoder="fast").view})),
         chunk=4,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines import candidates, cells, selecting, selection, storage
-from pipelines.candidates import Rule, Seen
+from pipelines.candidates import PoolCounts, Rule
 from pipelines.topk import Candidates, TopK
 from tests.pipelines import pools
 from tests.pipelines.pools import CLASSES, COLUMN
@@ -27,14 +27,14 @@ def store(tmp_path_factory) -> str:
 
 def select(store: str, parts: Path | str, rule: Rule = RULE) -> list[dict]:
     best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), rule, str(parts), lambda _: None).best
-    return selection.ranked(best).to_pylist()
+    return selection.by_rank(best).to_pylist()
 
 
 def one_fold(store: str, rule: Rule = RULE) -> list[dict]:
     fold = TopK(CLASSES, rule.k, distinct=rule.dedup)
     for position, (shard, rows) in enumerate(cells.load(store, POOL, COLUMN)):
         fold.add(candidates.of_cell(rows, shard, position, rule, fold.least)[0])
-    return selection.ranked(fold.best()).to_pylist()
+    return selection.by_rank(fold.best()).to_pylist()
 
 
 @pytest.mark.parametrize("rule", [RULE, Rule(k=5, score="logit", dedup=True), Rule(k=10**6), Rule(k=3, shards=("*",))])
@@ -68,22 +68,22 @@ def test_from_a_shard_without_a_cell_nothing_is_chosen_and_a_damaged_cell_is_nam
     taken = {row["shard"] for row in chosen}
     assert len(taken) > 60 and 3 not in taken
     whole, part = cells.plan(store, POOL, [COLUMN]), cells.plan(str(tmp_path), POOL, [COLUMN])
-    assert selecting.identity(store, whole, RULE) != selecting.identity(str(tmp_path), part, RULE)
+    assert selecting.selection_id(store, whole, RULE) != selecting.selection_id(str(tmp_path), part, RULE)
 
 
 def test_a_cell_that_was_computed_again_makes_another_selection(store) -> None:
     plan = cells.plan(store, POOL, [COLUMN])
-    before = selecting.identity(store, plan, RULE)
-    assert selecting.identity(store, plan, RULE) == before
+    before = selecting.selection_id(store, plan, RULE)
+    assert selecting.selection_id(store, plan, RULE) == before
     cell = cells.uri(store, POOL, COLUMN, POOL.shards[3])
     storage.replace(cell, storage.read(cell))
-    assert selecting.identity(store, plan, RULE) != before
+    assert selecting.selection_id(store, plan, RULE) != before
 
 
 def test_a_cell_that_is_committed_after_the_plan_is_no_part_of_the_selection(store) -> None:
     before = cells.plan(store, POOL, [COLUMN])
     incomplete = replace(before, missing=((5,),))
-    assert selecting.identity(store, incomplete, RULE) != selecting.identity(store, before, RULE)
+    assert selecting.selection_id(store, incomplete, RULE) != selecting.selection_id(store, before, RULE)
     assert all(5 not in group for group in selecting.groups(incomplete, RULE))
 
 
@@ -96,12 +96,12 @@ def test_what_is_left_out_is_counted_whatever_was_done_before(store, tmp_path) -
     for _ in range(2):
         found = selecting.select(store, plan, rule, str(tmp_path), lambda _: None)
         assert found.rows == dict.fromkeys(range(70), 10)
-        assert found.seen == Seen(images=700, failed=failed, excluded=700 - failed - kept)
+        assert found.seen == PoolCounts(images=700, failed=failed, excluded=700 - failed - kept)
 
 
 def test_a_selection_is_read_back_as_it_was_written_and_a_damaged_one_is_refused(store, tmp_path) -> None:
     best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), RULE, f"{tmp_path}/parts", lambda _: None).best
-    chosen, place = selection.ranked(best), f"{tmp_path}/out"
+    chosen, place = selection.by_rank(best), f"{tmp_path}/out"
     assert selection.read(place) is None
     selection.write(place, POOL, chosen, {"identity": "abcdef01"})
     found = selection.read(place)
@@ -120,7 +120,7 @@ def test_a_selection_is_read_back_as_it_was_written_and_a_damaged_one_is_refused
 def test_nothing_chosen_is_a_selection_too(tmp_path) -> None:
     empty = TopK(CLASSES, 3).best()
     assert isinstance(empty, Candidates)
-    selection.write(str(tmp_path), POOL, selection.ranked(empty), {"identity": "0"})
+    selection.write(str(tmp_path), POOL, selection.by_rank(empty), {"identity": "0"})
     found = selection.read(str(tmp_path))
     assert found and len(found.chosen) == 0
 

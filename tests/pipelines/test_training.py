@@ -17,7 +17,7 @@ import torch
 
 from pipelines import checkpoint, cluster, feed, metrics, shards, storage, training, validation
 from pipelines.records import Dataset
-from pipelines.stages import News, Pace, Training
+from pipelines.stages import Pace, Training, TrainingProgress
 from tests.pipelines.lessons import CARD, CLASSES, batches, put, ration, stage
 from tests.pipelines.lessons import training as of_stages
 from tests.pipelines.shard_files import tar_of
@@ -30,10 +30,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return put(str(tmp_path_factory.mktemp("data")))
 
 
-def train(given: Training, watch: Callable[[News], object] = lambda _: None) -> tuple[list[News], list[str]]:
-    news, said = list[News](), list[str]()
+def train(
+    given: Training, watch: Callable[[TrainingProgress], object] = lambda _: None
+) -> tuple[list[TrainingProgress], list[str]]:
+    news, said = list[TrainingProgress](), list[str]()
 
-    def hear(one: News) -> None:
+    def hear(one: TrainingProgress) -> None:
         news.append(one)
         watch(one)
 
@@ -56,7 +58,9 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def whole(dataset: Dataset, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, list[News]]:
+def whole(
+    dataset: Dataset, local_ray: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Training, list[TrainingProgress]]:
     """Two stages that were never broken off."""
     given = two_stages(tmp_path_factory.mktemp("whole"), dataset)
     return given, train(given)[0]
@@ -78,7 +82,7 @@ def test_ray_data_feeds_what_the_steps_alone_do(dataset: Dataset) -> None:
 
 
 def test_a_training_learns_tells_of_it_and_ends_with_a_checkpoint_of_its_last_step(
-    whole: tuple[Training, list[News]],
+    whole: tuple[Training, list[TrainingProgress]],
 ) -> None:
     given, news = whole
     assert [one.stage for one in news] == sorted(one.stage for one in news)
@@ -99,11 +103,11 @@ def test_a_training_learns_tells_of_it_and_ends_with_a_checkpoint_of_its_last_st
     "stop_at", [*(pytest.param(at, marks=pytest.mark.thorough) for at in ((0, 5), (0, 24))), (1, 1)], ids=str
 )
 def test_stopped_anywhere_it_goes_on_bit_for_bit(
-    whole: tuple[Training, list[News]], dataset: Dataset, tmp_path: Path, stop_at: tuple[int, int]
+    whole: tuple[Training, list[TrainingProgress]], dataset: Dataset, tmp_path: Path, stop_at: tuple[int, int]
 ) -> None:
     given = two_stages(tmp_path, dataset)
 
-    def stop(one: News) -> None:
+    def stop(one: TrainingProgress) -> None:
         if (one.stage, one.step) == stop_at:
             raise KeyboardInterrupt
 
@@ -120,7 +124,7 @@ def test_stopped_anywhere_it_goes_on_bit_for_bit(
 
 @pytest.mark.slow
 def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(
-    whole: tuple[Training, list[News]], dataset: Dataset, tmp_path: Path
+    whole: tuple[Training, list[TrainingProgress]], dataset: Dataset, tmp_path: Path
 ) -> None:
     given = two_stages(tmp_path, dataset)
     for saved in checkpoint.listed(whole[0].home)[-2:]:
@@ -146,7 +150,7 @@ def test_two_workers_have_the_losses_of_one_and_resume_within_float_tolerance(da
     np.testing.assert_allclose(losses[2][:20], losses[1][:20], rtol=2e-3)
     np.testing.assert_allclose(losses[2][:3], losses[1][:3], rtol=1e-5)
 
-    def stop(one: News) -> None:
+    def stop(one: TrainingProgress) -> None:
         if one.step == 9:
             raise KeyboardInterrupt
 
@@ -188,12 +192,12 @@ def test_a_shard_that_is_gone_stops_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_costs_the_steps_since_the_last_checkpoint(
-    whole: tuple[Training, list[News]], dataset: Dataset, tmp_path: Path
+    whole: tuple[Training, list[TrainingProgress]], dataset: Dataset, tmp_path: Path
 ) -> None:
     given = two_stages(tmp_path, dataset, pace=Pace(log_every=16, validate_every=10_000, save_seconds=0.0))
     killed = threading.Event()
 
-    def kill(one: News) -> None:
+    def kill(one: TrainingProgress) -> None:
         if one.step >= 4 and not killed.is_set():
             killed.set()
             for process in psutil.process_iter(["cmdline"]):

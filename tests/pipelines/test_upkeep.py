@@ -11,8 +11,8 @@ import pytest
 
 from pipelines import cells, read, s3_read, s3_retries, shards, storage, upkeep
 from pipelines.records import QUARANTINED, Dataset, Settings, Shard
-from pipelines.runs import Diary
-from pipelines.upkeep import Finding
+from pipelines.runs import RunRecorder
+from pipelines.upkeep import CellProblem
 from tests.fault_proxy import Fault
 from tests.pipelines.cell_rows import COLUMN, cell_rows
 from tests.pipelines.shard_files import WriteTar
@@ -29,7 +29,7 @@ def flipped(content: bytes, bit: int) -> bytes:
     return bytes(damaged)
 
 
-def found(store: str) -> list[Finding]:
+def found(store: str) -> list[CellProblem]:
     return list(upkeep.inspect(store, cells.plan(store, DATASET, [COLUMN, OTHER])))
 
 
@@ -54,7 +54,7 @@ def test_every_committed_cell_of_every_column_is_looked_at_and_no_other(tmp_path
     targets = [(COLUMN, SHARDS[1]), (COLUMN, SHARDS[4]), (OTHER, SHARDS[0]), (OTHER, SHARDS[4])]
     for column, shard in targets:
         cells.publish(str(tmp_path), DATASET, column, shard, cell_rows(5))
-    assert found(str(tmp_path)) == [Finding(cells.uri(str(tmp_path), DATASET, *target), None) for target in targets]
+    assert found(str(tmp_path)) == [CellProblem(cells.uri(str(tmp_path), DATASET, *target), None) for target in targets]
 
 
 def test_cells_that_are_away_or_removed_meanwhile_are_said_and_the_others_looked_at(faulty_s3, monkeypatch) -> None:
@@ -93,7 +93,7 @@ def run_on(store: str, data: Path, limit: int | None = None) -> Dataset:
     """The dataset in `data`, after a run on it that committed all its cells."""
     dataset = shards.find([str(data)])
     dataset = read.limited(dataset, limit) if limit else dataset
-    Diary(store, dataset, (str(data),), limit, pending=len(dataset.shards)).close("finished", {})
+    RunRecorder(store, dataset, (str(data),), limit, pending=len(dataset.shards)).close("finished", {})
     for shard in dataset.shards:
         cells.publish(store, dataset, COLUMN, shard, cell_rows(shard.limit or 4))
     return dataset

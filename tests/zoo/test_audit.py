@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 import zoo
-from zoo.audit import Finding, audit
+from zoo.audit import CardFinding, audit
 from zoo.card_reader import read_cards
 
 SEEDS = sorted((Path(__file__).parents[1] / "seeds").glob("*.txt"))
 HOSTED = [name for name in zoo.names() if not name.startswith(("sknet", "efficientnet"))]
 
 
-def found(card: zoo.Card) -> dict[str, Finding]:
+def found(card: zoo.Card) -> dict[str, CardFinding]:
     return {finding.what: finding for finding in audit(card)}
 
 
