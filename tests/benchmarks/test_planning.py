@@ -16,9 +16,10 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 import zoo
-from pipelines import cells, s3_read, shards
+from pipelines import cells, shards
 from pipelines.manifest import Labels, Manifest, PackedShard, write_manifest
 from pipelines.records import Settings
+from pipelines.storage import s3_read
 from zoo import wanted
 
 FEW, MANY, ON_S3 = 10_000, 100_000, 20_000

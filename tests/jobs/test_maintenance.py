@@ -13,9 +13,10 @@ import pytest
 
 from jobs import evaluate, preflight
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
-from pipelines import cells, flow, s3_retries, shards, storage
+from pipelines import cells, flow, shards, storage
 from pipelines.records import QUARANTINED, Dataset, Settings
 from pipelines.runs import RunRecorder
+from pipelines.storage import s3_retries
 from tests.fault_proxy import Fault
 from tests.pipelines import cell_rows
 from tests.pipelines.shard_files import tar_of

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import zoo
-from pipelines import mirror, s3_read, s3_retries, storage
+from pipelines import mirror, storage
+from pipelines.storage import s3_read, s3_retries
 from tests.fault_proxy import Fault, FaultProxy
 from zoo.wanted import Wanted
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import read, s3_retries, storage
+from pipelines import read, storage
 from pipelines.records import CHUNK, Dataset, Sample, Shard
+from pipelines.storage import s3_retries
 from tests.fault_proxy import Fault, FaultProxy
 from tests.pipelines.shard_files import (
     FOLDER,

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines import runs, s3_retries, storage
+from pipelines import runs, storage
 from pipelines.records import Dataset, Shard
 from pipelines.runs import Run, RunRecorder
+from pipelines.storage import s3_retries
 from tests.fault_proxy import Fault, FaultProxy
 
 ROOT = Path(__file__).parents[2]

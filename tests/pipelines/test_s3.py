@@ -14,7 +14,8 @@ from typing import Any
 import boto3
 import pytest
 
-from pipelines import s3_read, s3_retries, s3_write, storage
+from pipelines import storage
+from pipelines.storage import s3_read, s3_retries, s3_write
 from tests.conftest import BUCKET, RcloneServer
 from tests.fault_proxy import Fault, FaultProxy
 

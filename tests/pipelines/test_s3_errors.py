@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pipelines import s3_retries, storage
+from pipelines import storage
+from pipelines.storage import s3_retries
 from tests.conftest import BUCKET
 from tests.fault_proxy import FaultProxy
 from tests.pipelines.scripted_store import CALLS, LEAK, URI, ScriptedStore, message_of

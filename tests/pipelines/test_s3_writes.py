@@ -5,7 +5,8 @@ import zlib
 
 import pytest
 
-from pipelines import s3_errors, s3_retries, s3_write, storage
+from pipelines import storage
+from pipelines.storage import s3_errors, s3_retries, s3_write
 from tests.conftest import BUCKET
 from tests.fault_proxy import Fault, FaultProxy
 from tests.pipelines.scripted_store import CALLS, LEAK, URI, ScriptedStore, message_of

@@ -8,8 +8,9 @@ import pytest
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
-from pipelines import cells, s3_read, storage
+from pipelines import cells, storage
 from pipelines.shards import find
+from pipelines.storage import s3_read
 from tests.fault_proxy import Fault, FaultProxy
 from tests.pipelines.cell_rows import COLUMN
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from pipelines import s3_read, s3_write, storage
+from pipelines import storage
+from pipelines.storage import s3_read, s3_write
 
 CONTENT = bytes(range(256)) * 20
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines import cells, read, s3_read, s3_retries, shards, storage, upkeep
+from pipelines import cells, read, shards, storage, upkeep
 from pipelines.records import QUARANTINED, Dataset, Settings, Shard
 from pipelines.runs import RunRecorder
+from pipelines.storage import s3_read, s3_retries
 from pipelines.upkeep import CellProblem
 from tests.fault_proxy import Fault
 from tests.pipelines.cell_rows import COLUMN, cell_rows

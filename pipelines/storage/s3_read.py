@@ -19,8 +19,8 @@ from botocore.exceptions import BotoCoreError, CredentialRetrievalError
 from botocore.session import get_session
 from botocore.utils import parse_timestamp
 
-from pipelines import s3_errors, s3_retries
-from pipelines.s3_retries import persist
+from pipelines.storage import s3_errors, s3_retries
+from pipelines.storage.s3_retries import persist
 
 S3 = "s3://"
 _CONNECT_SECONDS, _READ_SECONDS = 5, 20

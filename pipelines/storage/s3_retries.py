@@ -15,7 +15,15 @@ import tenacity
 from botocore import exceptions as sdk
 from tenacity.stop import stop_base
 
-from pipelines.s3_errors import MEANINGS, TRANSIENT_ERRORS, ConflictError, code_of, is_transient, status_of, translated
+from pipelines.storage.s3_errors import (
+    MEANINGS,
+    TRANSIENT_ERRORS,
+    ConflictError,
+    code_of,
+    is_transient,
+    status_of,
+    translated,
+)
 
 _PATIENCE_SECONDS = 60.0
 _FIRST_SECONDS = 8.0

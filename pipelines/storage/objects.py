@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pipelines import local, s3_read, s3_write
-from pipelines.s3_errors import DamagedError as DamagedError
-from pipelines.s3_errors import DeniedError as DeniedError
-from pipelines.s3_errors import UnavailableError as UnavailableError
-from pipelines.s3_read import S3
-from pipelines.s3_write import Data
+from pipelines.storage import local, s3_read, s3_write
+from pipelines.storage.s3_errors import UnavailableError
+from pipelines.storage.s3_read import S3
+from pipelines.storage.s3_write import Data
 
 _PROBE = ".menagerie-probe"
 _COMPARED_BYTES = 1 << 20

@@ -11,9 +11,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from pipelines.s3_errors import TRANSIENT_CODES, ConflictError, UnsupportedError
-from pipelines.s3_read import S3, client, split, stat
-from pipelines.s3_retries import conflicts_end, persist
+from pipelines.storage.s3_errors import TRANSIENT_CODES, ConflictError, UnsupportedError
+from pipelines.storage.s3_read import S3, client, split, stat
+from pipelines.storage.s3_retries import conflicts_end, persist
 
 Data = bytes | memoryview
 _UPLOAD_PART_BYTES = 64 << 20
