@@ -68,14 +68,16 @@ def require_device(device: str, gpus: int, about: Mapping[str, str] | None = Non
     Raises:
         ValueError: if they cannot.
     """
-    from pipelines import cluster, flow
+    from pipelines import flow
+    from pipelines.cluster import connection
+    from pipelines.cluster.shares import has_node
 
-    cluster.connect(about)
+    connection.connect(about)
     ending.heed()
-    if gpus and cluster.is_alone():
+    if gpus and connection.is_alone():
         raise ValueError(f"--gpus {gpus}: there is no cluster here that could start any; RAY_ADDRESS names one")
     device = flow.resolve(device, gpus)
-    if not cluster.has_node(device):
+    if not has_node(device):
         say(f"waiting  for a node with a {'CPU' if device == 'cpu' else 'GPU'}: the cluster has none yet")
     return device
 

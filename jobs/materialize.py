@@ -111,10 +111,11 @@ def _materialize(
     config: MaterializeConfig, found: Selection, groups: Sequence[Group], target: Target, classes: Mapping[int, int]
 ) -> None:
     # Ray takes seconds to load, and --help does not need it.
-    from pipelines import cluster, materialize, sheets
+    from pipelines import materialize, sheets
+    from pipelines.cluster import connection
 
     shown = _shown(found, {label: sheets.shown_ranks(number) for label, number in classes.items()})
-    cluster.connect()
+    connection.connect()
     ending.heed()
     with Meter("shards", sum(group.outputs for group in groups), expected=len(found.chosen)) as meter:
         thumbnails = materialize.materialize(found, groups, target, shown, meter.update)

@@ -107,9 +107,10 @@ def _collect(config: PackShardsConfig, listed: str, target: Target) -> int:
     target = replace(target, output=storage.absolute(target.output))
     storage.probe(target.output)
     # Ray takes seconds to load, and --help does not need it.
-    from pipelines import cluster, collect
+    from pipelines import collect
+    from pipelines.cluster import connection
 
-    cluster.connect()
+    connection.connect()
     ending.heed()
     if config.retry_unread:
         forgotten = collect.forget_unread(listed, target, config.limit, config.dedup)

@@ -131,9 +131,10 @@ def _require_cells(plan: Plan, config: SelectTopkConfig) -> None:
 def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
     """The selection in OUTPUT, made unless it is there."""
     # Ray takes seconds to load, and --help does not need it.
-    from pipelines import cluster, selecting
+    from pipelines import selecting
+    from pipelines.cluster import connection
 
-    cluster.connect()
+    connection.connect()
     ending.heed()
     if config.exclude_images:
         excluded = shards.find(config.exclude_images, watch=Listing()).shards

@@ -69,15 +69,17 @@ def run(config: TuneConfig) -> int:
     if config.results_file:
         storage.require_writable(config.results_file)
     # Ray takes seconds to load, and --help does not need it.
-    from pipelines import cluster, tune
+    from pipelines import tune
+    from pipelines.cluster import connection
+    from pipelines.cluster.shares import resources, share
 
     device = tune.device(config.device)
     for precision in config.precision:
         tune.candidates(precision, device)  # raises here, before anything is measured
     storage.probe(config.store)
-    cluster.connect()
+    connection.connect()
     ending.heed()
-    cluster.share(*cluster.resources(), device)  # raises where there is no such device
+    share(*resources(), device)  # raises where there is no such device
     tunings: list[Tuning] = []
     failed: dict[str, str] = {}
     for card, precision in product(chosen, config.precision):

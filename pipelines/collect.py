@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from pipelines import manifest, pack, read, storage, tasks, uri_list
+from pipelines import manifest, pack, read, storage, uri_list
+from pipelines.cluster import tasks
 from pipelines.formats import IMAGE_SUFFIXES, MAX_IMAGE_BYTES
 from pipelines.manifest import Labels, Manifest, PackedShard
 from pipelines.pack import Target

@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from pipelines import read, storage, tasks
+from pipelines import read, storage
+from pipelines.cluster import tasks
 from pipelines.formats import ShardError
 from pipelines.records import Shard
 from pipelines.stages import Stage, Training

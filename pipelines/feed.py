@@ -13,9 +13,9 @@ import ray
 from ray.data import DataContext, TaskPoolStrategy
 
 from pipelines import order
-from pipelines.cluster import Shares
+from pipelines.cluster.ray_data import RETRIES, mapped, set_context
+from pipelines.cluster.shares import Shares
 from pipelines.portions import PART, SampleBatch, WorkerShare, decode_portions, gather, read_parts
-from pipelines.walk import RETRIES, mapped, set_context
 
 _PARTS = 256
 """Parts of one execution: one for all would begin with a list of all parts of a stage."""

@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipelines import cells
 from pipelines.cells import Plan
-from pipelines.cluster import NoDeviceError, resources, share
+from pipelines.cluster.shares import NoDeviceError, resources, share
 from pipelines.gather import Gather
 from pipelines.publish import Publisher
 from pipelines.records import JUDGED_ERRORS, NON_FINITE

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from pipelines import lineage, manifest, pack, read, storage, tasks, thumbnails
+from pipelines import lineage, manifest, pack, read, storage, thumbnails
+from pipelines.cluster import tasks
 from pipelines.formats import ShardError
 from pipelines.manifest import Labels, Manifest, PackedShard
 from pipelines.pack import Target

@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import candidates, cells, read, storage, tasks
+from pipelines import candidates, cells, read, storage
 from pipelines.candidates import PoolCounts, Rule
 from pipelines.cells import Column, Plan
+from pipelines.cluster import tasks
 from pipelines.records import Dataset, Shard, short_digest
 from pipelines.topk import Candidates, TopK
 

@@ -18,10 +18,11 @@ import torch.distributed as dist
 from ray import train as ray_train
 from ray.train.torch import get_device
 
-from pipelines import checkpoint, cluster, feed, order, stages, storage, token, validation
+from pipelines import checkpoint, feed, order, stages, storage, token, validation
 from pipelines.accord import Agreement, Decision
 from pipelines.augment import Augmentation
 from pipelines.checkpoint import Resumed, Saved
+from pipelines.cluster.shares import resources, share
 from pipelines.learner import How, Learner, NonFiniteLossError
 from pipelines.portions import DataError, SampleBatch, WorkerShare
 from pipelines.records import JUDGED_ERRORS
@@ -70,7 +71,7 @@ class _Worker:
         context = ray_train.get_context()
         self._training, self._board = training, board
         self._rank, self._workers = context.get_world_rank(), context.get_world_size()
-        self._shares = cluster.share(*cluster.resources(), training.device)
+        self._shares = share(*resources(), training.device)
         self._device = get_device() if training.device == "cuda" else torch.device("cpu")
         if training.device == "cpu":
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))

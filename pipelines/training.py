@@ -23,7 +23,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines import storage, token
-from pipelines.cluster import NoDeviceError, resources, share
+from pipelines.cluster.shares import NoDeviceError, resources, share
 from pipelines.stages import Training, TrainingProgress
 from pipelines.student import work
 

@@ -17,7 +17,9 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipelines import cluster, storage
+from pipelines import storage
+from pipelines.cluster import connection
+from pipelines.cluster.shares import await_node, resources, share
 from pipelines.measure import Likeness, Measurer
 from pipelines.records import Precision, Settings
 from zoo.cards import Card
@@ -85,8 +87,8 @@ def device(option: str, gpus: int = 0) -> str:
         raise ValueError(f"--device {option}: choose from auto, cpu, cuda")
     if option != "auto":
         return option
-    cluster.connect()
-    return "cuda" if max(cluster.resources()[1], gpus) >= 1 else "cpu"
+    connection.connect()
+    return "cuda" if max(resources()[1], gpus) >= 1 else "cpu"
 
 
 def uri(store: str, card: Card, precision: Precision, device: str) -> str:
@@ -200,8 +202,8 @@ def _allowed(plain: Trial) -> float:
 
 def _start(card: Card, device: str) -> list[Any]:
     """Processes that measure: as many as there will be actors on one node, all on it."""
-    cluster.await_node(device)
-    shares = cluster.share(*cluster.resources(), device)
+    await_node(device)
+    shares = share(*resources(), device)
     nodes = [
         node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU" if shares.actor_gpus else "CPU")
     ]

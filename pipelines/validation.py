@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipelines import metrics, storage, walk
-from pipelines.cluster import Shares
+from pipelines.cluster.shares import Shares
 from pipelines.engine import Engine
 from pipelines.metrics import Tally
 from pipelines.portions import DataError

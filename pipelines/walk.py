@@ -1,32 +1,30 @@
 """The walk on Ray Data: shards -> chunks -> pixels -> scores.
 
-Owns the order of the steps, their shares of the cluster, and how often Ray tries one again. Refuses to keep anything:
-what comes out is gathered and committed by `flow`.
+Owns the order of the steps and their shares of the cluster. Keeps nothing: what comes out is gathered and committed by
+`flow`.
 """
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from pipelines import estimate, read
 from pipelines.cells import Column
-from pipelines.cluster import Shares, actor_memory, await_node, resources, share
+from pipelines.cluster.ray_data import RETRIES, mapped, set_context
+from pipelines.cluster.shares import Shares, actor_memory, await_node, resources, share
 from pipelines.decode import decode_chunks
 from pipelines.passes import PassConfig, configure_pass
 from pipelines.records import Shard, View
 
 _MOST_SOURCES = 1024
-_BLOCK_BYTES = 1 << 20
-"""Less than a chunk of pictures, so that each is a block of its own and is decoded as soon as it is read."""
+
+
 _NODE_SECONDS = 600.0
 """Of work that a GPU must have before an autoscaler is asked for it: a node takes minutes to start, and costs."""
-RETRIES = 3
-"""Ray Data's default is to retry for ever, and whatever kills a worker would do so for ever."""
 
 
 def walk(
@@ -109,14 +107,6 @@ class ScorerActor:
         return self._scorer(decoded)
 
 
-def mapped(dataset: Dataset, step: Callable[..., object], **options: object) -> Dataset:
-    """A step of the walk over Arrow tables of one row."""
-    with warnings.catch_warnings():
-        # Ray 2.60 wants no free remote arguments from 2.64 on, and has no other way yet to bound retries.
-        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-        return dataset.map_batches(step, batch_size=1, batch_format="pyarrow", **options)  # pyright: ignore
-
-
 def _sources(shards: Sequence[Shard], positions: Sequence[int]) -> list[pa.Table]:
     """The shards as rows, in as many tables as there are to be reading tasks."""
     table = read.shard_rows(shards, positions)
@@ -128,13 +118,3 @@ def _chunks(shards: Sequence[Shard], size: int) -> int | None:
     """How many chunks there are to score, where manifests say it: more actors than that would only start."""
     rows = [shard.limit or shard.rows for shard in shards]
     return None if None in rows else sum(-(-count // size) for count in rows if count)
-
-
-def set_context() -> None:
-    """Have Ray Data pass on each chunk by itself, and be silent."""
-    context = DataContext.get_current()
-    context.target_max_block_size = _BLOCK_BYTES
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # Of a dataset without manifest nobody knows that it is smaller than the actors and tasks are many; that is fine.
-    warnings.filterwarnings("ignore", message="The m(in|ax)imum number of concurrent")

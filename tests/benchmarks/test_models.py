@@ -20,8 +20,9 @@ import torch
 from PIL import Image
 
 import zoo
-from pipelines import cells, cluster, flow, shards, tune
+from pipelines import cells, flow, shards, tune
 from pipelines.cells import Column
+from pipelines.cluster import connection
 from pipelines.flow import Progress
 from pipelines.pack import Target, pack
 from pipelines.records import Settings
@@ -57,7 +58,7 @@ def test_a_model_through_the_walk_beside_a_plain_loop(
     with capsys.disabled():
         loops = {precision: plain_loop(column, encoded, precision) for precision in ("fp32", "bf16")}
         lines += [f"{'plain loop, ' + precision:34} {rate:6.1f} img/s" for precision, rate in loops.items()]
-        cluster.connect()
+        connection.connect()
         for told, settings in ways(card):
             steady, whole = walk(replace(column, settings=settings), f"{tmp_path}/val", f"{tmp_path}/{told}")
             ratio = steady / loops[settings.precision]

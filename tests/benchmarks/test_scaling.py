@@ -16,7 +16,8 @@ import pytest
 import ray
 
 import zoo
-from pipelines import cells, cluster, shards, walk
+from pipelines import cells, shards, walk
+from pipelines.cluster.shares import share
 from pipelines.passes import PassConfig
 from tests.jobs import chaos
 from zoo import wanted
@@ -42,7 +43,7 @@ def test_efficiency_on_one_to_sixteen_simulated_gpus(jpegs: list[bytes], tmp_pat
     with ray.init(site.address, log_to_driver=False):
         for gpus in GPUS:
             part = found[: gpus * EACH]
-            shares = cluster.share(NODES * CPUS, gpus, "cuda")
+            shares = share(NODES * CPUS, gpus, "cuda")
             pixels = walk.pixels(part, range(len(part)), BATCH, config.views, shares)
             scored = walk.score(pixels, sleeper(SECONDS), config, shares, gpus)
             ends = [time.monotonic() for _ in scored.iter_batches(batch_size=None, batch_format="pyarrow")]

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pytest
 
 import zoo
-from pipelines import cells, cluster, selecting, storage, tasks
+from pipelines import cells, selecting, storage
 from pipelines.candidates import Rule
 from pipelines.cells import Column
+from pipelines.cluster import connection, tasks
 from pipelines.records import Dataset, Shard, cell_schema
 from zoo import wanted
 
@@ -46,7 +47,7 @@ print(time.perf_counter() - started, *found)
 @pytest.mark.timeout(3600)
 def test_selection_from_growing_pools_beside_duckdb(tmp_path: Path, capsys) -> None:
     lines = [f"{CLASSES} classes, P = {TOP}, K = {K}, {psutil.cpu_count()} cores"]
-    cluster.connect()
+    connection.connect()
     for candidates in CANDIDATES:
         plan = filled(str(tmp_path), candidates // TOP // ROWS)
         chosen, told = ours(str(tmp_path), plan)

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 import zoo
-from pipelines import cells, cluster, flow, shards
+from pipelines import cells, flow, shards
+from pipelines.cluster import connection
 from pipelines.flow import Progress
 from pipelines.pack import Target, pack
 from pipelines.records import Settings
@@ -66,7 +67,7 @@ def walk(data: str, store: str, images: int) -> tuple[float, list[str]]:
     plan = cells.plan(store, shards.find([data]), [column])
     seen: list[tuple[float, Progress]] = []
     started = time.perf_counter()
-    cluster.connect()
+    connection.connect()
     connected = time.perf_counter()
     flow.fill(store, plan, "cpu", lambda progress: seen.append((time.perf_counter(), progress)))
     ended = time.perf_counter()

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines import cluster, shards, training
+from pipelines import shards, training
+from pipelines.cluster import connection
 from pipelines.pack import Target, pack
 from pipelines.recipe import Recipe
 from pipelines.sources import folder
@@ -66,7 +67,7 @@ def test_a_training_beside_a_plain_loop(name: str, jpegs: list[bytes], tmp_path:
         num_classes=CLASSES,
     )
     with capsys.disabled():
-        cluster.connect()
+        connection.connect()
         rates = {"plain loop": [], "training": []}
         for _ in range(2):
             rates["plain loop"].append(plain_loop(card, jpegs))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cluster import share
+from pipelines.cluster.shares import share
 
 
 @given(st.integers(1, 10_000))
@@ -47,7 +47,7 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_choices() -> None:
 
 def test_a_token_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
     env = os.environ | {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path), "RAY_ADDRESS": "127.0.0.1:6379"}
-    program = "from pipelines import cluster; cluster.connect()"
+    program = "from pipelines.cluster import connection; connection.connect()"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, env=env)
     assert "\nValueError: the cluster wants a token, and there is none here or another" in done.stderr
@@ -55,7 +55,9 @@ def test_a_token_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_ray_that_is_started_here_asks_for_a_token_that_only_its_owner_can_read(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(tmp_path)}
-    program = "import os; from pipelines import cluster; cluster.connect(); print(os.environ['RAY_AUTH_MODE'])"
+    program = (
+        "import os; from pipelines.cluster import connection; connection.connect(); print(os.environ['RAY_AUTH_MODE'])"
+    )
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, env=env)
     assert done.stdout.split() == ["token"], done.stderr

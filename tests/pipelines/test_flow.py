@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import zoo
-from pipelines import cells, cluster, flow, shards, storage
+from pipelines import cells, flow, shards, storage
 from pipelines.cells import Column, Plan
+from pipelines.cluster import shares
 from pipelines.flow import Progress
 from pipelines.records import Settings
 from zoo import wanted
@@ -117,7 +118,7 @@ def test_a_device_that_is_lost_between_rounds_ends_the_walk_with_its_reason(data
     """From the first it is an error; later it was a spot machine's."""
     store, walk = str(tmp_path / "store"), flow.walk
     monkeypatch.setattr(flow, "walk", lambda *of: walk(*of[:3], "cuda"))
-    monkeypatch.setattr(cluster, "_NODE_SECONDS", 0.6)
+    monkeypatch.setattr(shares, "_NODE_SECONDS", 0.6)
     outcome = flow.fill(store, plan(data, store), "cpu", print)
     assert outcome.plan.pending == 3
     assert "no node for --device cuda has come" in (outcome.broken or "")

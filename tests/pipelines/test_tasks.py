@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from pipelines import storage, tasks
+from pipelines import storage
+from pipelines.cluster import tasks
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

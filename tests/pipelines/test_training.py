@@ -15,7 +15,8 @@ import psutil
 import pytest
 import torch
 
-from pipelines import checkpoint, cluster, feed, metrics, shards, storage, training, validation
+from pipelines import checkpoint, feed, metrics, shards, storage, training, validation
+from pipelines.cluster.shares import resources, share
 from pipelines.records import Dataset
 from pipelines.stages import Pace, Training, TrainingProgress
 from tests.pipelines.lessons import CARD, CLASSES, batches, put, ration, stage
@@ -73,7 +74,7 @@ def two_stages(home: Path, dataset: Dataset, **changes: Any) -> Training:
 
 def test_ray_data_feeds_what_the_steps_alone_do(dataset: Dataset) -> None:
     given = ration(dataset, (12,) * 4)
-    shares = cluster.share(*cluster.resources(), "cpu")
+    shares = share(*resources(), "cpu")
     fed = list(feed.batches(given, 3, 11, shares, 1))
     for found, expected in zip(fed, batches(given, 3, 11), strict=True):
         assert (found.step, found.keys, found.errors) == (expected.step, expected.keys, expected.errors)
@@ -214,7 +215,7 @@ def test_a_worker_that_is_killed_costs_the_steps_since_the_last_checkpoint(
 def test_validation_has_the_counts_of_metrics_and_those_of_parts_add_up(dataset: Dataset) -> None:
     torch.manual_seed(2)
     network = CARD.network.build(CLASSES)
-    shares = cluster.share(*cluster.resources(), "cpu")
+    shares = share(*resources(), "cpu")
 
     def of(rank: int, workers: int) -> metrics.Tally | None:
         return validation.tally(network, copy.deepcopy(network.state_dict()), CARD, dataset, (rank, workers), shares)

@@ -216,7 +216,7 @@ def test_a_run_that_begins_while_we_look_loses_nothing(
         return listed
 
     find = shards.find
-    monkeypatch.setattr(shards, "find", then_replaced)
+    monkeypatch.setattr(upkeep, "find_dataset", then_replaced)
     assert upkeep.garbage(store) == upkeep.Garbage({}, (), ("a run on 'data' has begun just now",))
     assert len(upkeep.garbage(store).cells) == 1
 

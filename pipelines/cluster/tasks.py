@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from pipelines import storage
-from pipelines.cluster import resources
+from pipelines.cluster.shares import resources
 
 _CPUS = 0.5
 _RETRIES = 3
