@@ -18,7 +18,8 @@ from rich.console import Console
 
 import zoo
 from jobs import ending
-from pipelines import members, storage
+from pipelines import storage
+from pipelines.models import members
 from zoo.card_reader import read_cards
 
 DONE = 0

@@ -13,7 +13,8 @@ import numpy as np
 import yaml
 from matplotlib import image
 
-from pipelines import members, storage
+from pipelines import storage
+from pipelines.models import members
 from pipelines.records import short_digest
 
 CLASSES, VALIDATION = 10, 600

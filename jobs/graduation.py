@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import cli, provenance
 from jobs.progress import Meter, say
-from pipelines import lineage, members, storage
+from pipelines import lineage, storage
+from pipelines.models import members
 from pipelines.stages import Training, TrainingProgress, point
 
 if TYPE_CHECKING:
-    from pipelines.mirror import Lock
+    from pipelines.models.mirror import Lock
     from pipelines.track import Record
 
 

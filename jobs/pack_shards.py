@@ -19,7 +19,7 @@ from typing import Literal
 from jobs import cli, ending
 from jobs.progress import Meter, count, say
 from pipelines import archives, sources, storage, uri_list
-from pipelines.manifest import Manifest, PackedShard
+from pipelines.data.manifest import Manifest, PackedShard
 from pipelines.pack import Target, earlier_packing, label_range, pack
 from pipelines.sources import Image
 

@@ -10,9 +10,12 @@ from itertools import product
 import zoo
 from jobs import cli
 from jobs.progress import Listing, count, say
-from pipelines import cells, datasets, estimate, mirror, read, shards, storage
+from pipelines import cells, estimate, storage
 from pipelines.cells import Column, Plan
-from pipelines.datasets import EvaluationSet
+from pipelines.data import evaluation_sets, read
+from pipelines.data.dataset import find_dataset
+from pipelines.data.evaluation_sets import EvaluationSet
+from pipelines.models import mirror
 from pipelines.records import PLAIN, Dataset, Decoder, Precision, Settings
 
 
@@ -97,7 +100,7 @@ def evaluation_set(config: WalkConfig) -> EvaluationSet | None:
     Raises:
         ValueError: if there is no such set.
     """
-    return datasets.named(config.dataset, config.datasets) if config.dataset else None
+    return evaluation_sets.named(config.dataset, config.datasets) if config.dataset else None
 
 
 def chosen_cards(config: WalkConfig) -> tuple[zoo.Card, ...]:
@@ -127,7 +130,7 @@ def dataset(config: WalkConfig) -> Dataset:
         ValueError: if it cannot be used.
         FileNotFoundError: if it is not there.
     """
-    found = shards.find(config.data, watch=Listing())
+    found = find_dataset(config.data, watch=Listing())
     return found if config.limit is None else read.limited(found, config.limit)
 
 
@@ -170,7 +173,7 @@ def _columns_of(
 def _settings(card: zoo.Card, precision: Precision, config: WalkConfig) -> Settings:
     if not config.tuned:
         return Settings(precision=precision, batch_size=config.batch_size or PLAIN.batch_size)
-    from pipelines import tune
+    from pipelines.models import tune
 
     device = tune.device(config.device, config.gpus)
     found = tune.find(config.store, card, precision, device)

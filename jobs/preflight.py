@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from jobs.progress import count, say
-from pipelines import cells, mirror, read
+from pipelines import cells
 from pipelines.cells import Column, Plan
+from pipelines.data import read
+from pipelines.models import mirror
 from pipelines.records import Dataset, Shard
 
 _PROBED = 8

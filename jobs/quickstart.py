@@ -31,9 +31,11 @@ from rich.text import Text
 
 import zoo
 from jobs import cli, digits, ending
-from pipelines import cells, members, shards, storage
+from pipelines import cells, storage
 from pipelines.cells import Column
-from pipelines.formats import IMAGE_SUFFIXES
+from pipelines.data.dataset import find_dataset
+from pipelines.data.formats import IMAGE_SUFFIXES
+from pipelines.models import members
 from pipelines.records import short_digest
 from zoo import imagenet, wanted
 
@@ -212,7 +214,7 @@ def _python() -> str:
 
 def _show(packed: str, store: str) -> None:
     """The predictions from their committed cells, then where everything is."""
-    dataset = shards.find([packed])
+    dataset = find_dataset([packed])
     column = Column(card=zoo.card(_MODEL), file=wanted.published(zoo.card(_MODEL)))
     rows = (row for _, cell in cells.load(store, dataset, column) for row in cell.to_pylist())
     cli.stdout.print()

@@ -15,7 +15,7 @@ from pipelines.records import JUDGED_ERRORS, NON_FINITE
 from pipelines.report import error_lines, result_table, results_json
 
 if TYPE_CHECKING:
-    from pipelines.datasets import EvaluationSet
+    from pipelines.data.evaluation_sets import EvaluationSet
     from pipelines.evaluation import Evaluation
     from pipelines.flow import Outcome
     from pipelines.verdicts import Verdict

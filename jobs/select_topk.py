@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import cli, ending, planning, provenance, teaching
 from jobs.progress import Listing, Meter, say
-from pipelines import selected, selection, shards, storage
+from pipelines import selected, selection, storage
 from pipelines.candidates import RankBy, Rule
 from pipelines.cells import Plan
+from pipelines.data.dataset import find_dataset
 from pipelines.records import Dataset
 from pipelines.selection import Selection
 from zoo import imagenet
@@ -137,7 +138,7 @@ def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
     connection.connect()
     ending.heed()
     if config.exclude_images:
-        excluded = shards.find(config.exclude_images, watch=Listing()).shards
+        excluded = find_dataset(config.exclude_images, watch=Listing()).shards
         with Meter("excluded shards", len(excluded)) as meter:
             images = selecting.digests(excluded, meter.update)
         rule = replace(rule, images=images)

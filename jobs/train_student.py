@@ -22,7 +22,8 @@ from rich.table import Table
 import zoo
 from jobs import cli, filling, graduation, planning
 from jobs.progress import Listing, Meter, count, say
-from pipelines import estimate, lineage, recipe, shards, stages, storage
+from pipelines import estimate, lineage, recipe, stages, storage
+from pipelines.data.dataset import find_dataset
 from pipelines.recipe import Recipe
 from pipelines.records import Dataset, Precision
 from pipelines.stages import Pace, Stage, StageName, Training
@@ -153,7 +154,7 @@ def _check(config: TrainStudentConfig) -> None:
 
 
 def _found(sources: Sequence[str]) -> Dataset | None:
-    return shards.find(sources, watch=Listing()) if sources else None
+    return find_dataset(sources, watch=Listing()) if sources else None
 
 
 def _training(config: TrainStudentConfig, parts: dict[str, Dataset | None]) -> tuple[Training, str]:

@@ -29,7 +29,7 @@ from pipelines import storage
 from pipelines.records import Precision
 
 if TYPE_CHECKING:
-    from pipelines.tune import Trial, Tuning
+    from pipelines.models.tune import Trial, Tuning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,9 @@ def run(config: TuneConfig) -> int:
     if config.results_file:
         storage.require_writable(config.results_file)
     # Ray takes seconds to load, and --help does not need it.
-    from pipelines import tune
     from pipelines.cluster import connection
     from pipelines.cluster.shares import resources, share
+    from pipelines.models import tune
 
     device = tune.device(config.device)
     for precision in config.precision:
@@ -91,7 +91,7 @@ def run(config: TuneConfig) -> int:
 
 
 def _tune(store: str, card: zoo.Card, precision: Precision, device: str) -> "Tuning":
-    from pipelines import tune
+    from pipelines.models import tune
 
     say(f"tuning   {card.name} in {precision} on {device}")
     tuning = tune.tune(card, precision, device, lambda trial: say(f"         {_told(trial)}"))

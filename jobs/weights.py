@@ -26,7 +26,8 @@ from rich.table import Table
 import zoo
 from jobs import cli
 from jobs.progress import Transfer, count, say
-from pipelines import mirror, storage
+from pipelines import storage
+from pipelines.models import mirror
 from zoo import cache
 from zoo.wanted import Wanted
 

@@ -14,13 +14,13 @@ from itertools import groupby
 import pyarrow as pa
 
 from pipelines import judging, metrics, mistakes
-from pipelines.costs import macs
 from pipelines.inventory import Holding, StoredColumn
 from pipelines.judging import Judged, LeaderboardSet
 from pipelines.metrics import Summary, Tally
 from pipelines.mistakes import Mistakes
 from pipelines.records import Decoder, Settings, Shard
 from zoo.cards import Card
+from zoo.macs import macs
 
 _AT_ONCE = 8
 """Columns that are read at a time: an object store answers late, not slowly."""

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from pipelines import manifest, pack, read, storage, uri_list
+from pipelines import pack, storage, uri_list
 from pipelines.cluster import tasks
-from pipelines.formats import IMAGE_SUFFIXES, MAX_IMAGE_BYTES
-from pipelines.manifest import Labels, Manifest, PackedShard
+from pipelines.data import manifest, read
+from pipelines.data.formats import IMAGE_SUFFIXES, MAX_IMAGE_BYTES
+from pipelines.data.manifest import Labels, Manifest, PackedShard
 from pipelines.pack import Target
 from pipelines.records import JUDGED_ERRORS
 from pipelines.uri_list import Listed

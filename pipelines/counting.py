@@ -8,9 +8,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from pipelines import read, storage
+from pipelines import storage
 from pipelines.cluster import tasks
-from pipelines.formats import ShardError
+from pipelines.data import read
+from pipelines.data.formats import ShardError
 from pipelines.records import Shard
 from pipelines.stages import Stage, Training
 

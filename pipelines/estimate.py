@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from pipelines.cells import Column, Plan
-from pipelines.costs import macs
 from pipelines.records import Precision, Shard
 from zoo.cards import Card
+from zoo.macs import macs
 
 _BYTES_PER_IMAGE = 110_000
 """Of ImageNet's; for shards without a manifest."""

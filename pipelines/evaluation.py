@@ -10,9 +10,10 @@ from functools import reduce
 
 import pyarrow as pa
 
-from pipelines import cells, metrics, mirror, runs, storage
+from pipelines import cells, metrics, runs, storage
 from pipelines.cells import Column, Plan
-from pipelines.datasets import EvaluationSet
+from pipelines.data.evaluation_sets import EvaluationSet
+from pipelines.models import mirror
 from pipelines.plots import reliability_png
 from pipelines.records import Shard, short_digest
 from pipelines.report import ModelResult, errors_parquet, per_class_parquet, results_csv, results_json

@@ -19,8 +19,9 @@ import torch
 import yaml
 from safetensors.torch import save
 
-from pipelines import checkpoint, counting, lineage, members, mirror, storage
-from pipelines.mirror import Lock
+from pipelines import checkpoint, counting, lineage, storage
+from pipelines.models import members, mirror
+from pipelines.models.mirror import Lock
 from pipelines.stages import Stage, Training
 from zoo.cards import WeightsFile
 

@@ -14,7 +14,7 @@ from itertools import groupby
 import pyarrow as pa
 
 from pipelines import cells, storage
-from pipelines.datasets import EvaluationSet
+from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.records import Dataset, Decoder, Settings, Shard, short_digest
 
 _FOLDER = "datasets"

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from pipelines import datasets, labels, verdicts
-from pipelines.datasets import EvaluationSet
+from pipelines import labels, verdicts
+from pipelines.data import evaluation_sets
+from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.inventory import Holding, StoredColumn
 from pipelines.metrics import Summary
 from pipelines.records import Dataset
@@ -65,7 +66,7 @@ def sets(holdings: Sequence[Holding], files: Sequence[str]) -> list[tuple[Leader
     Raises:
         ValueError: if a file is no definition of sets.
     """
-    known = datasets.known_sets(files)
+    known = evaluation_sets.known_sets(files)
     same = defaultdict(list)
     for held in holdings:
         same[held.definition or held.dataset.name].append(held)

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import storage
-from pipelines.datasets import OURS, EvaluationSet
+from pipelines.data.evaluation_sets import OURS, EvaluationSet
 
 
 def relabelled(cell: pa.Table, view: EvaluationSet) -> pa.Table:

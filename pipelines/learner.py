@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipelines.engine import normalise
+from pipelines.models.engine import normalise
 from pipelines.portions import IGNORED, SampleBatch
 from pipelines.recipe import Recipe
 from pipelines.records import Precision

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.lookup import SUFFIXES
-from pipelines.manifest import NAME, Labels, Manifest, PackedShard, begin, read_manifest, write_manifest
+from pipelines.data.listing import SUFFIXES
+from pipelines.data.manifest import NAME, Labels, Manifest, PackedShard, begin, read_manifest, write_manifest
 from pipelines.sources import Image
 
 COLUMNS = pa.schema([("key", pa.string()), ("image", pa.binary()), ("label", pa.int32())])

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from pipelines import order, read, storage
-from pipelines.augment import Augmentation, Chance
-from pipelines.decode import one_value
-from pipelines.formats import ShardError
+from pipelines import order, storage
+from pipelines.data import read
+from pipelines.data.formats import ShardError
 from pipelines.metrics import LABEL_RANGE, MISSING_LABEL
 from pipelines.order import Order, Places, SampleSlot
+from pipelines.pixels.decode import one_value
+from pipelines.pixels.random_crop import Augmentation, Chance
+from pipelines.pixels.sandbox import Sandbox
 from pipelines.records import Shard
-from pipelines.sandbox import Sandbox
 
 IGNORED = -100
 """The label of a place that does not count in the loss: PyTorch's own."""
@@ -28,7 +29,7 @@ _LEAST, _MOST = 32, 1024
 _TRIES = 2
 _UNREADABLE = "unreadable shard"
 """A bit that was flipped on the way from the store must not condemn a shard."""
-_SANDBOX = Sandbox("pipelines.train_decode")
+_SANDBOX = Sandbox("pipelines.pixels.random_crop")
 PART = pa.schema([("start", pa.int64()), ("stop", pa.int64())])
 _SAMPLES = [
     ("steps", pa.list_(pa.int64())),

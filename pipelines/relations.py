@@ -6,9 +6,9 @@ without a selection. Refuses to compare: `diff` does, image by image.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipelines import members
 from pipelines.board import comparable
 from pipelines.inventory import Holding, StoredColumn
+from pipelines.models import members
 from pipelines.sides import Pair, differences
 from zoo.cards import Card
 

@@ -13,18 +13,11 @@ import psutil
 import pyarrow as pa
 import torch
 
-from pipelines import mirror
 from pipelines.cells import Column
-from pipelines.engine import (
-    Engine,
-    NoRoomError,
-    free_memory,
-    is_device_fault,
-    is_out_of_memory,
-    keep_memory,
-)
+from pipelines.models import mirror
+from pipelines.models.engine import Engine, NoRoomError, free_memory, is_device_fault, is_out_of_memory, keep_memory
+from pipelines.models.ranking import Scores, averaged
 from pipelines.passes import PassConfig
-from pipelines.ranking import Scores, averaged
 from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, NON_FINITE, SCORES
 
 _FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError)

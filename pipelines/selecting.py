@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import candidates, cells, read, storage
+from pipelines import candidates, cells, storage
 from pipelines.candidates import PoolCounts, Rule
 from pipelines.cells import Column, Plan
 from pipelines.cluster import tasks
+from pipelines.data import read
 from pipelines.records import Dataset, Shard, short_digest
 from pipelines.topk import Candidates, TopK
 

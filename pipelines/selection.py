@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import read as reading
 from pipelines import storage
+from pipelines.data import read as reading
 from pipelines.records import Dataset, Shard
 from pipelines.topk import Candidates
 

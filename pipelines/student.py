@@ -20,10 +20,10 @@ from ray.train.torch import get_device
 
 from pipelines import checkpoint, feed, order, stages, storage, token, validation
 from pipelines.accord import Agreement, Decision
-from pipelines.augment import Augmentation
 from pipelines.checkpoint import Resumed, Saved
 from pipelines.cluster.shares import resources, share
 from pipelines.learner import How, Learner, NonFiniteLossError
+from pipelines.pixels.random_crop import Augmentation
 from pipelines.portions import DataError, SampleBatch, WorkerShare
 from pipelines.records import JUDGED_ERRORS
 from pipelines.stages import Stage, Training, TrainingProgress

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from pipelines.sandbox import Sandbox
+from pipelines.pixels.sandbox import Sandbox
 from zoo.preprocessing import Geometry
 
 GEOMETRY = Geometry(size=112, resize=112, interpolation="bilinear")
@@ -49,7 +49,7 @@ class Ranked(Protocol):
 
 def cut(images: Sequence[Ranked]) -> pa.Table:
     """SCHEMA rows of `images`."""
-    sandbox = Sandbox("pipelines.exact_decode")
+    sandbox = Sandbox("pipelines.pixels.exact_decode")
     try:
         columns = [[getattr(image, name) for image in images] for name in ("label", "rank", "score")]
         return pa.table([*columns, [_pixels(sandbox, image.image) for image in images]], schema=SCHEMA)

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from pipelines import cells, runs, shards, storage
+from pipelines import cells, runs, storage
 from pipelines.cells import Column, Plan
+from pipelines.data.dataset import find_dataset
 from pipelines.records import QUARANTINED, Shard, short_digest
 from pipelines.runs import Run
 from pipelines.storage import Leftover
@@ -138,7 +139,7 @@ def _known(found: Iterable[tuple[str, Run]]) -> tuple[dict[str, _Known], dict[st
     kept: dict[str, str] = {}
     for name, sources in sorted({(name, run.sources) for name, run in found}):
         try:
-            dataset = shards.find(sources)
+            dataset = find_dataset(sources)
         except (OSError, ValueError) as error:
             kept[name] = f"the data of {name!r} cannot be listed now: {error}"
             continue

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from pipelines import metrics, storage, walk
 from pipelines.cluster.shares import Shares
-from pipelines.engine import Engine
 from pipelines.metrics import Tally
+from pipelines.models.engine import Engine
 from pipelines.portions import DataError
 from pipelines.records import PLAIN, Dataset, View, cell_schema
 from pipelines.score import rows_of

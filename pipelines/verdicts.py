@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from pipelines.datasets import EvaluationSet
+from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.metrics import Summary
 from zoo.cards import Card, Claim
 

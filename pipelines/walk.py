@@ -12,12 +12,13 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
-from pipelines import estimate, read
+from pipelines import estimate
 from pipelines.cells import Column
 from pipelines.cluster.ray_data import RETRIES, mapped, set_context
 from pipelines.cluster.shares import Shares, actor_memory, await_node, resources, share
-from pipelines.decode import decode_chunks
+from pipelines.data import read
 from pipelines.passes import PassConfig, configure_pass
+from pipelines.pixels.decode import decode_chunks
 from pipelines.records import Shard, View
 
 _MOST_SOURCES = 1024

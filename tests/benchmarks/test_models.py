@@ -20,10 +20,12 @@ import torch
 from PIL import Image
 
 import zoo
-from pipelines import cells, flow, shards, tune
+from pipelines import cells, flow
 from pipelines.cells import Column
 from pipelines.cluster import connection
+from pipelines.data.dataset import find_dataset
 from pipelines.flow import Progress
+from pipelines.models import tune
 from pipelines.pack import Target, pack
 from pipelines.records import Settings
 from pipelines.sources import folder
@@ -97,7 +99,7 @@ def ways(card: zoo.Card) -> list[tuple[str, Settings]]:
 
 def walk(column: Column, data: str, store: str) -> tuple[float, float]:
     """Images a second once running, and seconds from a Ray that is there to the last cell."""
-    plan = cells.plan(store, shards.find([data]), [column])
+    plan = cells.plan(store, find_dataset([data]), [column])
     seen: list[tuple[float, Progress]] = []
     started = time.perf_counter()
     outcome = flow.fill(store, plan, "cpu", lambda progress: seen.append((time.perf_counter(), progress)))

@@ -16,8 +16,9 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 import zoo
-from pipelines import cells, shards
-from pipelines.manifest import Labels, Manifest, PackedShard, write_manifest
+from pipelines import cells
+from pipelines.data.dataset import find_dataset
+from pipelines.data.manifest import Labels, Manifest, PackedShard, write_manifest
 from pipelines.records import Settings
 from pipelines.storage import s3_read
 from zoo import wanted
@@ -28,7 +29,8 @@ PLAN = """
 import json, sys, time
 from pathlib import Path
 import zoo
-from pipelines import cells, shards
+from pipelines import cells
+from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
 from zoo import wanted
 
@@ -36,7 +38,7 @@ card = zoo.card("efficientnet_lite0")
 file = wanted.published(card)
 columns = [cells.Column(card=card, file=file, settings=Settings(batch_size=size)) for size in (1, 2, 4, 8, 16)]
 started = time.perf_counter()
-dataset = shards.find(sys.argv[2:])
+dataset = find_dataset(sys.argv[2:])
 found = time.perf_counter()
 plan = cells.plan(sys.argv[1], dataset, columns)
 planned = time.perf_counter()
@@ -80,7 +82,7 @@ def packed(folder: Path, count: int) -> Path:
 def commit_half(store: Path, source: str) -> None:
     """The first half of a column's cells; planning opens none."""
     column = cells.Column(card=CARD, file=wanted.published(CARD), settings=Settings(batch_size=1))
-    dataset = shards.find([source])
+    dataset = find_dataset([source])
     for shard in dataset.shards[: len(dataset.shards) // 2]:
         cell = Path(cells.uri(str(store), dataset, column, shard))
         cell.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +105,7 @@ def test_finding_on_s3_beside_a_plain_listing(s3_server: str, tmp_path: Path, ca
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, f"{prefix}/{number:05d}.tar", b"x")
     lines = ["", f"{ON_S3} shards on S3, seconds beside those of boto3's own listing:"]
     for kind, source in (("a folder", folder), ("braces", f"{folder}/{{00000..{ON_S3 - 1:05d}}}.tar")):
-        plain, ours = seconds(lambda: listed(bucket, prefix)), seconds(lambda at=source: shards.find([at]))
+        plain, ours = seconds(lambda: listed(bucket, prefix)), seconds(lambda at=source: find_dataset([at]))
         lines.append(f"    {kind:8}: {ours:.2f} / {plain:.2f} = {ours / plain:.2f}")
     with capsys.disabled():
         print("\n".join(lines))

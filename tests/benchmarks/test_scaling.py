@@ -16,8 +16,9 @@ import pytest
 import ray
 
 import zoo
-from pipelines import cells, shards, walk
+from pipelines import cells, walk
 from pipelines.cluster.shares import share
+from pipelines.data.dataset import find_dataset
 from pipelines.passes import PassConfig
 from tests.jobs import chaos
 from zoo import wanted
@@ -35,7 +36,7 @@ def test_efficiency_on_one_to_sixteen_simulated_gpus(jpegs: list[bytes], tmp_pat
     card = zoo.card(MODEL)
     column = cells.Column(card=card, file=wanted.published(card))
     config = PassConfig(columns=(column,), views=(column.view,), chunk=BATCH, device="cuda", memory=None)
-    found = shards.find([data]).shards
+    found = find_dataset([data]).shards
     site = chaos.new_cluster(0)
     for _ in range(NODES):
         site.add_node(num_cpus=CPUS, num_gpus=max(GPUS) // NODES)

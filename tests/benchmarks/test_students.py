@@ -17,10 +17,13 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from jobs import digits, pack_shards, train_student
-from pipelines import exact_decode, order, portions, read, shards
-from pipelines.augment import Augmentation
-from pipelines.engine import Engine
+from pipelines import order, portions
+from pipelines.data import read
+from pipelines.data.dataset import find_dataset
 from pipelines.learner import How, Learner
+from pipelines.models.engine import Engine
+from pipelines.pixels import exact_decode
+from pipelines.pixels.random_crop import Augmentation
 from pipelines.portions import SampleBatch, WorkerShare
 from pipelines.records import PLAIN, Dataset
 from pipelines.stages import Stage
@@ -81,7 +84,7 @@ def _parts(folder: Path, labelled: int, seed: int) -> dict[str, Dataset]:
         labels = [] if part == "pool" else ["--labels", f"{folder}/{part}/labels.csv"]
         where = ["--images", f"{folder}/{part}", "--output", f"{folder}/shards/{part}", "--samples-per-shard", "100"]
         assert pack_shards.main([*where, *labels]) == 0
-    return {part: shards.find([f"{folder}/shards/{part}"]) for part in digits.PARTS}
+    return {part: find_dataset([f"{folder}/shards/{part}"]) for part in digits.PARTS}
 
 
 def _learnt(model: str, stages: Sequence[Stage], seed: int) -> torch.nn.Module:
@@ -143,7 +146,7 @@ def _chosen(teacher: torch.nn.Module, pool: Dataset, folder: str) -> Dataset:
     ]
     Path(folder).mkdir()
     Path(folder, "00000.tar").write_bytes(tar_of(entries))
-    found = shards.find([folder])
+    found = find_dataset([folder])
     return replace(found, shards=(replace(found.shards[0], rows=len(members)),))
 
 

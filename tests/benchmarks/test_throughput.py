@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 import zoo
-from pipelines import cells, flow, shards
+from pipelines import cells, flow
 from pipelines.cluster import connection
+from pipelines.data.dataset import find_dataset
 from pipelines.flow import Progress
 from pipelines.pack import Target, pack
 from pipelines.records import Settings
@@ -64,7 +65,7 @@ def plain_loop(encoded: list[bytes]) -> Iterator[tuple[float, str]]:
 def walk(data: str, store: str, images: int) -> tuple[float, list[str]]:
     """The same through Ray: the rate once running, and where the whole time goes."""
     column = cells.Column(card=CARD, file=wanted.published(zoo.card(MODEL)), settings=Settings(batch_size=BATCH))
-    plan = cells.plan(store, shards.find([data]), [column])
+    plan = cells.plan(store, find_dataset([data]), [column])
     seen: list[tuple[float, Progress]] = []
     started = time.perf_counter()
     connection.connect()

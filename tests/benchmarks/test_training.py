@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines import shards, training
+from pipelines import training
 from pipelines.cluster import connection
+from pipelines.data.dataset import find_dataset
 from pipelines.pack import Target, pack
 from pipelines.recipe import Recipe
 from pipelines.sources import folder
@@ -105,7 +106,7 @@ def of_training(card: Card, encoded: list[bytes], home: Path) -> float:
     (home / "labels.csv").write_text("".join(rows))
     target = Target(output=f"{home}/shards", format="tar", samples_per_shard=100)
     pack(folder(photos, f"{home}/labels.csv"), target, lambda _: None)
-    data = shards.find([f"{home}/shards"])
+    data = find_dataset([f"{home}/shards"])
     how = Recipe(images=BATCH * STEPS, batch=BATCH, micro_batch=BATCH, crop_scale=(0.6, 1.0))
     stage = Stage(
         name="pretrain", recipe=how, dataset=data, rows=tuple(shard.rows or 0 for shard in data.shards), streams=4

@@ -13,7 +13,8 @@ import zoo
 from jobs import evaluate, filling, progress
 from jobs.cli import BAD_ARGUMENTS, DONE, INTERRUPTED, TERMINATED, UNFINISHED
 from jobs.progress import Meter
-from pipelines import cells, flow, runs, shards
+from pipelines import cells, flow, runs
+from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
 from tests.pipelines import cell_rows
 from tests.pipelines.shard_files import tar_of
@@ -37,7 +38,7 @@ def write_shards(folder: Path, pictures: list[bytes], count: int) -> None:
 
 
 def the_run(folder: Path) -> runs.Run:
-    (found,) = runs.of_dataset(str(folder / "out"), shards.find([str(folder / "val")]))
+    (found,) = runs.of_dataset(str(folder / "out"), find_dataset([str(folder / "val")]))
     return found
 
 
@@ -157,7 +158,7 @@ def test_a_model_without_weights_does_not_keep_the_others_results_from_being_sho
     settings = {"ID": MODEL, "Image Size": 160, "Crop Pct": 0.9, "Interpolation": "bilinear"}
     entry = {"Name": "mine", "Metadata": settings, "Weights": "http://127.0.0.1:9/mine-01234567.pth"}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"Models": [entry]}))
-    dataset = shards.find([str(tmp_path / "val")])
+    dataset = find_dataset([str(tmp_path / "val")])
     column = cells.Column(card=zoo.card(MODEL), file=cell_rows.COLUMN.file, settings=Settings(batch_size=4))
     cells.publish(str(tmp_path / "out"), dataset, column, dataset.shards[0], cell_rows.cell_rows(3))
     assert run(tmp_path, "--cards", str(tmp_path / "mine.yaml"), "--models", f"{MODEL},mine") == UNFINISHED

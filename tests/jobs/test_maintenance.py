@@ -13,7 +13,8 @@ import pytest
 
 from jobs import evaluate, preflight
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
-from pipelines import cells, flow, shards, storage
+from pipelines import cells, flow, storage
+from pipelines.data.dataset import find_dataset
 from pipelines.records import QUARANTINED, Dataset, Settings
 from pipelines.runs import RunRecorder
 from pipelines.storage import s3_retries
@@ -82,7 +83,7 @@ def cells_of(store: Path) -> dict[str, bytes]:
 
 def fill(store: Path | str, data: Path, names: str = "0123") -> Dataset:
     """Commit a cell for each of the shards `names`, in a run that has ended."""
-    dataset = shards.find([str(data)])
+    dataset = find_dataset([str(data)])
     diary = RunRecorder(str(store), dataset, (str(data),), None, pending=len(dataset.shards))
     for shard in dataset.shards:
         if shard.name[-1] in names:
@@ -123,7 +124,7 @@ def test_modes_exclude_each_other(data, store, capsys) -> None:
 
 def spoil(store: Path, data: Path) -> dict[str, str]:
     """Make three of a store's four cells bad, each in its own way; what is said of each, by file name."""
-    dataset = shards.find([str(data)])
+    dataset = find_dataset([str(data)])
     where = [Path(cells.uri(str(store), dataset, COLUMN, shard)) for shard in dataset.shards]
     flipped = bytearray(where[1].read_bytes())
     flipped[1000] ^= 4

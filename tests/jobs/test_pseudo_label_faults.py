@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from pipelines import read, selection, shards, storage
+from pipelines import selection, storage
+from pipelines.data import read
+from pipelines.data.dataset import find_dataset
 from tests.fault_proxy import Fault, FaultProxy
 from tests.jobs import chaos
 
@@ -105,7 +107,7 @@ def making(place: Place, chosen: str, output: str) -> list[str]:
 
 
 def samples(folder: str) -> list[read.Sample]:
-    return [sample for shard in shards.find([folder]).shards for sample in read.samples(shard)]
+    return [sample for shard in find_dataset([folder]).shards for sample in read.samples(shard)]
 
 
 def test_packing(place: Place, pool: str, jpegs: list[bytes]) -> None:

@@ -9,7 +9,9 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import evaluate, leaderboard, materialize, pseudo_label, select_topk
-from pipelines import read, selection, shards, track
+from pipelines import selection, track
+from pipelines.data import read
+from pipelines.data.dataset import find_dataset
 from tests import random_models
 from tests.jobs import chaos
 
@@ -62,7 +64,7 @@ def test_from_a_pool_to_shards_with_the_source_images(work, tmp_path, capsys) ->
     assert materialize.main(options) == 0
     pool = [list(read.samples(shard)) for shard in found.pool.shards]
     expected = sorted((row["label"], pool[row["shard"]][row["index"]].image) for row in found.chosen.to_pylist())
-    written = [sample for shard in shards.find([f"{tmp_path}/shards"]).shards for sample in read.samples(shard)]
+    written = [sample for shard in find_dataset([f"{tmp_path}/shards"]).shards for sample in read.samples(shard)]
     assert sorted((sample.label, sample.image) for sample in written) == expected
     sheets = list((tmp_path / "shards" / "sheets").iterdir())
     assert len(sheets) == 10
@@ -107,7 +109,7 @@ def test_equal_images_count_once_and_excluded_ones_not_at_all(work, tmp_path) ->
     assert select(work, tmp_path / "keys.out", "--k", "1000", "--exclude-keys", f"{tmp_path}/keys") == 0
     assert select(work, tmp_path / "first", "--k", "1000", "--exclude-shards", "0000[12]") == 0
     rows = {n: pq.read_table(tmp_path / n / "selection.parquet") for n in ("all", "once", "none", "keys.out", "first")}
-    images = [list(read.samples(shard)) for shard in shards.find([f"{work}/pool"]).shards]
+    images = [list(read.samples(shard)) for shard in find_dataset([f"{work}/pool"]).shards]
     digests = {read.digest_of(sample.image) for shard in images for sample in shard if sample.image}
     assert len(rows["all"]) == 10 * SHARDS * chaos.IMAGES
     assert len(rows["once"]) == 10 * len(digests)

@@ -14,7 +14,8 @@ import pytest
 
 from jobs import cli, evaluate, filling
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
-from pipelines import cells, shards, storage
+from pipelines import cells, storage
+from pipelines.data.dataset import find_dataset
 from pipelines.records import Dataset, Settings
 from pipelines.runs import Run
 from tests.pipelines import cell_rows
@@ -37,7 +38,7 @@ def write_shard(folder: Path, members: list[tuple[str, bytes]], name: str = "000
 def evaluated(folder: Path, rows: pa.Table) -> None:
     """A dataset of one shard, and a store with its cell, of these rows."""
     write_shard(folder, [("0.jpg", b"x")])
-    dataset = shards.find([str(folder / "val")])
+    dataset = find_dataset([str(folder / "val")])
     cells.publish(str(folder / "out"), dataset, COLUMN, dataset.shards[0], rows)
 
 
@@ -112,7 +113,7 @@ def dataset(tmp_path: Path) -> Dataset:
     """Four shards that nobody reads."""
     for shard in range(4):
         write_shard(tmp_path, [("0.jpg", b"x")], f"{shard:05d}")
-    return shards.find([str(tmp_path / "val")])
+    return find_dataset([str(tmp_path / "val")])
 
 
 @pytest.fixture

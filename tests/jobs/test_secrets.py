@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import shards, storage
+from pipelines import storage
+from pipelines.data.dataset import find_dataset
 from tests.conftest import BUCKET, RcloneServer
 from tests.jobs import chaos
 
@@ -61,5 +62,5 @@ def test_no_key_is_in_any_log_record_object_or_message(
     assert not any(secret.decode() in said for secret in secrets)
     for folder in (ray_folder, tmp_path, rclone_server.root):
         assert holding(folder, secrets) == []
-    assert len(shards.find([data]).shards) == 3
+    assert len(find_dataset([data]).shards) == 3
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == s3_keys[1]

@@ -7,7 +7,8 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import evaluate, leaderboard, materialize, pack_shards, pseudo_label, select_topk, train_student
-from pipelines import checkpoint, members, storage, track
+from pipelines import checkpoint, storage, track
+from pipelines.models import members
 from tests.pipelines.lessons import CLASSES, picture, put
 
 SMALL = ["--size", "12", "--pre.batch", "16", "--pre.micro-batch", "8", "--pre.flip", "0", "--pre.lr-per-256", "1.6"]

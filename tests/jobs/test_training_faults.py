@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import checkpoint, members, storage
+from pipelines import checkpoint, storage
+from pipelines.models import members
 from tests.fault_proxy import Fault, FaultProxy
 from tests.jobs import chaos
 from tests.jobs.chaos import Driver

@@ -7,7 +7,7 @@ import pytest
 
 import zoo
 from jobs import tune as job
-from pipelines import tune
+from pipelines.models import tune
 
 MODEL = "efficientnet_lite0"
 

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipelines import order, portions, shards, storage
-from pipelines.augment import Augmentation
+from pipelines import order, portions, storage
+from pipelines.data.dataset import find_dataset
 from pipelines.order import Order
+from pipelines.pixels.random_crop import Augmentation
 from pipelines.portions import SampleBatch, WorkerShare
 from pipelines.recipe import Recipe
 from pipelines.records import Dataset
@@ -55,7 +56,7 @@ def put(folder: str, shards_: int = 4, rows: int = 12, first: int = 0) -> Datase
             key = f"{shard}-{index}"
             members += [(f"{key}.png", picture(label, first + 100 * shard + index)), (f"{key}.cls", b"%d" % label)]
         storage.put(f"{folder}/{shard:05d}.tar", tar_of(members))
-    return shards.find([folder])
+    return find_dataset([folder])
 
 
 def stage(dataset: Dataset, rows: int = 12, **changes: Any) -> Stage:

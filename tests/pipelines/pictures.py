@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipelines import decode
+from pipelines.pixels import decode
 from pipelines.records import CHUNK, Decoder, View
 from zoo.preprocessing import Geometry
 

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from pipelines import read, storage
+from pipelines import storage
+from pipelines.data import read
 from pipelines.records import Sample, Shard
 
 Members = list[tuple[str, bytes]]

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 import zoo
-from pipelines import cells, datasets, inventory
+from pipelines import cells, inventory
 from pipelines.cells import Column
-from pipelines.datasets import EvaluationSet
+from pipelines.data import evaluation_sets
+from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.records import PLAIN, Dataset, Decoder, Settings, Shard, cell_schema
 from zoo.wanted import Wanted
 
@@ -71,7 +72,7 @@ def rows(
 
 def fill(store: str, data: Dataset, of: Column, right: float, definition: str | None = None, **about) -> None:
     """Commit every shard of `data` for the column, and note the dataset."""
-    known = datasets.known_sets().get(definition or "")
+    known = evaluation_sets.known_sets().get(definition or "")
     inventory.note(store, data, known or (EvaluationSet(name=definition, title=definition) if definition else None))
     for place, shard in enumerate(data.shards):
         cells.publish(store, data, of, shard, rows(shard.rows or 1, right, seed=place, **about))

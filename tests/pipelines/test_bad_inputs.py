@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines import decode, read, storage
+from pipelines import storage
+from pipelines.data import read
+from pipelines.pixels import decode
 from pipelines.records import CHUNK, Shard, View
 from zoo.preprocessing import Geometry
 

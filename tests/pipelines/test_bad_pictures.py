@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines import decode, exact_decode
+from pipelines.pixels import decode, exact_decode
 from tests.pipelines.pictures import GOOD, GOOD_PIXELS, SMALL, chunk, decoded, encoded, exact, noise, pixels, png
 from zoo.preprocessing import Geometry
 

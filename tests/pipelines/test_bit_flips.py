@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cells, mirror, read, storage
+from pipelines import cells, storage
+from pipelines.data import read
+from pipelines.models import mirror
 from pipelines.records import Sample, Shard
 from tests.conftest import WebFiles
 from tests.fault_proxy import Fault, FaultProxy

@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import pack_shards
-from pipelines import collect, read, shards, storage, uri_list
+from pipelines import collect, storage, uri_list
 from pipelines.collect import Collected
+from pipelines.data import read
+from pipelines.data.dataset import find_dataset
 from pipelines.pack import Target
 
 PICTURES = {f"{i // 4}/{i:02}": bytes([i]) * 100 for i in range(18)}
@@ -48,7 +50,7 @@ def run(listed: str, output: str, limit: int | None = None, *, dedup: bool = Fal
 
 
 def packed(output: str) -> list[tuple]:
-    found = [sample for shard in shards.find([output]).shards for sample in read.samples(shard)]
+    found = [sample for shard in find_dataset([output]).shards for sample in read.samples(shard)]
     return [(sample.key, sample.image, sample.label) for sample in found]
 
 

@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 
 import zoo
-from pipelines import costs
-from zoo import audit
+from zoo import audit, macs
 
 
 def counted(card: zoo.Card) -> int:
@@ -15,14 +14,14 @@ def counted(card: zoo.Card) -> int:
 
 def test_every_card_of_the_zoo_costs_what_its_architecture_counts_to() -> None:
     cards = zoo.select("all")
-    assert {card.name: costs.macs(card) for card in cards} == {card.name: counted(card) for card in cards}
+    assert {card.name: macs.macs(card) for card in cards} == {card.name: counted(card) for card in cards}
 
 
 def test_the_zoos_cards_need_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "audit", None)
-    assert all(costs.macs(card) > 0 for card in zoo.select("all"))
+    assert all(macs.macs(card) > 0 for card in zoo.select("all"))
 
 
 def test_a_model_that_is_not_in_the_table_is_counted() -> None:
     card = dataclasses.replace(zoo.card("selecsls42b"), name="mine", num_classes=10)
-    assert costs.macs(zoo.card("selecsls42b")) - costs.macs(card) == 990 * card.network.features
+    assert macs.macs(zoo.card("selecsls42b")) - macs.macs(card) == 990 * card.network.features

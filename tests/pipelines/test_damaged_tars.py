@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import read
+from pipelines.data import read
 from tests.pipelines.shard_files import BLOCK, FOLDER, FORMS, failure, read_all, shard_at, tar_of
 
 SMALL = [("a.jpg", b"1" * 600), ("a.cls", b"1"), ("n" * 120 + ".jpg", b"2"), ("b.json", b"{}"), ("c.jpg", b"3" * 512)]

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 import zoo
-from pipelines import datasets
+from pipelines.data import evaluation_sets
 
 MINE = {"Name": "mine", "Title": "My pictures", "Images": 10, "Claims": "digits", "Classes": [5, 1, 3]}
 
@@ -16,18 +16,18 @@ def put(tmp_path, *entries: dict) -> str:
 
 
 def test_our_sets_have_their_published_sizes_and_classes() -> None:
-    known = datasets.known_sets()
+    known = evaluation_sets.known_sets()
     sizes = {"val": 50_000, "real": 46_837, "v2": 10_000, "sketch": 50_889, "a": 7_500, "r": 30_000}
     assert {name: found.images for name, found in known.items()} == {f"imagenet-{k}": n for k, n in sizes.items()}
     assert {name: len(found.subset) for name, found in known.items() if found.subset} == {
         "imagenet-a": 200,
         "imagenet-r": 200,
     }
-    assert [view.name for view in datasets.views("imagenet-val")] == ["imagenet-real"]
+    assert [view.name for view in evaluation_sets.views("imagenet-val")] == ["imagenet-real"]
 
 
 def test_a_users_set_stands_beside_ours(tmp_path) -> None:
-    found = datasets.named("mine", [put(tmp_path, MINE)])
+    found = evaluation_sets.named("mine", [put(tmp_path, MINE)])
     assert (found.title, found.images, found.claims, found.subset) == ("My pictures", 10, "digits", (1, 3, 5))
 
 
@@ -46,31 +46,31 @@ def test_a_users_set_stands_beside_ours(tmp_path) -> None:
 )
 def test_what_is_no_definition_is_refused_by_place_and_value(tmp_path, entry, told) -> None:
     with pytest.raises(ValueError, match=r"sets\.yaml|mine") as refused:
-        datasets.known_sets([put(tmp_path, entry)])
+        evaluation_sets.known_sets([put(tmp_path, entry)])
     assert told in str(refused.value)
 
 
 def test_a_name_that_is_not_known_is_answered_with_those_that_are() -> None:
     with pytest.raises(ValueError, match=r"--dataset imagenet-va: no such evaluation set; did you mean imagenet-val"):
-        datasets.named("imagenet-va")
+        evaluation_sets.named("imagenet-va")
     with pytest.raises(ValueError, match=r"imagenet-real: is imagenet-val with other labels"):
-        datasets.named("imagenet-real")
+        evaluation_sets.named("imagenet-real")
 
 
 def test_classes_are_given_by_number_or_by_synset(tmp_path) -> None:
     said = {**MINE, "Classes": ["n01443537", 4, "n01440764", 1]}
-    assert datasets.named("mine", [put(tmp_path, said)]).subset == (0, 1, 4)
+    assert evaluation_sets.named("mine", [put(tmp_path, said)]).subset == (0, 1, 4)
     with pytest.raises(ValueError, match="mine: Classes: no class of ImageNet-1k has the synset n00000001"):
-        datasets.known_sets([put(tmp_path, {**MINE, "Classes": ["n00000001"]})])
+        evaluation_sets.known_sets([put(tmp_path, {**MINE, "Classes": ["n00000001"]})])
 
 
 def test_a_view_of_a_view_is_refused(tmp_path) -> None:
     said = {**MINE, "Of": "imagenet-real", "Labels": "l.json", "Key": "(.)"}
     with pytest.raises(ValueError, match="Of 'imagenet-real': is no set with cells of its own"):
-        datasets.known_sets([put(tmp_path, said)])
+        evaluation_sets.known_sets([put(tmp_path, said)])
 
 
 def test_every_set_that_a_published_card_claims_on_is_defined_once() -> None:
-    known = [definition.claims for definition in datasets.known_sets().values()]
+    known = [definition.claims for definition in evaluation_sets.known_sets().values()]
     assert {claim.dataset for name in zoo.names() for claim in zoo.card(name).claims} == set(known)
     assert len(known) == len(set(known))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines import decode, exact_decode
+from pipelines.pixels import decode, exact_decode
 from pipelines.records import CHUNK
 from tests.pipelines.pictures import (
     GOOD,

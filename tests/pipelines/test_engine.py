@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import zoo
-from pipelines import engine as engine_module
-from pipelines.engine import Engine, NoRoomError, normalise
-from pipelines.folding import fold
+from pipelines.models import engine as engine_module
+from pipelines.models.engine import Engine, NoRoomError, normalise
+from pipelines.models.folding import fold
 from pipelines.records import Settings
 from zoo.preprocessing import Preprocessing
 
@@ -211,7 +211,8 @@ def test_a_full_device_a_sick_one_and_a_wrong_model_are_told_apart(told, is_full
 
 KEEPING = """
 import resource, torch
-from pipelines.engine import free_memory, keep_memory
+from pipelines.models.engine import free_memory
+from pipelines.models.engine import keep_memory
 
 def faults(times=4):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import zoo
-from pipelines import decode, exact_decode, fast_decode
+from pipelines.pixels import decode, exact_decode, fast_decode
 from pipelines.records import View
 from tests.pipelines.pictures import GOOD, GOOD_PIXELS, SMALL, chunk, decoded, encoded, noise
 from zoo.preprocessing import Geometry

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import zoo
-from pipelines import cells, flow, shards, storage
+from pipelines import cells, flow, storage
 from pipelines.cells import Column, Plan
 from pipelines.cluster import shares
+from pipelines.data.dataset import find_dataset
 from pipelines.flow import Progress
 from pipelines.records import Settings
 from zoo import wanted
@@ -22,14 +23,15 @@ ALONE = """
 import sys
 import ray
 import zoo
-from pipelines import cells, flow, shards
+from pipelines import cells, flow
+from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
 from zoo import wanted
 cpus, data, store = sys.argv[1:]
 ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False)
 name = "efficientnet_lite0"
 column = cells.Column(card=zoo.card(name), file=wanted.published(zoo.card(name)), settings=Settings(batch_size=4))
-outcome = flow.fill(store, cells.plan(store, shards.find([data]), [column]), "cpu", watch=print)
+outcome = flow.fill(store, cells.plan(store, find_dataset([data]), [column]), "cpu", watch=print)
 sys.exit(outcome.plan.pending)
 """
 
@@ -47,7 +49,7 @@ def data(tmp_path, write_tar, jpegs) -> Path:
 
 
 def plan(data: Path, store: str) -> Plan:
-    return cells.plan(store, shards.find([str(data)]), [COLUMN])
+    return cells.plan(store, find_dataset([str(data)]), [COLUMN])
 
 
 def contents(store: str) -> dict[str, bytes]:
@@ -101,7 +103,7 @@ def test_a_store_that_is_away_for_the_next_plan_costs_another_round_and_nothing_
     data, tmp_path, monkeypatch
 ) -> None:
     store, planned = str(tmp_path / "store"), cells.plan
-    first, attempts = planned(store, shards.find([str(data)]), [COLUMN]), iter(range(100))
+    first, attempts = planned(store, find_dataset([str(data)]), [COLUMN]), iter(range(100))
 
     def flaky(*of: object) -> Plan:
         if next(attempts) == 0:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import formats, read
+from pipelines.data import formats, read
 from pipelines.records import Sample
 from tests.pipelines.shard_files import (
     BLOCK,

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines import cells, datasets, inventory, storage
+from pipelines import cells, inventory, storage
+from pipelines.data import evaluation_sets
 from pipelines.records import Settings
 from tests.pipelines.stores import column, dataset, fill, rows
 
@@ -65,14 +66,17 @@ def test_noting_again_leaves_the_same_bytes(tmp_path) -> None:
 def test_what_was_said_of_a_dataset_stands_until_something_else_is_said(tmp_path) -> None:
     fill(str(tmp_path), dataset(), column(LITE), 1.0)
     for said, stands in (("imagenet-val", "imagenet-val"), (None, "imagenet-val"), ("imagenet-v2", "imagenet-v2")):
-        told = inventory.note(str(tmp_path), dataset(), datasets.named(said) if said else None)
+        told = inventory.note(str(tmp_path), dataset(), evaluation_sets.named(said) if said else None)
         assert (told is not None) == (said == "imagenet-v2")
         assert [held.definition for held in inventory.holdings(str(tmp_path))] == [stands]
 
 
 def test_a_dataset_is_each_set_of_which_the_same_classes_count(tmp_path) -> None:
-    few = datasets.named("imagenet-r")
-    for kind, one in ((datasets.named("imagenet-val"), column(LITE)), (few, replace(column(LITE), subset=few.subset))):
+    few = evaluation_sets.named("imagenet-r")
+    for kind, one in (
+        (evaluation_sets.named("imagenet-val"), column(LITE)),
+        (few, replace(column(LITE), subset=few.subset)),
+    ):
         fill(str(tmp_path), dataset(), one, 1.0)
         inventory.note(str(tmp_path), dataset(), kind)
     held = {found.definition: [each.subset for each in found.columns] for found in inventory.holdings(str(tmp_path))}

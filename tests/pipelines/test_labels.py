@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import datasets, labels, metrics
+from pipelines import labels, metrics
+from pipelines.data import evaluation_sets
 from pipelines.records import cell_schema
 
 CLASSES, TOP = 12, 6
-REAL = next(view for view in datasets.views("imagenet-val") if view.name == "imagenet-real")
+REAL = next(view for view in evaluation_sets.views("imagenet-val") if view.name == "imagenet-real")
 ROWS = st.lists(
     st.tuples(
         st.permutations(range(CLASSES)), st.lists(st.integers(0, CLASSES - 1), max_size=3, unique=True), st.booleans()

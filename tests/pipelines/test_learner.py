@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipelines.engine import normalise
 from pipelines.learner import How, Learner
+from pipelines.models.engine import normalise
 from pipelines.portions import IGNORED, SampleBatch
 from pipelines.recipe import Recipe
 from tests.pipelines.lessons import CLASSES, PREPROCESSING

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pipelines import storage
-from pipelines.manifest import (
+from pipelines.data.manifest import (
     BEGUN,
     NAME,
     Labels,

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import materialize, read, regroup, shards, storage, thumbnails
+from pipelines import materialize, regroup, storage, thumbnails
+from pipelines.data import read
+from pipelines.data.dataset import find_dataset
 from pipelines.pack import Target
 from pipelines.records import Dataset, Sample
 from pipelines.selection import CHOSEN, Selection
@@ -48,7 +50,7 @@ def chosen(content, write_tar, tmp_path) -> Selection:
         write_tar(tmp_path / "pool" / f"{number}.tar", [(f"{i:03}.jpg", image) for i, image in enumerate(images)])
     rng = np.random.default_rng(1)
     places = {(int(rng.integers(CLASSES)), int(rng.integers(SHARDS - 1)), int(rng.integers(IMAGES))) for _ in range(90)}
-    pool = shards.find([f"{tmp_path}/pool"])
+    pool = find_dataset([f"{tmp_path}/pool"])
     return Selection(pool=pool, chosen=rows_of(sorted(places)), about=about("abcd0123"))
 
 
@@ -70,7 +72,7 @@ def written(where: Target) -> dict[str, bytes]:
 
 
 def samples(where: Target) -> list[list[Sample]]:
-    return [list(read.samples(shard)) for shard in shards.find([where.output]).shards]
+    return [list(read.samples(shard)) for shard in find_dataset([where.output]).shards]
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -136,7 +138,7 @@ def test_a_pool_that_changed_or_another_selection_in_the_folder_is_refused(chose
 def test_other_thumbnails_of_what_is_written_are_cut_when_they_are_asked_for(write_tar, jpegs, tmp_path) -> None:
     write_tar(tmp_path / "pool" / "0.tar", [(f"{i}.jpg", jpegs[i]) for i in range(4)])
     selection = Selection(
-        pool=shards.find([f"{tmp_path}/pool"]),
+        pool=find_dataset([f"{tmp_path}/pool"]),
         chosen=rows_of([(0, 0, 0), (0, 0, 1), (1, 0, 2), (1, 0, 3)]),
         about=about("abcd0123"),
     )
@@ -152,7 +154,7 @@ def test_thumbnails_are_of_the_ranks_that_are_asked_for(write_tar, jpegs, tmp_pa
     images = [*jpegs[:3], b"no picture"]
     write_tar(tmp_path / "pool" / "0.tar", [(f"{i:03}.jpg", image) for i, image in enumerate(images)])
     rows = rows_of([(0, 0, i) for i in range(4)])
-    few = Selection(pool=shards.find([f"{tmp_path}/pool"]), chosen=rows, about=about("1"))
+    few = Selection(pool=find_dataset([f"{tmp_path}/pool"]), chosen=rows, about=about("1"))
     table = run(few, target(tmp_path), np.array([True, False, True, True]))
     assert table["rank"].to_pylist() == [1, 3, 4]
     assert [len(pixels) for pixels in table["pixels"].to_pylist()] == [thumbnails.GEOMETRY.size**2 * 3] * 2 + [0]

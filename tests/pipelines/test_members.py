@@ -10,8 +10,9 @@ import torch
 import yaml
 
 import zoo
-from pipelines import checkpoint, counting, curves, graduate, lineage, members, mirror, relations, stages, storage
+from pipelines import checkpoint, counting, curves, graduate, lineage, relations, stages, storage
 from pipelines.inventory import Holding, StoredColumn
+from pipelines.models import members, mirror
 from pipelines.records import Dataset
 from pipelines.stages import Training, TrainingProgress
 from tests.pipelines.lessons import CARD, CLASSES, put, stage

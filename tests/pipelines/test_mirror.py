@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 import zoo
-from pipelines import mirror, storage
+from pipelines import storage
 from pipelines.cells import Column
+from pipelines.models import mirror
 from zoo import weights
 
 BASE = zoo.card("efficientnet_lite0")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import zoo
-from pipelines import mirror, storage
+from pipelines import storage
+from pipelines.models import mirror
 from pipelines.storage import s3_read, s3_retries
 from tests.fault_proxy import Fault, FaultProxy
 from zoo.wanted import Wanted

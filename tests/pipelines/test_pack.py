@@ -9,8 +9,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import read, shards, storage
-from pipelines.manifest import PackedShard, read_manifest
+from pipelines import storage
+from pipelines.data import read
+from pipelines.data.dataset import find_dataset
+from pipelines.data.manifest import PackedShard, read_manifest
 from pipelines.pack import Target, pack, parquet_bytes, tar_bytes
 from pipelines.sources import Image
 
@@ -57,7 +59,7 @@ def test_packing_twice_gives_the_same_bytes(images: list[Image], tmp_path: Path,
 @pytest.mark.parametrize("form", FORMATS)
 def test_evaluation_reads_what_was_packed(images: list[Image], store: str, form: str) -> None:
     pack(images, target(store, form), ignore)
-    dataset = shards.find([store])
+    dataset = find_dataset([store])
     found = [sample for shard in dataset.shards for sample in read.samples(shard)]
     assert [(s.key, s.image, s.label, s.error) for s in found] == [(i.key, i.read(), i.label, None) for i in images]
     assert dataset.labels == (0, 4)

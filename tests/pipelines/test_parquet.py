@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import formats, read
+from pipelines.data import formats, read
 from pipelines.records import Sample
 from tests.pipelines.shard_files import failure, parquet_of, read_all, shard_at, write_both
 

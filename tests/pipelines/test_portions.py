@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines import shards, storage
+from pipelines import storage
+from pipelines.data.dataset import find_dataset
 from pipelines.portions import IGNORED
 from tests.pipelines.lessons import CLASSES, batches, picture, put, ration
 from tests.pipelines.shard_files import tar_of
@@ -40,7 +41,7 @@ def test_what_cannot_be_read_or_has_no_label_that_counts_keeps_its_place_and_say
         ("unlabelled.png", picture(1, 2)),
     ]
     (tmp_path / "0.tar").write_bytes(tar_of(members))
-    (batch,) = batches(ration(shards.find([str(tmp_path)]), (4,), batch=4), 0, 1)
+    (batch,) = batches(ration(find_dataset([str(tmp_path)]), (4,), batch=4), 0, 1)
     errors = {batch.keys[row]: error.partition(":")[0] for row, error in batch.errors.items()}
     assert errors == {"broken": "not an image", "beyond": "label out of range", "unlabelled": "missing label"}
     labels = dict(zip(batch.keys, batch.labels.tolist(), strict=True))

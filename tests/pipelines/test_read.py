@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import read, storage
+from pipelines import storage
+from pipelines.data import read
 from pipelines.records import CHUNK, Dataset, Sample, Shard
 from pipelines.storage import s3_retries
 from tests.fault_proxy import Fault, FaultProxy

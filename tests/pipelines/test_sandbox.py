@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipelines import decode, exact_decode, sandbox
+from pipelines.pixels import decode, exact_decode, sandbox
 from pipelines.records import CHUNK, QUARANTINED, Decoder, View
 from zoo.preprocessing import Geometry
 
@@ -278,7 +278,7 @@ def grandchild(does: str) -> tuple[subprocess.Popen, int]:
         import sys
         sys.path.insert(0, {str(ROOT)!r})
         import numpy as np
-        from pipelines import decode
+        from pipelines.pixels import decode
         from zoo.preprocessing import Geometry
         SANDBOX = decode._SANDBOXES["exact"]
         def run(encoded):

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import zoo
-from pipelines import mirror
 from pipelines import score as score_module
 from pipelines.cells import Column
-from pipelines.decode import decoded_schema
+from pipelines.models import mirror
 from pipelines.passes import PassConfig
+from pipelines.pixels.decode import decoded_schema
 from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES, Settings
 from pipelines.score import Scorer
 from zoo import wanted

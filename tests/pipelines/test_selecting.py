@@ -126,13 +126,14 @@ def test_nothing_chosen_is_a_selection_too(tmp_path) -> None:
 
 
 def test_the_digests_of_a_validation_set_keep_its_images_out(write_tar, jpegs, tmp_path) -> None:
-    from pipelines import read, shards
+    from pipelines.data import read
+    from pipelines.data.dataset import find_dataset
 
     write_tar(tmp_path / "val" / "0.tar", [(f"{i}.jpg", image) for i, image in enumerate(jpegs)])
     seen = []
-    found = selecting.digests(shards.find([f"{tmp_path}/val"]).shards, seen.append)
+    found = selecting.digests(find_dataset([f"{tmp_path}/val"]).shards, seen.append)
     assert found == {read.digest_of(image) for image in jpegs}
     assert seen == [1]
     write_tar(tmp_path / "bad" / "0.tar", [("0.jpg", jpegs[0]), ("0.cls", b"n01440764")])
     with pytest.raises(ValueError, match=r"bad/0.tar: row 0, '0', cannot be told apart: bad label"):
-        selecting.digests(shards.find([f"{tmp_path}/bad"]).shards, seen.append)
+        selecting.digests(find_dataset([f"{tmp_path}/bad"]).shards, seen.append)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipelines import storage
-from pipelines.manifest import Labels, Manifest, PackedShard, begin, write_manifest
+from pipelines.data.dataset import find_dataset
+from pipelines.data.manifest import Labels, Manifest, PackedShard, begin, write_manifest
 from pipelines.records import Shard, short_digest
-from pipelines.shards import find
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def fill(store: str) -> Callable[..., str]:
 
 
 def names(*sources: str) -> list[str]:
-    return [shard.name for shard in find(sources).shards]
+    return [shard.name for shard in find_dataset(sources).shards]
 
 
 def promise(folder: str, *shards: str, labels: Labels | None = None) -> None:
@@ -38,7 +38,7 @@ def promise(folder: str, *shards: str, labels: Labels | None = None) -> None:
 def test_a_folder_is_its_shards_by_name_and_nothing_else(fill) -> None:
     folder = fill("b.tar", "a.parquet", "c.tar.gz", "README.md", ".hidden.tar", "tar", "d.v1.tar")
     assert names(folder) == names(folder + "/") == ["a", "b", "d.v1"]
-    dataset = find([folder])
+    dataset = find_dataset([folder])
     assert dataset.name == "val"
     assert dataset.source == folder
     assert [shard.uri for shard in dataset.shards] == [
@@ -59,8 +59,8 @@ def test_names_are_below_the_deepest_folder_that_all_shards_share(fill) -> None:
     folder = fill("train1/a.tar", "train2/a.tar", "trainings/deep/a.tar")
     assert names(f"{folder}/train1", f"{folder}/train2") == ["train1/a", "train2/a"]
     assert names(f"{folder}/trainings/deep/a.tar", f"{folder}/train1") == ["trainings/deep/a", "train1/a"]
-    assert find([f"{folder}/train1", f"{folder}/train2"]).name == "val"
-    assert find([f"{folder}/train1"]).name == "train1"
+    assert find_dataset([f"{folder}/train1", f"{folder}/train2"]).name == "val"
+    assert find_dataset([f"{folder}/train1"]).name == "train1"
 
 
 def test_a_glob_matches_shards_only_and_a_star_crosses_folders(fill) -> None:
@@ -99,9 +99,9 @@ def test_local_paths_are_named_alike_however_they_are_written(tmp_path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path))
     spellings = [".", "./", "*.tar", "?.tar", "{1,2}.tar", "../val", f"file://{tmp_path}/val", "~/val"]
     for source in spellings:
-        dataset = find([source])
+        dataset = find_dataset([source])
         assert (dataset.name, [shard.name for shard in dataset.shards]) == ("val", ["1", "2"]), source
-    assert {find([source]).digest for source in spellings} == {find([str(tmp_path / "val")]).digest}
+    assert {find_dataset([source]).digest for source in spellings} == {find_dataset([str(tmp_path / "val")]).digest}
 
 
 @pytest.mark.parametrize("source", ["..", "../", "../../val", "x/.."])
@@ -109,14 +109,14 @@ def test_a_dataset_is_never_named_dot_dot(tmp_path, monkeypatch, source: str) ->
     storage.put(f"{tmp_path}/val/x/1.tar", b"")
     storage.put(f"{tmp_path}/val/2.tar", b"")
     monkeypatch.chdir(tmp_path / "val" / ("x" if source != "x/.." else ""))
-    assert find([source]).name == "val"
+    assert find_dataset([source]).name == "val"
 
 
 def test_stores_may_be_mixed(tmp_path, s3_server: str, monkeypatch) -> None:
     folder = f"{s3_server}/mixed-{tmp_path.name}"
     storage.put(f"{folder}/1.tar", b"")
     storage.put(f"{tmp_path}/val/1.tar", b"")
-    dataset = find([folder, f"{tmp_path}/val"])
+    dataset = find_dataset([folder, f"{tmp_path}/val"])
     assert dataset.name == "dataset"
     bucket = folder.removeprefix("s3://")
     assert [shard.name for shard in dataset.shards] == [f"{bucket}/1", f"{tmp_path}/val/1".lstrip("/")]
@@ -124,9 +124,9 @@ def test_stores_may_be_mixed(tmp_path, s3_server: str, monkeypatch) -> None:
 
 def test_a_shard_added_in_a_new_folder_leaves_the_names_of_the_others(tmp_path) -> None:
     storage.put(f"{tmp_path}/val/p0/a.tar", b"")
-    before = find([f"{tmp_path}/val"])
+    before = find_dataset([f"{tmp_path}/val"])
     storage.put(f"{tmp_path}/val/p1/b.tar", b"")
-    after = find([f"{tmp_path}/val"])
+    after = find_dataset([f"{tmp_path}/val"])
     assert (before.name, after.name) == ("val", "val")
     assert after.shards[: len(before.shards)] == before.shards
 
@@ -136,13 +136,13 @@ def test_an_interrupted_packing_is_no_dataset(tmp_path) -> None:
     storage.put(f"{tmp_path}/val/00000.tar", b"")
     for source in (f"{tmp_path}/val", f"{tmp_path}/val/*.tar"):
         with pytest.raises(ValueError, match="val: packing was interrupted there"):
-            find([source])
+            find_dataset([source])
 
 
 def test_a_hidden_shard_is_refused_since_its_cells_would_never_be_listed(tmp_path) -> None:
     storage.put(f"{tmp_path}/.x.tar", b"")
     with pytest.raises(ValueError, match="must not begin with a dot"):
-        find([f"{tmp_path}/.x.tar"])
+        find_dataset([f"{tmp_path}/.x.tar"])
 
 
 def test_a_folder_may_be_called_like_a_shard(tmp_path) -> None:
@@ -174,16 +174,16 @@ def test_a_digest_is_pinned_since_cells_are_found_by_it() -> None:
 
 def test_content_order_and_what_a_manifest_promises_change_the_digest_of_a_dataset(fill) -> None:
     folder = fill("a.tar", "b.tar")
-    before = find([folder])
-    assert find([folder]).digest == before.digest
-    assert find([f"{folder}/b.tar", f"{folder}/a.tar"]).digest != before.digest
-    assert find([f"{folder}/a.tar"]).digest != before.digest
+    before = find_dataset([folder])
+    assert find_dataset([folder]).digest == before.digest
+    assert find_dataset([f"{folder}/b.tar", f"{folder}/a.tar"]).digest != before.digest
+    assert find_dataset([f"{folder}/a.tar"]).digest != before.digest
     promise(folder, "a.tar", "b.tar")
-    promised = find([folder])
+    promised = find_dataset([folder])
     assert promised.digest != before.digest
     before = promised
     storage.replace(f"{folder}/a.tar", b"other")
-    after = find([folder])
+    after = find_dataset([folder])
     assert after.shards[0].digest != before.shards[0].digest
     assert after.shards[1].digest == before.shards[1].digest
 
@@ -193,13 +193,13 @@ def test_rows_sums_and_labels_come_from_the_manifests(fill) -> None:
     promise(f"{folder}/x", "a.tar", "b.tar", labels=Labels(min=3, max=9, count=14))
     promise(f"{folder}/y", "a.tar", labels=Labels(min=0, max=5, count=7))
     promise(f"{folder}/u", "a.tar")
-    dataset = find([folder])
+    dataset = find_dataset([folder])
     assert [(shard.name, shard.rows) for shard in dataset.shards] == [
         ("u/a", 7), ("x/a", 7), ("x/b", 7), ("y/a", 7), ("z/a", None)
     ]  # fmt: skip
     assert {shard.sha256 for shard in dataset.shards} == {"a" * 64, None}
     assert dataset.labels == (0, 9)
-    assert find([f"{folder}/u"]).labels is find([f"{folder}/z"]).labels is None
+    assert find_dataset([f"{folder}/u"]).labels is find_dataset([f"{folder}/z"]).labels is None
 
 
 @pytest.mark.parametrize("source", ["{}", "{}/", "{}/x", "{}/{{x,y}}", "{}/y {}/x"])
@@ -207,20 +207,20 @@ def test_a_folder_that_lacks_a_promised_shard_is_refused_wherever_it_lies(fill, 
     folder = fill("x/a.tar", "x/c.tar", "y/a.tar")
     promise(f"{folder}/x", "a.tar", "b.tar", "c.tar")
     with pytest.raises(ValueError, match=r"val/x: 1 of the 3 shards in its manifest are not there: b\.tar$"):
-        find(source.format(folder, folder).split())
+        find_dataset(source.format(folder, folder).split())
 
 
 def test_shards_named_one_by_one_need_not_be_all_that_the_manifest_promises(fill) -> None:
     folder = fill("a.tar", "b.tar", "more/a.tar")
     promise(folder, "a.tar", "b.tar", "c.tar")
     assert names(f"{folder}/a.tar") == names(f"{folder}/a*.tar") == names(f"{folder}/{{a..a}}.tar") == ["a"]
-    assert find([f"{folder}/a.tar"]).shards[0].rows == 7
+    assert find_dataset([f"{folder}/a.tar"]).shards[0].rows == 7
     assert names(f"{folder}/more") == ["a"]
 
 
 def refused(sources: Sequence[str], kind: type[Exception], match: str) -> None:
     with pytest.raises(kind, match=match):
-        find(sources)
+        find_dataset(sources)
 
 
 def test_an_empty_dataset_is_refused_by_name(fill, store: str) -> None:
@@ -239,7 +239,7 @@ def test_what_is_not_there_is_named_even_beside_what_is(fill) -> None:
     named = {"{a,c}.tar": "c.tar", "no/such/*.tar": "no/such"}
     for source in ("typo", "b.tar", "a*.parquet", "list.txt", "a.tar.gz", *named):
         with pytest.raises(missing, match=re.escape(f"val/{named.get(source, source)}")):
-            find([f"{folder}/sub", f"{folder}/{source}"])
+            find_dataset([f"{folder}/sub", f"{folder}/{source}"])
 
 
 def test_a_local_path_that_is_not_there_is_a_file_not_found(tmp_path) -> None:
@@ -252,7 +252,7 @@ def test_a_local_path_that_is_not_there_is_a_file_not_found(tmp_path) -> None:
 @pytest.mark.parametrize("pattern", ["{a,b", "a}.tar", "{00..09.tar", "{a,{b}.tar"])
 def test_unbalanced_braces_are_refused_by_name(tmp_path, pattern: str) -> None:
     with pytest.raises(ValueError, match="alanced") as caught:
-        find([f"{tmp_path}/{pattern}"])
+        find_dataset([f"{tmp_path}/{pattern}"])
     assert pattern in str(caught.value)
 
 
@@ -288,7 +288,7 @@ def test_finding_reads_no_shard(tmp_path: Path) -> None:
 def test_brackets_and_braces_of_a_path_that_exists_are_letters(tmp_path) -> None:
     for name in ("we[i]rd", "br{a,b}ce"):
         storage.put(f"{tmp_path}/{name}/1.tar", b"")
-        assert find([f"{tmp_path}/{name}"]).name == name
+        assert find_dataset([f"{tmp_path}/{name}"]).name == name
         assert names(f"{tmp_path}/{name}") == ["1"]
 
 
@@ -296,7 +296,7 @@ def test_a_list_that_lists_itself_is_refused(tmp_path) -> None:
     storage.put(f"{tmp_path}/a.txt", f"{tmp_path}/b.txt".encode())
     storage.put(f"{tmp_path}/b.txt", f"{tmp_path}/a.txt".encode())
     with pytest.raises(ValueError, match=r"a\.txt: lists itself"):
-        find([f"{tmp_path}/a.txt"])
+        find_dataset([f"{tmp_path}/a.txt"])
 
 
 def test_a_list_may_begin_with_a_byte_order_mark_and_must_be_text(tmp_path) -> None:
@@ -305,7 +305,7 @@ def test_a_list_may_begin_with_a_byte_order_mark_and_must_be_text(tmp_path) -> N
     storage.put(f"{tmp_path}/bad.txt", b"\xff\xfe\x00")
     assert names(f"{tmp_path}/good.txt") == ["1"]
     with pytest.raises(ValueError, match=r"bad\.txt: not a list of shards"):
-        find([f"{tmp_path}/bad.txt"])
+        find_dataset([f"{tmp_path}/bad.txt"])
 
 
 @pytest.mark.parametrize("name", ["2.TAR", "2.tar.gz", "2.tgz", "2.Parquet"])

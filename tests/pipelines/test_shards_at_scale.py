@@ -9,7 +9,7 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 from pipelines import cells, storage
-from pipelines.shards import find
+from pipelines.data.dataset import find_dataset
 from pipelines.storage import s3_read
 from tests.fault_proxy import Fault, FaultProxy
 from tests.pipelines.cell_rows import COLUMN
@@ -47,7 +47,7 @@ def test_planning_many_shards_costs_a_request_for_a_thousand(faulty_s3: tuple[st
     put_at_once(f"{folder}/val", numbered(MANY))
     for source in (f"{folder}/val", braces(f"{folder}/val", MANY)):
         proxy.seen.clear()
-        dataset = find([source])
+        dataset = find_dataset([source])
         assert len(dataset.shards) == MANY
         assert len([request for request in proxy.seen if LISTING in request]) == MANY // 1000
         assert len(proxy.seen) == MANY // 1000 + 2  # is there a manifest, was packing interrupted
@@ -60,13 +60,13 @@ def test_planning_many_shards_costs_a_request_for_a_thousand(faulty_s3: tuple[st
 
 @pytest.mark.parametrize("count", [1, 19, 20, 30])
 def test_shards_are_the_same_whether_named_or_listed(thirty: str, count: int) -> None:
-    assert find([braces(thirty, count)]).shards == find([thirty]).shards[:count]
+    assert find_dataset([braces(thirty, count)]).shards == find_dataset([thirty]).shards[:count]
 
 
 def test_shards_named_one_by_one_keep_the_order_of_their_sources(thirty: str, store: str) -> None:
     backwards = [f"{thirty}/{name}" for name in reversed(numbered(25))]
     storage.put(f"{store}/list.txt", "\n".join(backwards).encode())
-    found = find([f"{thirty}/00029.tar", f"{store}/list.txt", f"{thirty}/0002[5-7].tar"])
+    found = find_dataset([f"{thirty}/00029.tar", f"{store}/list.txt", f"{thirty}/0002[5-7].tar"])
     expected = [29, *reversed(range(25)), 25, 26, 27]
     assert [shard.uri for shard in found.shards] == [f"{thirty}/{number:05d}.tar" for number in expected]
 
@@ -74,7 +74,7 @@ def test_shards_named_one_by_one_keep_the_order_of_their_sources(thirty: str, st
 def test_a_few_shards_are_asked_for_one_by_one(faulty_s3: tuple[str, FaultProxy]) -> None:
     folder, proxy = faulty_s3
     put_at_once(folder, numbered(30))
-    find([braces(folder, 19)])
+    find_dataset([braces(folder, 19)])
     assert not [request for request in proxy.seen if LISTING in request]
 
 
@@ -82,7 +82,7 @@ def test_each_folder_is_listed_once_for_the_shards_named_in_it(faulty_s3: tuple[
     folder, proxy = faulty_s3
     for part in ("a", "b"):
         put_at_once(f"{folder}/{part}", numbered(30))
-    find([f"{folder}/{{a,b}}/000{number}.tar" for number in range(10, 30)])
+    find_dataset([f"{folder}/{{a,b}}/000{number}.tar" for number in range(10, 30)])
     assert len([request for request in proxy.seen if LISTING in request]) == 2
 
 
@@ -93,24 +93,24 @@ def test_a_folder_of_much_else_is_not_listed_to_its_end(
     folder, proxy = faulty_s3
     put_at_once(folder, [f"cells/{name}" for name in numbered(3000)])
     put_at_once(folder, [f"{prefix}{name}" for name in numbered(20)])
-    assert len(find([f"{folder}/{prefix}{{00000..00019}}.tar"]).shards) == 20
+    assert len(find_dataset([f"{folder}/{prefix}{{00000..00019}}.tar"]).shards) == 20
     assert len([request for request in proxy.seen if LISTING in request]) == pages
 
 
 def test_missing_shards_are_counted_and_the_first_are_named(thirty: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"^\S+/00030\.tar, \S+/00031\.tar: no such file$"):
-        find([braces(thirty, 32)])
+        find_dataset([braces(thirty, 32)])
     with pytest.raises(FileNotFoundError, match=r"^\S+/00030\.tar, \S+31\.tar, \S+32\.tar and 67 more: no such file$"):
-        find([braces(thirty, 100)])
+        find_dataset([braces(thirty, 100)])
     with pytest.raises(FileNotFoundError, match=r"^\S+/00059\.tar, .* and 27 more: no such file$"):
-        find([f"{thirty}/{{00059..00000}}.tar"])
+        find_dataset([f"{thirty}/{{00059..00000}}.tar"])
 
 
 def test_what_a_listing_lacks_is_asked_for_a_limited_number_of_times(faulty_s3: tuple[str, FaultProxy]) -> None:
     folder, proxy = faulty_s3
     put_at_once(folder, numbered(30))
     with pytest.raises(FileNotFoundError, match="and 9967 more: no such file"):
-        find([braces(folder, 10_000)])
+        find_dataset([braces(folder, 10_000)])
     assert len(proxy.seen) == 1 + 20
 
 
@@ -119,7 +119,9 @@ def test_a_shard_that_comes_while_its_folder_is_listed_is_found(faulty_s3: tuple
     put_at_once(folder, numbered(25))
     arrival = Fault("after", LISTING, times=1, call=lambda: put_at_once(folder, numbered(60)[25:]))
     proxy.faults.append(arrival)
-    assert [shard.name for shard in find([braces(folder, 60)]).shards] == [f"{number:05d}" for number in range(60)]
+    assert [shard.name for shard in find_dataset([braces(folder, 60)]).shards] == [
+        f"{number:05d}" for number in range(60)
+    ]
     assert proxy.counts == {"after": 1}
 
 
@@ -130,10 +132,12 @@ def test_who_may_read_shards_and_not_list_them_names_them(
     folder, proxy = faulty_s3
     put_at_once(folder, numbered(30))
     proxy.faults.append(Fault("status", rf"{LISTING}|json|/0003\d", argument=403))
-    assert [shard.name for shard in find([braces(folder, 30)]).shards] == [f"{number:05d}" for number in range(30)]
+    assert [shard.name for shard in find_dataset([braces(folder, 30)]).shards] == [
+        f"{number:05d}" for number in range(30)
+    ]
     assert ["asked for one by one" in said or "taken for none" in said for said in caplog.messages] == [True, True]
     with pytest.raises(PermissionError, match=r"/0003\d\.tar: 403"):
-        find([braces(folder, 32)])
+        find_dataset([braces(folder, 32)])
 
 
 def test_shards_in_many_folders_are_asked_for_at_once_and_keep_their_order(
@@ -151,14 +155,14 @@ def test_shards_in_many_folders_are_asked_for_at_once_and_keep_their_order(
             counts.append(counts[-1] - 1)
 
     proxy.faults.append(Fault("before", r"^HEAD .*\.tar", call=take_long))
-    names = [shard.name for shard in find([f"{folder}/{{39..00}}/a.tar"]).shards]
+    names = [shard.name for shard in find_dataset([f"{folder}/{{39..00}}/a.tar"]).shards]
     assert names == [f"{number:02d}/a" for number in reversed(range(40))]
     assert 10 < max(counts) <= 32
 
 
 def test_a_bucket_that_is_not_there_is_no_empty_folder(s3_server: str) -> None:
     with pytest.raises(FileNotFoundError, match="no-such-bucket"):
-        find([braces("s3://no-such-bucket/val", 30)])
+        find_dataset([braces("s3://no-such-bucket/val", 30)])
 
 
 def test_who_waits_is_told_of_every_thousand_objects(tmp_path: Path) -> None:
@@ -173,7 +177,7 @@ def test_who_waits_is_told_of_every_thousand_objects(tmp_path: Path) -> None:
 
 def told(*sources: str) -> list[int]:
     counts: list[int] = []
-    find(sources, watch=counts.append)
+    find_dataset(sources, watch=counts.append)
     return counts
 
 
@@ -185,14 +189,14 @@ def test_who_gives_up_waiting_ends_the_listing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        find([str(tmp_path)], watch=give_up)
+        find_dataset([str(tmp_path)], watch=give_up)
 
 
 @pytest.mark.parametrize("name", ["a" * 238, "é" * 119, "d" * 255 + "/" + "a" * 238])
 def test_the_longest_name_that_is_taken_makes_a_cell_that_a_disk_takes(tmp_path: Path, name: str) -> None:
     storage.put(f"{tmp_path}/val/{name}.tar", b"x")
     storage.put(f"{tmp_path}/val/b.tar", b"x")
-    dataset = find([f"{tmp_path}/val"])
+    dataset = find_dataset([f"{tmp_path}/val"])
     for shard in dataset.shards:
         storage.put(cells.uri(str(tmp_path), dataset, COLUMN, shard), b"")
     assert cells.plan(str(tmp_path), dataset, [COLUMN]).pending == 0
@@ -203,11 +207,11 @@ def test_a_name_one_byte_longer_is_refused_before_anything_is_computed(tmp_path:
     storage.put(f"{tmp_path}/val/{name}.tar", b"x")
     storage.put(f"{tmp_path}/val/b.tar", b"x")
     with pytest.raises(ValueError, match=f"shard '{name}': its name is too long; .* above 255 bytes"):
-        find([f"{tmp_path}/val"])
+        find_dataset([f"{tmp_path}/val"])
 
 
 def test_a_folder_that_no_disk_could_have_is_refused_too(s3_server: str, tmp_path: Path) -> None:
     for name in ("a", "d" * 256):
         storage.put(f"{s3_server}/{tmp_path.name}/{name}/1.tar", b"x")
     with pytest.raises(ValueError, match=r"shard 'd{256}/1': its name is too long"):
-        find([f"{s3_server}/{tmp_path.name}"])
+        find_dataset([f"{s3_server}/{tmp_path.name}"])

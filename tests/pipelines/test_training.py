@@ -15,8 +15,9 @@ import psutil
 import pytest
 import torch
 
-from pipelines import checkpoint, feed, metrics, shards, storage, training, validation
+from pipelines import checkpoint, feed, metrics, storage, training, validation
 from pipelines.cluster.shares import resources, share
+from pipelines.data.dataset import find_dataset
 from pipelines.records import Dataset
 from pipelines.stages import Pace, Training, TrainingProgress
 from tests.pipelines.lessons import CARD, CLASSES, batches, put, ration, stage
@@ -175,7 +176,7 @@ def test_a_loss_that_is_no_number_stops_with_the_keys_and_is_not_tried_again(dat
 def test_data_that_is_mostly_bad_stops_with_examples(tmp_path: Path) -> None:
     members = [member for i in range(20) for member in ((f"{i}.png", b"nonsense"), (f"{i}.cls", b"1"))]
     storage.put(f"{tmp_path}/data/0.tar", tar_of(members))
-    bad = shards.find([f"{tmp_path}/data"])
+    bad = find_dataset([f"{tmp_path}/data"])
     given = of_stages(tmp_path / "home", [stage(bad, rows=20)], bad)
     with pytest.raises(training.GivenUpError, match=r"1\d of the first 16 images are bad: \d+: not an image"):
         train(given)

@@ -6,10 +6,11 @@ import pytest
 from torch._inductor import config as inductor
 
 import zoo
-from pipelines import storage, tune
-from pipelines.measure import Likeness, Measurer
+from pipelines import storage
+from pipelines.models import tune
+from pipelines.models.measure import Likeness, Measurer
+from pipelines.models.tune import Trial, Tuning
 from pipelines.records import Settings
-from pipelines.tune import Trial, Tuning
 
 CARD = zoo.card("efficientnet_lite0")
 PLAIN, FASTER = Settings(precision="bf16"), Settings(precision="bf16", fold=True, compile=True, batch_size=16)

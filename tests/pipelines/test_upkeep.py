@@ -9,7 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines import cells, read, shards, storage, upkeep
+from pipelines import cells, storage, upkeep
+from pipelines.data import read
+from pipelines.data.dataset import find_dataset
 from pipelines.records import QUARANTINED, Dataset, Settings, Shard
 from pipelines.runs import RunRecorder
 from pipelines.storage import s3_read, s3_retries
@@ -92,7 +94,7 @@ def data(tmp_path: Path, write_tar: WriteTar) -> Path:
 
 def run_on(store: str, data: Path, limit: int | None = None) -> Dataset:
     """The dataset in `data`, after a run on it that committed all its cells."""
-    dataset = shards.find([str(data)])
+    dataset = find_dataset([str(data)])
     dataset = read.limited(dataset, limit) if limit else dataset
     RunRecorder(store, dataset, (str(data),), limit, pending=len(dataset.shards)).close("finished", {})
     for shard in dataset.shards:
@@ -215,7 +217,7 @@ def test_a_run_that_begins_while_we_look_loses_nothing(
         run_on(store, data)
         return listed
 
-    find = shards.find
+    find = find_dataset
     monkeypatch.setattr(upkeep, "find_dataset", then_replaced)
     assert upkeep.garbage(store) == upkeep.Garbage({}, (), ("a run on 'data' has begun just now",))
     assert len(upkeep.garbage(store).cells) == 1

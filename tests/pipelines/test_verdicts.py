@@ -8,14 +8,15 @@ import pyarrow as pa
 import pytest
 
 import zoo
-from pipelines import datasets, metrics, verdicts
+from pipelines import metrics, verdicts
 from pipelines.cells import Column
+from pipelines.data import evaluation_sets
 from pipelines.records import cell_schema
 from pipelines.verdicts import Measured
 from zoo import Claim, Erratum, wanted
 
 IMAGES, CLASSES = 50_000, 1000
-VAL = datasets.named("imagenet-val")
+VAL = evaluation_sets.named("imagenet-val")
 CLAIM = Claim(metric="top1", value=77.18, dataset="ImageNet-1k validation", source="a card")
 CARD = replace(zoo.card("selecsls42b"), claims=(CLAIM,), errata=())
 
@@ -117,7 +118,7 @@ def test_what_is_known_of_a_card_explains_a_difference_and_hides_none() -> None:
 def test_what_the_claim_is_not_of_is_not_compared() -> None:
     rows = cell(right_for(0))
     assert verdicts.judge(CARD, measured(rows, definition=None)) == []
-    assert verdicts.judge(CARD, measured(rows, definition=datasets.named("imagenet-v2"))) == []
+    assert verdicts.judge(CARD, measured(rows, definition=evaluation_sets.named("imagenet-v2"))) == []
     assert judged(rows, as_published=False).word == "not comparable"
     at_320 = replace(CARD, claims=(replace(CLAIM, size=320),))
     assert judged(rows, at_320).reasons == ("the claim is of 320 px, measured at 224 px",)

@@ -12,7 +12,7 @@ from itertools import islice
 import pyarrow as pa
 
 from pipelines import storage
-from pipelines.formats import LABEL_ALONE, MAX_SAMPLES, UNREADABLE, ShardError, read_samples
+from pipelines.data.formats import LABEL_ALONE, MAX_SAMPLES, UNREADABLE, ShardError, read_samples
 from pipelines.records import CHUNK, Dataset, Sample, Shard
 from pipelines.storage import StoredObject
 

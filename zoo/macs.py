@@ -24,6 +24,6 @@ def _counted(card: Card) -> int:
 
 @functools.cache
 def _table() -> dict[tuple[str, int, int], int]:
-    text = resources.files("pipelines").joinpath("macs.tsv").read_text(encoding="ascii")
+    text = resources.files("zoo").joinpath("macs.tsv").read_text(encoding="ascii")
     rows = (line.split("\t") for line in text.splitlines()[1:])
     return {(architecture, int(classes), int(size)): int(macs) for architecture, classes, size, macs in rows}

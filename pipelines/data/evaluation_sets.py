@@ -88,9 +88,9 @@ def known_sets(files: Sequence[str] = ()) -> dict[str, EvaluationSet]:
     Raises:
         ValueError: naming the file and the entry, if a definition is not one, or its name is taken.
     """
-    ours = resources.files("pipelines").joinpath("datasets.yaml").read_text(encoding="utf-8")
+    ours = resources.files("pipelines.data").joinpath("evaluation_sets.yaml").read_text(encoding="utf-8")
     known: dict[str, EvaluationSet] = {}
-    for source, text in (("datasets.yaml", ours), *((file, storage.read(file).decode()) for file in files)):
+    for source, text in (("evaluation_sets.yaml", ours), *((file, storage.read(file).decode()) for file in files)):
         for definition in _parsed(text, source):
             if definition.name in known:
                 raise ValueError(f"{source}: a dataset is called {definition.name!r} already; give yours another name")

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.folding import fold
-from pipelines.ranking import Scores, ranked
+from pipelines.models.folding import fold
+from pipelines.models.ranking import Scores, ranked
 from pipelines.records import Settings
 from zoo.preprocessing import Preprocessing
 

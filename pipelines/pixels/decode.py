@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from pipelines.pixels.sandbox import Sandbox
 from pipelines.records import CHUNK, Decoder, View
-from pipelines.sandbox import Sandbox
 
 _SANDBOXES: dict[Decoder, Sandbox] = {
-    "exact": Sandbox("pipelines.exact_decode"),
-    "fast": Sandbox("pipelines.fast_decode"),
+    "exact": Sandbox("pipelines.pixels.exact_decode"),
+    "fast": Sandbox("pipelines.pixels.fast_decode"),
 }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.engine import Engine, keep_memory, normalise
+from pipelines.models.engine import Engine, keep_memory, normalise
 from pipelines.records import PLAIN, Settings
 from zoo.cards import Card
 

@@ -10,8 +10,9 @@ from pathlib import PurePosixPath
 
 from braceexpand import braceexpand
 
-from pipelines import lookup, storage
-from pipelines.manifest import Manifest, PackedShard, require_complete
+from pipelines import storage
+from pipelines.data import listing
+from pipelines.data.manifest import Manifest, PackedShard, require_complete
 from pipelines.records import Dataset, Shard
 from pipelines.storage import StoredObject
 
@@ -21,7 +22,7 @@ _CELL_ENDING = "-01234567.parquet"
 """What a cell's file name has after the shard's."""
 
 
-def find(sources: Sequence[str], watch: lookup.Watch | None = None) -> Dataset:
+def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None) -> Dataset:
     """The dataset under `sources`: each a folder, a shard, a glob, a brace pattern or a `.txt` file listing such.
 
     A list holds one source a line; empty lines and those that begin with `#` are passed over. In a glob, `*` crosses
@@ -35,19 +36,19 @@ def find(sources: Sequence[str], watch: lookup.Watch | None = None) -> Dataset:
         FileNotFoundError: if a source names nothing.
     """
     patterns = [pattern for source in sources for pattern in _patterns(source)]
-    store = lookup.ListingCounter(watch)
-    named = lookup.look_up(store, [pattern for pattern in patterns if lookup.is_shard(pattern)])
-    found = [entry for pattern in patterns for entry in lookup.entries(store, pattern, named)]
+    store = listing.ListingCounter(watch)
+    named = listing.look_up(store, [pattern for pattern in patterns if listing.is_shard(pattern)])
+    found = [entry for pattern in patterns for entry in listing.entries(store, pattern, named)]
     if not found:
-        raise ValueError(f"no shard ({' or '.join(lookup.SUFFIXES)}) under {', '.join(sources) or 'an empty --data'}")
+        raise ValueError(f"no shard ({' or '.join(listing.SUFFIXES)}) under {', '.join(sources) or 'an empty --data'}")
     root = _common_folder(
-        {lookup.folder_of(pattern) if pattern in named else _literal_folder(pattern) for pattern in patterns}
+        {listing.folder_of(pattern) if pattern in named else _literal_folder(pattern) for pattern in patterns}
     )
     manifests = {
-        folder: require_complete(folder) for folder in sorted({lookup.folder_of(entry.uri) for entry in found})
+        folder: require_complete(folder) for folder in sorted({listing.folder_of(entry.uri) for entry in found})
     }
     packed = {folder: {item.name: item for item in m.shards} for folder, m in manifests.items() if m}
-    shards = tuple(_shard(entry, root, packed.get(lookup.folder_of(entry.uri), {})) for entry in found)
+    shards = tuple(_shard(entry, root, packed.get(listing.folder_of(entry.uri), {})) for entry in found)
     _refuse_doubles(shards)
     _refuse_long_names(shards)
     _refuse_incomplete({pattern.rstrip("/") for pattern in patterns}, found, manifests)
@@ -58,11 +59,11 @@ def find(sources: Sequence[str], watch: lookup.Watch | None = None) -> Dataset:
 def _patterns(source: str, lists: tuple[str, ...] = ()) -> Iterator[str]:
     """`source` without braces and lists: folders, shards and globs."""
     try:
-        patterns = [source] if lookup.exists(source) else list(braceexpand(source))
+        patterns = [source] if listing.exists(source) else list(braceexpand(source))
     except ValueError as error:
         raise ValueError(f"{source!r}: {error}") from error
     for pattern in map(storage.absolute, patterns):
-        if not pattern.endswith(".txt") or lookup.is_glob(pattern) or lookup.is_folder(pattern):
+        if not pattern.endswith(".txt") or listing.is_glob(pattern) or listing.is_folder(pattern):
             yield pattern
         elif pattern in lists:
             raise ValueError(f"{pattern}: lists itself")
@@ -81,7 +82,7 @@ def _lines(uri: str) -> list[str]:
 
 def _literal_folder(pattern: str) -> str:
     """The folder that a pattern names before any wildcard: what is added below it later moves no name."""
-    return lookup.folder_of(lookup.GLOB.split(pattern)[0]) if lookup.is_glob(pattern) else pattern.rstrip("/")
+    return listing.folder_of(listing.GLOB.split(pattern)[0]) if listing.is_glob(pattern) else pattern.rstrip("/")
 
 
 def _common_folder(folders: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ import simplejpeg
 import torch
 from torch.nn.functional import interpolate
 
-from pipelines.exact_decode import DecodeError, open_header, placed, reasons, to_rgb
+from pipelines.pixels.exact_decode import DecodeError, open_header, placed, reasons, to_rgb
 from zoo.preprocessing import Geometry
 
 torch.set_num_threads(1)  # there is one such process for every core

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipelines import storage
 from pipelines.cluster import connection
 from pipelines.cluster.shares import await_node, resources, share
-from pipelines.measure import Likeness, Measurer
+from pipelines.models.measure import Likeness, Measurer
 from pipelines.records import Precision, Settings
 from zoo.cards import Card
 

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.pixels.sandbox_child import ANSWER, LONGEST_REASON, NO_MEMORY, PIXELS, REASON, REQUEST, ROOM, serve
 from pipelines.records import QUARANTINED
-from pipelines.sandbox_child import ANSWER, LONGEST_REASON, NO_MEMORY, PIXELS, REASON, REQUEST, ROOM, serve
 
 _SECONDS = 20.0
 """For one picture, which takes 10 ms. Twice this and two starts are less than a minute."""

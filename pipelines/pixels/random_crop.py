@@ -1,14 +1,17 @@
-"""What chance does to a picture on its way to a model that learns: a random crop, a mirror.
+"""Random crop and mirror for training images, seeded per sample and epoch.
 
-Owns the choice, a function of the sample and the epoch by way of a seed: whichever worker decodes it, and however often
-a run is resumed, the pixels are the same. Refuses to touch a picture: `train_decode` does.
+Whichever worker decodes an image, and however often a run is resumed, its pixels are the same. `decode` runs in the
+sandbox's child process and reads images exactly as `exact_decode` does.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image, ImageOps
 
+from pipelines.pixels.exact_decode import FILTERS, DecodeError, open_rgb
 from zoo.preprocessing import Interpolation
 
 _TRIES = 10
@@ -59,3 +62,19 @@ def drawn(chance: Chance, width: int, height: int) -> tuple[Box, bool]:
     tall = max(1, min(height, round(width / how.ratio[0])))
     left, top = (width - wide) // 2, (height - tall) // 2
     return (left, top, left + wide, top + tall), mirrored
+
+
+def decode(encoded: bytes, chances: Sequence[Chance]) -> list[np.ndarray] | str:
+    """One uint8 array (size, size, 3) each of `chances`, or the reason why not."""
+    try:
+        picture = open_rgb(encoded)
+        return [_augmented(picture, chance) for chance in chances]
+    except DecodeError as error:
+        return str(error)
+
+
+def _augmented(picture: Image.Image, chance: Chance) -> np.ndarray:
+    box, mirrored = drawn(chance, picture.width, picture.height)
+    side = chance.how.size
+    resized = picture.resize((side, side), FILTERS[chance.how.interpolation], box=box)
+    return np.asarray(ImageOps.mirror(resized) if mirrored else resized)
