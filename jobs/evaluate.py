@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from jobs import cli, maintenance, planning, reporting, scoring
 from jobs.progress import say
-from pipelines import cells, inventory, storage
-from pipelines.cells import Plan
+from pipelines import storage
+from pipelines.cells import inventory
+from pipelines.cells.plan import Plan, plan_cells
 
 if TYPE_CHECKING:
     from pipelines.flow import Outcome
@@ -73,7 +74,7 @@ def run(config: EvaluateConfig) -> int:
         return reporting.say_unusable(unusable)
     if config.retry_failed:
         scoring.remove_failed(plan, unusable, config)
-        plan = cells.plan(config.store, plan.dataset, plan.columns)
+        plan = plan_cells(config.store, plan.dataset, plan.columns)
     if config.retrack and plan.pending == plan.needed:
         raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
     known = planning.evaluation_set(config)
@@ -82,7 +83,7 @@ def run(config: EvaluateConfig) -> int:
     outcome = None
     if plan.pending and not config.retrack:
         outcome = scoring.fill(plan, unusable, config)
-        plan = cells.plan(config.store, plan.dataset, plan.columns)
+        plan = plan_cells(config.store, plan.dataset, plan.columns)
     return _report(plan, outcome, unusable, config)
 
 

@@ -12,8 +12,8 @@ from jobs import ending
 from jobs.planning import WalkConfig
 from jobs.progress import Meter, say
 from pipelines import storage
-from pipelines.cells import Plan
-from pipelines.runs import RunRecorder, evaluation_id
+from pipelines.cells.plan import Plan
+from pipelines.cells.runs import RunRecorder, evaluation_id
 
 if TYPE_CHECKING:
     from pipelines.flow import Outcome, Progress

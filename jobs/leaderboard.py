@@ -23,13 +23,14 @@ from rich.text import Text
 import zoo
 from jobs import cli, provenance
 from jobs.progress import Listing, Meter, count, say
-from pipelines import runs, storage
+from pipelines import storage
+from pipelines.cells import runs
 from pipelines.records import short_digest
 
 if TYPE_CHECKING:
     from pipelines.board import Board
+    from pipelines.cells.inventory import Holding, StoredColumn
     from pipelines.diff import Difference
-    from pipelines.inventory import Holding, StoredColumn
     from pipelines.sides import Pair
     from pipelines.track import Logged
 
@@ -72,7 +73,7 @@ def run(config: LeaderboardConfig) -> int:
     Raises:
         ValueError: if the store holds nothing, or there is nothing to compare.
     """
-    from pipelines import inventory
+    from pipelines.cells import inventory
 
     if config.diff and config.fail_on_mismatch:
         raise ValueError("--fail-on-mismatch is of claims, and --diff judges none; leave one out")
@@ -129,7 +130,8 @@ def _students(holdings: "Sequence[Holding]", cards: Sequence[zoo.Card]) -> "list
 
 
 def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Sequence[Holding]") -> int:
-    from pipelines import diff, diff_report, inventory, sides
+    from pipelines import diff, diff_report, sides
+    from pipelines.cells import inventory
 
     elsewhere = [name for name in names if not sides.is_within(name, holdings)]
     names_of = {card.name for card in zoo.select(config.models, cli.cards(config.cards, config.store))}

@@ -14,10 +14,11 @@ from rich.table import Table
 
 from jobs import cli, filling
 from jobs.progress import Meter, clock, console, count, say
-from pipelines import runs, storage, upkeep
-from pipelines.cells import Plan
-from pipelines.runs import Run
-from pipelines.upkeep import CellProblem, Garbage
+from pipelines import storage
+from pipelines.cells import audit, runs
+from pipelines.cells.audit import CellProblem, Garbage
+from pipelines.cells.plan import Plan
+from pipelines.cells.runs import Run
 
 _SHOWN = 10
 """Runs, the last ones."""
@@ -141,14 +142,14 @@ def _say_unread(finding: CellProblem) -> None:
 
 def _inspected(store: str, plan: Plan) -> Iterator[CellProblem]:
     with Meter("cells", plan.needed - plan.pending) as meter:
-        for done, finding in enumerate(upkeep.inspect(store, plan), 1):
+        for done, finding in enumerate(audit.inspect(store, plan), 1):
             meter.update(done)
             yield finding
 
 
 def collect(store: str, *, yes: bool, dry: bool) -> int:
     """List what no plan can reach, and remove it, unless `dry`, if `yes` or the user says so."""
-    garbage = upkeep.garbage(store)
+    garbage = audit.garbage(store)
     _list(garbage)
     number = len(garbage.cells) + len(garbage.leftovers)
     if not number:

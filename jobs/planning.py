@@ -10,8 +10,9 @@ from itertools import product
 import zoo
 from jobs import cli
 from jobs.progress import Listing, count, say
-from pipelines import cells, estimate, storage
-from pipelines.cells import Column, Plan
+from pipelines import estimate, storage
+from pipelines.cells.column import Column
+from pipelines.cells.plan import Plan, plan_cells
 from pipelines.data import evaluation_sets, read
 from pipelines.data.dataset import find_dataset
 from pipelines.data.evaluation_sets import EvaluationSet
@@ -120,7 +121,7 @@ def plan(config: WalkConfig) -> tuple[dict[str, str], Plan]:
         FileNotFoundError: if the one model's weights, or the data, are not there.
     """
     usable, unusable = columns(config)
-    return unusable, cells.plan(config.store, dataset(config), usable, watch=Listing())
+    return unusable, plan_cells(config.store, dataset(config), usable, watch=Listing())
 
 
 def dataset(config: WalkConfig) -> Dataset:

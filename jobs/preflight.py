@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from jobs.progress import count, say
-from pipelines import cells
-from pipelines.cells import Column, Plan
+from pipelines.cells.cell import cell_uri
+from pipelines.cells.column import Column
+from pipelines.cells.plan import Plan
 from pipelines.data import read
 from pipelines.models import mirror
 from pipelines.records import Dataset, Shard
@@ -53,7 +54,7 @@ def _fetch(column: Column) -> str | None:
 def with_readable_shards(store: str, dataset: Dataset, columns: Sequence[Column], uris: Sequence[str]) -> list[str]:
     """Those of the cells `uris` whose shard can be read to its end; of the others it is said why they are kept."""
     wanted, reasons = set(uris), {}
-    places = ((cells.uri(store, dataset, column, shard), shard) for column in columns for shard in dataset.shards)
+    places = ((cell_uri(store, dataset, column, shard), shard) for column in columns for shard in dataset.shards)
     readable = []
     for uri, shard in ((uri, shard) for uri, shard in places if uri in wanted):
         if shard.uri not in reasons:

@@ -15,7 +15,7 @@ from jobs import cli
 from jobs.progress import count, say
 
 if TYPE_CHECKING:
-    from pipelines.cells import Plan
+    from pipelines.cells.plan import Plan
     from pipelines.evaluation import Evaluation
     from pipelines.track import Record
 

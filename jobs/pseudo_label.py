@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from jobs import cli, maintenance, planning, reporting, scoring, teaching
 from jobs.progress import count, say
-from pipelines import cells, inventory, storage
+from pipelines import storage
+from pipelines.cells import inventory
+from pipelines.cells.plan import plan_cells
 
 _NOTHING = ".probe"
 """A name in the store that nothing has."""
@@ -56,11 +58,11 @@ def run(config: PseudoLabelConfig) -> int:
     unusable: dict[str, str] = {}
     if config.retry_failed:
         scoring.remove_failed(plan, unusable, config)
-        plan = cells.plan(config.store, plan.dataset, plan.columns)
+        plan = plan_cells(config.store, plan.dataset, plan.columns)
     if said := inventory.note(config.store, plan.dataset, planning.evaluation_set(config)):
         say(f"warning: {said}")
     outcome = scoring.fill(plan, unusable, config, labelled=False) if plan.pending else None
-    plan = cells.plan(config.store, plan.dataset, plan.columns)
+    plan = plan_cells(config.store, plan.dataset, plan.columns)
     code = max(reporting.say_failures(plan, outcome), reporting.say_unusable(unusable))
     if outcome and outcome.spoiled:
         raise ValueError(f"stopped by --max-bad-rate {config.max_bad_rate:g}: {outcome.spoiled}")

@@ -31,8 +31,9 @@ from rich.text import Text
 
 import zoo
 from jobs import cli, digits, ending
-from pipelines import cells, storage
-from pipelines.cells import Column
+from pipelines import storage
+from pipelines.cells.cell import load_cells
+from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from pipelines.data.formats import IMAGE_SUFFIXES
 from pipelines.models import members
@@ -216,7 +217,7 @@ def _show(packed: str, store: str) -> None:
     """The predictions from their committed cells, then where everything is."""
     dataset = find_dataset([packed])
     column = Column(card=zoo.card(_MODEL), file=wanted.published(zoo.card(_MODEL)))
-    rows = (row for _, cell in cells.load(store, dataset, column) for row in cell.to_pylist())
+    rows = (row for _, cell in load_cells(store, dataset, column) for row in cell.to_pylist())
     cli.stdout.print()
     cli.stdout.print(_predictions(islice(rows, _SHOWN)))
     cli.stdout.print()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jobs import cli, provenance
 from jobs.progress import count, say
 from pipelines import storage
-from pipelines.cells import Plan
+from pipelines.cells.plan import Plan
 from pipelines.metrics import LABEL_RANGE, MISSING_LABEL
 from pipelines.records import JUDGED_ERRORS, NON_FINITE
 from pipelines.report import error_lines, result_table, results_json

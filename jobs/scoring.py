@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from jobs import filling, maintenance, planning, preflight
 from jobs.planning import WalkConfig
-from pipelines import cells, storage
-from pipelines.cells import Plan
+from pipelines import storage
+from pipelines.cells.column import Column
+from pipelines.cells.plan import Plan, plan_cells
 
 if TYPE_CHECKING:
     from pipelines.flow import Outcome
@@ -23,7 +24,7 @@ def remove_failed(plan: Plan, unusable: dict[str, str], config: WalkConfig) -> N
     everything = tuple(range(len(plan.dataset.shards)))
     unusable |= preflight.fetch_weights(replace(plan, missing=(everything,) * len(plan.columns)), bool(unusable))
     usable = [column for column in plan.columns if _is_usable(column, unusable)]
-    if failed := maintenance.failed(config.store, cells.plan(config.store, plan.dataset, usable)):
+    if failed := maintenance.failed(config.store, plan_cells(config.store, plan.dataset, usable)):
         filling.require_device(config.device, config.gpus)
         storage.probe(config.store)
         storage.remove(preflight.with_readable_shards(config.store, plan.dataset, usable, failed))
@@ -35,16 +36,16 @@ def fill(plan: Plan, unusable: dict[str, str], config: WalkConfig, *, labelled: 
     Where the data is not `labelled`, or by others than the models, its labels need not be the models' classes.
     """
     unusable |= preflight.fetch_weights(plan, others=bool(unusable))
-    part = cells.plan(config.store, plan.dataset, [column for column in plan.columns if _is_usable(column, unusable)])
+    part = plan_cells(config.store, plan.dataset, [column for column in plan.columns if _is_usable(column, unusable)])
     if not part.pending:
         return None
     if told := preflight.unfit(part) if labelled else {}:
         unusable |= {planning.label(column, plan): told[column.name] for column in part.columns if column.name in told}
-        part = cells.plan(config.store, plan.dataset, [column for column in part.columns if column.name not in told])
+        part = plan_cells(config.store, plan.dataset, [column for column in part.columns if column.name not in told])
     outcome = filling.fill(part, config)
     unusable |= {planning.label(part.columns[i], part): reason for i, reason in outcome.unusable.items()}
     return outcome
 
 
-def _is_usable(column: cells.Column, unusable: dict[str, str]) -> bool:
+def _is_usable(column: Column, unusable: dict[str, str]) -> bool:
     return not any(member.card.name in unusable for member in column.members)

@@ -19,7 +19,7 @@ from jobs import cli, ending, planning, provenance, teaching
 from jobs.progress import Listing, Meter, say
 from pipelines import selected, selection, storage
 from pipelines.candidates import RankBy, Rule
-from pipelines.cells import Plan
+from pipelines.cells.plan import Plan
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Dataset
 from pipelines.selection import Selection

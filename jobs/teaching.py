@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from jobs import planning
 from jobs.progress import Listing
-from pipelines import cells
-from pipelines.cells import Column, Plan
+from pipelines.cells.column import Column
+from pipelines.cells.plan import Plan, plan_cells
 from pipelines.records import Decoder, Precision
 
 
@@ -58,7 +58,7 @@ def plan(config: TeacherConfig) -> Plan:
             "a teacher of several models needs all of them: "
             + "; ".join(f"{name}: {reason}" for name, reason in unusable.items())
         )
-    return cells.plan(config.store, planning.dataset(config), [_teacher(members, config)], watch=Listing())
+    return plan_cells(config.store, planning.dataset(config), [_teacher(members, config)], watch=Listing())
 
 
 def _teacher(members: list[Column], config: TeacherConfig) -> Column:

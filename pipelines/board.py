@@ -14,7 +14,7 @@ from itertools import groupby
 import pyarrow as pa
 
 from pipelines import judging, metrics, mistakes
-from pipelines.inventory import Holding, StoredColumn
+from pipelines.cells.inventory import Holding, StoredColumn
 from pipelines.judging import Judged, LeaderboardSet
 from pipelines.metrics import Summary, Tally
 from pipelines.mistakes import Mistakes

@@ -16,7 +16,7 @@ import pyarrow.compute
 from scipy.stats import binomtest
 
 from pipelines import metrics
-from pipelines.inventory import StoredColumn
+from pipelines.cells.inventory import StoredColumn
 from pipelines.metrics import Summary, Tally
 from pipelines.sides import Pair
 

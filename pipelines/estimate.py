@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from pipelines.cells import Column, Plan
+from pipelines.cells.column import Column
+from pipelines.cells.plan import Plan
 from pipelines.records import Precision, Shard
 from zoo.cards import Card
 from zoo.macs import macs

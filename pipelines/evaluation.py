@@ -10,8 +10,11 @@ from functools import reduce
 
 import pyarrow as pa
 
-from pipelines import cells, metrics, runs, storage
-from pipelines.cells import Column, Plan
+from pipelines import metrics, storage
+from pipelines.cells import runs
+from pipelines.cells.cell import load_cells
+from pipelines.cells.column import Column
+from pipelines.cells.plan import Plan
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.models import mirror
 from pipelines.plots import reliability_png
@@ -49,7 +52,7 @@ def evaluate(store: str, plan: Plan, column: Column, kind: EvaluationSet | None 
     Raises:
         ValueError: naming the cell, if one is damaged.
     """
-    parts = list(cells.load(store, plan.dataset, column))
+    parts = list(load_cells(store, plan.dataset, column))
     if not parts:
         return None
     classes = column.card.num_classes, column.subset

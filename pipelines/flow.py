@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError, RayTaskError
 
-from pipelines import cells
-from pipelines.cells import Plan
+from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cluster.shares import NoDeviceError, resources, share
 from pipelines.gather import Gather
 from pipelines.publish import Publisher
@@ -111,7 +110,7 @@ def fill(
         except _SpoiledError as error:
             spoiled = str(error)
         try:
-            plan = cells.plan(store, plan.dataset, plan.columns)
+            plan = plan_cells(store, plan.dataset, plan.columns)
         except OSError as error:
             trouble.broken = _said(error)
         left = len(trouble.fillable(plan))

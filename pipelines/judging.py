@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from pipelines import labels, verdicts
+from pipelines.cells.inventory import Holding, StoredColumn
 from pipelines.data import evaluation_sets
 from pipelines.data.evaluation_sets import EvaluationSet
-from pipelines.inventory import Holding, StoredColumn
 from pipelines.metrics import Summary
 from pipelines.records import Dataset
 from pipelines.verdicts import Measured

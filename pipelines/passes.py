@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.cells import Column
+from pipelines.cells.column import Column
 from pipelines.records import View
 
 _LEAST_CHUNK = {"cpu": 1, "cuda": 128}

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
-from pipelines import cells
-from pipelines.cells import Column
+from pipelines.cells.cell import publish_cell
+from pipelines.cells.column import Column
 from pipelines.records import Dataset
 
 _AT_ONCE = 8
@@ -46,7 +46,7 @@ class Publisher:
         """Have cells published: each a position among `columns`, one among the dataset's shards, and the rows."""
         for column, position, rows in complete:
             target = (self._store, self._dataset, columns[column], self._dataset.shards[position], rows)
-            self._begun.append((position, self._pool.submit(cells.publish, *target)))
+            self._begun.append((position, self._pool.submit(publish_cell, *target)))
             self._settle(_WAITING)
 
     def _settle(self, most: int) -> None:

@@ -7,7 +7,7 @@ without a selection. Refuses to compare: `diff` does, image by image.
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipelines.board import comparable
-from pipelines.inventory import Holding, StoredColumn
+from pipelines.cells.inventory import Holding, StoredColumn
 from pipelines.models import members
 from pipelines.sides import Pair, differences
 from zoo.cards import Card

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.cells import Plan
+from pipelines.cells.plan import Plan
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import psutil
 import pyarrow as pa
 import torch
 
-from pipelines.cells import Column
+from pipelines.cells.column import Column
 from pipelines.models import mirror
 from pipelines.models.engine import Engine, NoRoomError, free_memory, is_device_fault, is_out_of_memory, keep_memory
 from pipelines.models.ranking import Scores, averaged

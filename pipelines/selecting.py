@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import candidates, cells, storage
+from pipelines import candidates, storage
 from pipelines.candidates import PoolCounts, Rule
-from pipelines.cells import Column, Plan
+from pipelines.cells.cell import cell_uri, read_cell
+from pipelines.cells.column import Column
+from pipelines.cells.plan import Plan, cell_versions
 from pipelines.cluster import tasks
 from pipelines.data import read
 from pipelines.records import Dataset, Shard, short_digest
@@ -56,7 +58,7 @@ def selection_id(store: str, plan: Plan, rule: Rule) -> str:
     That is also which cells are there, and that they are those of now: a cell that failed may have been computed again.
     """
     ((column,), (missing,), dataset) = plan.columns, plan.missing, plan.dataset
-    versions = cells.versions(store, dataset, column)
+    versions = cell_versions(store, dataset, column)
     for position in missing:  # one that was committed since is no part of it
         versions[position] = None
     return short_digest([dataset.name, dataset.digest, column.name, rule.digest, versions])
@@ -116,8 +118,8 @@ def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray)
     seen, counts = PoolCounts(), {}
     for position in group:
         shard = job.dataset.shards[position]
-        location = cells.uri(job.store, job.dataset, job.column, shard)
-        rows = cells.read(location, job.column.top, job.rule.columns)
+        location = cell_uri(job.store, job.dataset, job.column, shard)
+        rows = read_cell(location, job.column.top, job.rule.columns)
         found, seen_there = candidates.of_cell(rows, shard, position, job.rule, fold.least)
         fold.add(found)
         seen += seen_there

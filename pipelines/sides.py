@@ -7,7 +7,7 @@ error says what each side has.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from pipelines.inventory import Holding, StoredColumn
+from pipelines.cells.inventory import Holding, StoredColumn
 
 _SETTINGS = ("precision", "decoder", "batch_size", "channels_last", "fold", "compile")
 

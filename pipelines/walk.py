@@ -13,7 +13,7 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from pipelines import estimate
-from pipelines.cells import Column
+from pipelines.cells.column import Column
 from pipelines.cluster.ray_data import RETRIES, mapped, set_context
 from pipelines.cluster.shares import Shares, actor_memory, await_node, resources, share
 from pipelines.data import read

@@ -20,7 +20,8 @@ import pytest
 from PIL import Image
 
 import zoo
-from pipelines import cells, walk
+from pipelines import walk
+from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Decoder, Settings, Shard
 from tests.pipelines.pictures import reference
@@ -91,14 +92,14 @@ def decoding_walk(data: str, models: list[str], decoder: Decoder, chunk: int) ->
     """
     cards = [zoo.card(name) for name in models]
     settings = Settings(batch_size=chunk)
-    columns = [cells.Column(card=c, file=wanted.published(c), settings=settings, decoder=decoder) for c in cards]
+    columns = [Column(card=c, file=wanted.published(c), settings=settings, decoder=decoder) for c in cards]
     found = find_dataset([data]).shards
     costs = [cost(columns, part) for part in (found[:SHORT], found[:SHORT], found)]  # the first starts the workers
     images, busy, wall = (long - short for short, long in zip(*costs[1:], strict=True))
     return images / busy, images / wall / psutil.cpu_count()
 
 
-def cost(columns: list[cells.Column], part: Sequence[Shard]) -> tuple[int, float, float]:
+def cost(columns: list[Column], part: Sequence[Shard]) -> tuple[int, float, float]:
     """Images, processor seconds and wall seconds of a walk over `part`; what has ended since counts as last seen."""
     before, began, images = processor_seconds(), time.perf_counter(), 0
     after, looked = before, began

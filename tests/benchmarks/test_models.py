@@ -20,8 +20,9 @@ import torch
 from PIL import Image
 
 import zoo
-from pipelines import cells, flow
-from pipelines.cells import Column
+from pipelines import flow
+from pipelines.cells.column import Column
+from pipelines.cells.plan import plan_cells
 from pipelines.cluster import connection
 from pipelines.data.dataset import find_dataset
 from pipelines.flow import Progress
@@ -99,7 +100,7 @@ def ways(card: zoo.Card) -> list[tuple[str, Settings]]:
 
 def walk(column: Column, data: str, store: str) -> tuple[float, float]:
     """Images a second once running, and seconds from a Ray that is there to the last cell."""
-    plan = cells.plan(store, find_dataset([data]), [column])
+    plan = plan_cells(store, find_dataset([data]), [column])
     seen: list[tuple[float, Progress]] = []
     started = time.perf_counter()
     outcome = flow.fill(store, plan, "cpu", lambda progress: seen.append((time.perf_counter(), progress)))

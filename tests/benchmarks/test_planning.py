@@ -16,7 +16,8 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 import zoo
-from pipelines import cells
+from pipelines.cells.cell import cell_uri
+from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from pipelines.data.manifest import Labels, Manifest, PackedShard, write_manifest
 from pipelines.records import Settings
@@ -29,18 +30,19 @@ PLAN = """
 import json, sys, time
 from pathlib import Path
 import zoo
-from pipelines import cells
+from pipelines.cells.column import Column
+from pipelines.cells.plan import plan_cells
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
 from zoo import wanted
 
 card = zoo.card("efficientnet_lite0")
 file = wanted.published(card)
-columns = [cells.Column(card=card, file=file, settings=Settings(batch_size=size)) for size in (1, 2, 4, 8, 16)]
+columns = [Column(card=card, file=file, settings=Settings(batch_size=size)) for size in (1, 2, 4, 8, 16)]
 started = time.perf_counter()
 dataset = find_dataset(sys.argv[2:])
 found = time.perf_counter()
-plan = cells.plan(sys.argv[1], dataset, columns)
+plan = plan_cells(sys.argv[1], dataset, columns)
 planned = time.perf_counter()
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(json.dumps([plan.pending, found - started, planned - found, int(peak.split()[1]) / 1024]))
@@ -81,10 +83,10 @@ def packed(folder: Path, count: int) -> Path:
 
 def commit_half(store: Path, source: str) -> None:
     """The first half of a column's cells; planning opens none."""
-    column = cells.Column(card=CARD, file=wanted.published(CARD), settings=Settings(batch_size=1))
+    column = Column(card=CARD, file=wanted.published(CARD), settings=Settings(batch_size=1))
     dataset = find_dataset([source])
     for shard in dataset.shards[: len(dataset.shards) // 2]:
-        cell = Path(cells.uri(str(store), dataset, column, shard))
+        cell = Path(cell_uri(str(store), dataset, column, shard))
         cell.parent.mkdir(parents=True, exist_ok=True)
         cell.touch()
 

@@ -16,7 +16,8 @@ import pytest
 import ray
 
 import zoo
-from pipelines import cells, walk
+from pipelines import walk
+from pipelines.cells.column import Column
 from pipelines.cluster.shares import share
 from pipelines.data.dataset import find_dataset
 from pipelines.passes import PassConfig
@@ -34,7 +35,7 @@ def test_efficiency_on_one_to_sixteen_simulated_gpus(jpegs: list[bytes], tmp_pat
     monkeypatch.setattr(chaos, "IMAGES", BATCH)
     data = chaos.put_shards(str(tmp_path / "val"), jpegs, max(GPUS) * EACH)
     card = zoo.card(MODEL)
-    column = cells.Column(card=card, file=wanted.published(card))
+    column = Column(card=card, file=wanted.published(card))
     config = PassConfig(columns=(column,), views=(column.view,), chunk=BATCH, device="cuda", memory=None)
     found = find_dataset([data]).shards
     site = chaos.new_cluster(0)

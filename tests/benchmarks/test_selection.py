@@ -18,9 +18,11 @@ import pyarrow as pa
 import pytest
 
 import zoo
-from pipelines import cells, selecting, storage
+from pipelines import selecting, storage
 from pipelines.candidates import Rule
-from pipelines.cells import Column
+from pipelines.cells.cell import publish_cell
+from pipelines.cells.column import Column
+from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cluster import connection, tasks
 from pipelines.records import Dataset, Shard, cell_schema
 from zoo import wanted
@@ -58,14 +60,14 @@ def test_selection_from_growing_pools_beside_duckdb(tmp_path: Path, capsys) -> N
         print("\n" + "\n".join(lines))
 
 
-def ours(store: str, plan: cells.Plan) -> tuple[tuple[int, float], str]:
+def ours(store: str, plan: Plan) -> tuple[tuple[int, float], str]:
     """How many are chosen and the sum of their scores, and what it took."""
     chosen, seconds, memory = watched(lambda: select(store, plan), psutil.Process().pid)
     read = sum(entry.size for entry in storage.list_objects(f"{store}/cells"))  # every cell once
     return chosen, f"{line('selecting', plan, seconds, memory)}, {read / 1e9:.2f} GB read"
 
 
-def theirs(store: str, plan: cells.Plan, chosen: tuple[int, float], threads: int) -> str:
+def theirs(store: str, plan: Plan, chosen: tuple[int, float], threads: int) -> str:
     """What it took DuckDB to find the same."""
     (count, total, seconds), memory = duckdb(f"{store}/cells/pool/{COLUMN.name}", threads)
     assert count == chosen[0]
@@ -73,24 +75,24 @@ def theirs(store: str, plan: cells.Plan, chosen: tuple[int, float], threads: int
     return line(f"DuckDB, {threads} threads", plan, seconds, memory)
 
 
-def line(what: str, plan: cells.Plan, seconds: float, memory: int) -> str:
+def line(what: str, plan: Plan, seconds: float, memory: int) -> str:
     candidates = plan.needed * ROWS * TOP
     rate = f"{candidates / seconds / 1e6:6.2f} M candidates/s, {plan.needed * ROWS / seconds / 1e6:5.2f} M images/s"
     return f"{candidates / 1e6:5.0f} M candidates: {what:18} {seconds:6.1f} s, {rate}, {memory / 1e9:5.2f} GB"
 
 
-def filled(store: str, shards: int) -> cells.Plan:
+def filled(store: str, shards: int) -> Plan:
     """A plan whose cells are all there; those of a smaller pool before stay."""
     found = [Shard(name=f"{i:05d}", uri=f"x/{i:05d}.tar", size=1, etag="e", rows=ROWS) for i in range(shards)]
     dataset = Dataset(name="pool", source="x", shards=tuple(found))
-    missing = cells.plan(store, dataset, [COLUMN]).missing[0]
+    missing = plan_cells(store, dataset, [COLUMN]).missing[0]
     for _ in tasks.run(publish, ((None, (store, dataset.shards[position], position)) for position in missing)):
         pass
-    return cells.plan(store, dataset, [COLUMN])
+    return plan_cells(store, dataset, [COLUMN])
 
 
 def publish(store: str, shard: Shard, seed: int) -> None:
-    cells.publish(store, Dataset(name="pool", source="x", shards=()), COLUMN, shard, random_cell(seed))
+    publish_cell(store, Dataset(name="pool", source="x", shards=()), COLUMN, shard, random_cell(seed))
 
 
 def random_cell(seed: int) -> pa.Table:
@@ -118,7 +120,7 @@ def lists(values: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), TOP)
 
 
-def select(store: str, plan: cells.Plan) -> tuple[int, float]:
+def select(store: str, plan: Plan) -> tuple[int, float]:
     parts = f"{store}/parts-{plan.needed}"
     best = selecting.select(store, plan, Rule(k=K), parts, lambda _: None).best
     return len(best), float(best.score.astype(np.float64).sum())

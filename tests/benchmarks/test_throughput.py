@@ -14,7 +14,9 @@ import torch
 from PIL import Image
 
 import zoo
-from pipelines import cells, flow
+from pipelines import flow
+from pipelines.cells.column import Column
+from pipelines.cells.plan import plan_cells
 from pipelines.cluster import connection
 from pipelines.data.dataset import find_dataset
 from pipelines.flow import Progress
@@ -64,8 +66,8 @@ def plain_loop(encoded: list[bytes]) -> Iterator[tuple[float, str]]:
 
 def walk(data: str, store: str, images: int) -> tuple[float, list[str]]:
     """The same through Ray: the rate once running, and where the whole time goes."""
-    column = cells.Column(card=CARD, file=wanted.published(zoo.card(MODEL)), settings=Settings(batch_size=BATCH))
-    plan = cells.plan(store, find_dataset([data]), [column])
+    column = Column(card=CARD, file=wanted.published(zoo.card(MODEL)), settings=Settings(batch_size=BATCH))
+    plan = plan_cells(store, find_dataset([data]), [column])
     seen: list[tuple[float, Progress]] = []
     started = time.perf_counter()
     connection.connect()

@@ -19,7 +19,8 @@ from ray._common.utils import reset_ray_address
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
-from pipelines import cells, storage
+from pipelines import storage
+from pipelines.cells.cell import read_cell
 from tests.pipelines.shard_files import tar_of
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +79,7 @@ def committed(store: str) -> dict[str, bytes]:
 def keys(store: str) -> list[str]:
     """The key of every row of every cell, in order."""
     found = storage.list_objects(storage.join(store, "cells"))
-    return sorted(key for entry in found for key in cells.read(entry.uri, 10)["key"].to_pylist())
+    return sorted(key for entry in found for key in read_cell(entry.uri, 10)["key"].to_pylist())
 
 
 def logged_below_sweeps(tracking_uri: str) -> list[Run]:

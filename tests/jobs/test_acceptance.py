@@ -11,8 +11,9 @@ import pytest
 
 import zoo
 from jobs import evaluate, pack_shards
-from pipelines import cells, storage
-from pipelines.cells import Column
+from pipelines import storage
+from pipelines.cells.cell import load_cells
+from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from tests.jobs import chaos
 from zoo import wanted
@@ -41,7 +42,7 @@ def require_reference(sample_images: Path, data: str, store: str) -> None:
     with (sample_images / f"{MODEL}.csv").open() as file:
         expected = {line["key"]: line for line in csv.DictReader(file)}
     column = Column(card=zoo.card(MODEL), file=wanted.published(zoo.card(MODEL)))
-    measured = [r for _, rows in cells.load(store, find_dataset([data]), column) for r in rows.to_pylist()]
+    measured = [r for _, rows in load_cells(store, find_dataset([data]), column) for r in rows.to_pylist()]
     assert {r["key"] for r in measured} == set(expected)
     for r in measured:
         reference = expected[r["key"]]

@@ -15,7 +15,8 @@ from PIL import Image
 import zoo
 from jobs import evaluate
 from jobs.cli import UNFINISHED
-from pipelines import cells, flow
+from pipelines import flow
+from pipelines.cells.cell import read_cell
 from tests.jobs.chaos import logged_below_sweeps
 
 MODEL = "efficientnet_lite0"
@@ -269,7 +270,7 @@ def test_mlflow_shows_the_whole_after_a_part_though_the_part_scored_higher(
     predicted = tmp_path / "predicted.json"
     run(data, tmp_path / "peek", "--results-file", str(predicted), "--tracking-uri", "none")
     (cell,) = (tmp_path / "peek" / "cells").rglob("00000-*.parquet")
-    best = [row["classes"][0] for row in cells.read(str(cell), 10).to_pylist()]
+    best = [row["classes"][0] for row in read_cell(str(cell), 10).to_pylist()]
     members = []
     for i, label in enumerate(best):
         members += [(f"{i}.jpg", jpegs[i]), (f"{i}.cls", str(label).encode())]
@@ -323,7 +324,7 @@ def test_a_checkpoint_in_place_of_the_cards_has_cells_of_its_own(data, store_fol
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     (column,) = (store_folder / "cells" / "val").iterdir()
     assert column.name.startswith(f"{MODEL}-{digest[:8]}-")
-    rows = [row for path in column.iterdir() for row in cells.read(str(path), 10).to_pylist()]
+    rows = [row for path in column.iterdir() for row in read_cell(str(path), 10).to_pylist()]
     assert {row["classes"][0] for row in rows} == {7}
     cards = users_card(tmp_path)
     refused = ["--models", f"{MODEL},mine", "--cards", cards, "--data", str(data), "--checkpoint", str(checkpoint)]

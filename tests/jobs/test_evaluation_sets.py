@@ -9,7 +9,8 @@ import yaml
 import zoo
 from jobs import evaluate, leaderboard
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
-from pipelines import cells, storage
+from pipelines import storage
+from pipelines.cells.cell import read_cell
 
 MODEL = "efficientnet_lite0"
 IMAGES, CLASSES = 8, list(range(0, 40, 2))
@@ -78,7 +79,7 @@ def test_of_a_set_of_few_classes_no_other_is_predicted_and_another_label_is_an_e
     assert run(data, store, *flags) == BAD_ARGUMENTS  # labels that are no class, said after the report
     (row,) = json.loads(results.read_bytes())["results"]
     assert row["error_reasons"] == {"label out of range": 4}
-    tables = [cells.read(entry.uri, 10) for entry in storage.list_objects(str(store / "cells"))]
+    tables = [read_cell(entry.uri, 10) for entry in storage.list_objects(str(store / "cells"))]
     assert {c for rows in tables for kept in rows["classes"].to_pylist() for c in kept} <= set(CLASSES)
     assert all(abs(sum(kept) - 1) < 0.3 for rows in tables for kept in rows["probs"].to_pylist())
 

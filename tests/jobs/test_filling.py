@@ -13,7 +13,10 @@ import zoo
 from jobs import evaluate, filling, progress
 from jobs.cli import BAD_ARGUMENTS, DONE, INTERRUPTED, TERMINATED, UNFINISHED
 from jobs.progress import Meter
-from pipelines import cells, flow, runs
+from pipelines import flow
+from pipelines.cells import runs
+from pipelines.cells.cell import publish_cell
+from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
 from tests.pipelines import cell_rows
@@ -159,8 +162,8 @@ def test_a_model_without_weights_does_not_keep_the_others_results_from_being_sho
     entry = {"Name": "mine", "Metadata": settings, "Weights": "http://127.0.0.1:9/mine-01234567.pth"}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"Models": [entry]}))
     dataset = find_dataset([str(tmp_path / "val")])
-    column = cells.Column(card=zoo.card(MODEL), file=cell_rows.COLUMN.file, settings=Settings(batch_size=4))
-    cells.publish(str(tmp_path / "out"), dataset, column, dataset.shards[0], cell_rows.cell_rows(3))
+    column = Column(card=zoo.card(MODEL), file=cell_rows.COLUMN.file, settings=Settings(batch_size=4))
+    publish_cell(str(tmp_path / "out"), dataset, column, dataset.shards[0], cell_rows.cell_rows(3))
     assert run(tmp_path, "--cards", str(tmp_path / "mine.yaml"), "--models", f"{MODEL},mine") == UNFINISHED
     said = capsys.readouterr()
     assert MODEL in said.out

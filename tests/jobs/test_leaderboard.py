@@ -7,7 +7,8 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import leaderboard
-from pipelines import runs, storage, track
+from pipelines import storage, track
+from pipelines.cells import runs
 from pipelines.records import Settings
 from tests.pipelines.stores import HOSTILE, column, dataset, fill, fill_judged
 

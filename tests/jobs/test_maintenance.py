@@ -13,10 +13,12 @@ import pytest
 
 from jobs import evaluate, preflight
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
-from pipelines import cells, flow, storage
+from pipelines import flow, storage
+from pipelines.cells.cell import cell_uri, encode_cell, publish_cell, read_cell
+from pipelines.cells.plan import Plan
+from pipelines.cells.runs import RunRecorder
 from pipelines.data.dataset import find_dataset
 from pipelines.records import QUARANTINED, Dataset, Settings
-from pipelines.runs import RunRecorder
 from pipelines.storage import s3_retries
 from tests.fault_proxy import Fault
 from tests.pipelines import cell_rows
@@ -87,7 +89,7 @@ def fill(store: Path | str, data: Path, names: str = "0123") -> Dataset:
     diary = RunRecorder(str(store), dataset, (str(data),), None, pending=len(dataset.shards))
     for shard in dataset.shards:
         if shard.name[-1] in names:
-            cells.publish(str(store), dataset, COLUMN, shard, cell_rows.cell_rows(IMAGES))
+            publish_cell(str(store), dataset, COLUMN, shard, cell_rows.cell_rows(IMAGES))
     diary.close("finished" if len(names) == SHARDS else "unfinished", {})
     return dataset
 
@@ -125,16 +127,16 @@ def test_modes_exclude_each_other(data, store, capsys) -> None:
 def spoil(store: Path, data: Path) -> dict[str, str]:
     """Make three of a store's four cells bad, each in its own way; what is said of each, by file name."""
     dataset = find_dataset([str(data)])
-    where = [Path(cells.uri(str(store), dataset, COLUMN, shard)) for shard in dataset.shards]
+    where = [Path(cell_uri(str(store), dataset, COLUMN, shard)) for shard in dataset.shards]
     flipped = bytearray(where[1].read_bytes())
     flipped[1000] ^= 4
     where[1].write_bytes(flipped)
-    rows = cells.read(str(where[2]), COLUMN.top)
-    where[2].write_bytes(cells.encode(COLUMN, dataset.shards[2], rows.take([1, 0])))
-    rows = cells.read(str(where[3]), COLUMN.top)
+    rows = read_cell(str(where[2]), COLUMN.top)
+    where[2].write_bytes(encode_cell(COLUMN, dataset.shards[2], rows.take([1, 0])))
+    rows = read_cell(str(where[3]), COLUMN.top)
     reasons = pa.array([QUARANTINED + "timed out", *[None] * (len(rows) - 1)])
     rows = rows.set_column(rows.schema.get_field_index("error"), "error", reasons)
-    where[3].write_bytes(cells.encode(COLUMN, dataset.shards[3], rows))
+    where[3].write_bytes(encode_cell(COLUMN, dataset.shards[3], rows))
     faults = ("is damaged: its SHA-256", "is not what it should be: its rows are not in order", "1 quarantined row")
     return {str(path): fault for path, fault in zip(where[1:], faults, strict=True)}
 
@@ -185,7 +187,7 @@ def test_a_damaged_cell_loses_its_own_report_alone_and_that_is_one_line_with_the
     lost.write_bytes(lost.read_bytes()[:-7])
     other = replace(COLUMN, settings=Settings(precision="bf16", batch_size=COLUMN.settings.batch_size))
     for shard in dataset.shards:
-        cells.publish(str(store), dataset, other, shard, cell_rows.cell_rows(IMAGES))
+        publish_cell(str(store), dataset, other, shard, cell_rows.cell_rows(IMAGES))
     assert run(data, store, "--precision", "fp32", "bf16") == UNFINISHED
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"failed   {COLUMN.name}: {lost} is damaged: ")
@@ -237,7 +239,7 @@ def test_a_shard_that_was_broken_and_one_that_was_away_leave_no_trace_once_they_
     whole, listed = broken.read_bytes(), broken.stat().st_mtime_ns
     broken.write_bytes(whole[: len(whole) // 2])
 
-    def then_gone(plan: cells.Plan) -> dict[str, str]:
+    def then_gone(plan: Plan) -> dict[str, str]:
         told = check(plan)
         away.rename(data / "away")
         return told

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cells, storage
+from pipelines import storage
+from pipelines.cells.cell import read_cell
 from pipelines.data.dataset import find_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,6 @@ def test_packing_and_evaluating_in_a_bucket_gives_what_the_local_disk_gives(
         run("evaluate", *flags, "--results-file", results)
         written = [entry.uri for entry in storage.list_objects(f"{store}/cells")]
         assert len(written) == 1
-        rows.append((cells.read(written[0], 10).to_pylist(), json.loads(storage.read(results))))
+        rows.append((read_cell(written[0], 10).to_pylist(), json.loads(storage.read(results))))
         assert [shard.rows for shard in find_dataset([data]).shards] == [10]
     assert rows[0] == rows[1] == rows[2]

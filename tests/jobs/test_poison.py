@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cells, storage
+from pipelines import storage
+from pipelines.cells.cell import read_cell
 from tests.jobs import chaos
 
 POISON = {7: "segfault", 23: "flood", 41: "sleeps"}
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 def rows(store: Path) -> dict[str, dict]:
     """Every row of every cell by its key."""
     found = storage.list_objects(str(store / "cells"))
-    every = [row for entry in found for row in cells.read(entry.uri, 10).to_pylist()]
+    every = [row for entry in found for row in read_cell(entry.uri, 10).to_pylist()]
     by_key = {row["key"]: row for row in every}
     assert len(by_key) == len(every)
     return by_key

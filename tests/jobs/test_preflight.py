@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from jobs import preflight
-from pipelines import cells
-from pipelines.cells import Column
+from pipelines.cells.column import Column
+from pipelines.cells.plan import plan_cells
 from pipelines.data.dataset import find_dataset
 from tests.pipelines import cell_rows
 
@@ -24,7 +24,7 @@ def data(tmp_path, write_tar, jpegs) -> Path:
 
 
 def unfit(data: Path, *columns: Column) -> dict[str, str]:
-    return preflight.unfit(cells.plan(str(data / "out"), find_dataset([str(data)]), columns))
+    return preflight.unfit(plan_cells(str(data / "out"), find_dataset([str(data)]), columns))
 
 
 def test_a_model_of_fewer_classes_loses_its_own_cells_alone(data) -> None:

@@ -14,10 +14,11 @@ import pytest
 
 from jobs import cli, evaluate, filling
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
-from pipelines import cells, storage
+from pipelines import storage
+from pipelines.cells.cell import publish_cell
+from pipelines.cells.runs import Run
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Dataset, Settings
-from pipelines.runs import Run
 from tests.pipelines import cell_rows
 from tests.pipelines.shard_files import tar_of
 
@@ -39,7 +40,7 @@ def evaluated(folder: Path, rows: pa.Table) -> None:
     """A dataset of one shard, and a store with its cell, of these rows."""
     write_shard(folder, [("0.jpg", b"x")])
     dataset = find_dataset([str(folder / "val")])
-    cells.publish(str(folder / "out"), dataset, COLUMN, dataset.shards[0], rows)
+    publish_cell(str(folder / "out"), dataset, COLUMN, dataset.shards[0], rows)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def record(folder: Path, dataset: Dataset, **fields: Any) -> None:
 
 def commit(folder: Path, dataset: Dataset, *positions: int) -> None:
     for position in positions:
-        cells.publish(str(folder / "out"), dataset, COLUMN, dataset.shards[position], cell_rows.cell_rows(2))
+        publish_cell(str(folder / "out"), dataset, COLUMN, dataset.shards[position], cell_rows.cell_rows(2))
 
 
 def row(table: str) -> list[str]:

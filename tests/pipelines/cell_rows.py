@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 import zoo
-from pipelines.cells import Column
+from pipelines.cells.column import Column
 from pipelines.records import SCORES
 from zoo import wanted
 

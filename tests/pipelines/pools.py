@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 import zoo
-from pipelines import cells
-from pipelines.cells import Column
+from pipelines.cells.cell import publish_cell
+from pipelines.cells.column import Column
 from pipelines.records import Dataset, Shard, cell_schema
 from zoo import wanted
 
@@ -52,4 +52,4 @@ def random_cell(rng: np.random.Generator, rows: int, top: int = TOP, levels: int
 def publish(store: str, dataset: Dataset, tables: Sequence[pa.Table], column: Column = COLUMN) -> None:
     """Commit a cell for each shard."""
     for shard, table in zip(dataset.shards, tables, strict=True):
-        cells.publish(store, dataset, column, shard, table)
+        publish_cell(store, dataset, column, shard, table)

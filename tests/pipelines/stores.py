@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 import zoo
-from pipelines import cells, inventory
-from pipelines.cells import Column
+from pipelines.cells import inventory
+from pipelines.cells.cell import publish_cell
+from pipelines.cells.column import Column
 from pipelines.data import evaluation_sets
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.records import PLAIN, Dataset, Decoder, Settings, Shard, cell_schema
@@ -75,7 +76,7 @@ def fill(store: str, data: Dataset, of: Column, right: float, definition: str | 
     known = evaluation_sets.known_sets().get(definition or "")
     inventory.note(store, data, known or (EvaluationSet(name=definition, title=definition) if definition else None))
     for place, shard in enumerate(data.shards):
-        cells.publish(store, data, of, shard, rows(shard.rows or 1, right, seed=place, **about))
+        publish_cell(store, data, of, shard, rows(shard.rows or 1, right, seed=place, **about))
 
 
 def at(settings: Settings = PLAIN, **changed) -> Settings:

@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pipelines.pixels.train_decode import decode
 
+from pipelines.pixels.random_crop import Augmentation, Chance, decode, drawn
 
 HOW = Augmentation(size=32, interpolation="bilinear", scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), flip=0.5)
 SIDES = st.integers(1, 700)

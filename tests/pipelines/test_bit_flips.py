@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cells, storage
+from pipelines import storage
+from pipelines.cells.cell import encode_cell, read_cell
 from pipelines.data import read
 from pipelines.models import mirror
 from pipelines.records import Sample, Shard
@@ -60,12 +61,12 @@ def test_at_rest_in_a_cell(tmp_path: Path) -> None:
     def accepts(data: bytes) -> bool:
         path.write_bytes(data)
         try:
-            return cells.read(str(path), COLUMN.top).num_rows == 40
+            return read_cell(str(path), COLUMN.top).num_rows == 40
         except ValueError:
             return False
 
     shard = Shard(name="00000", uri="/data/00000.tar", size=1000, etag="e")
-    assert undetected(cells.encode(COLUMN, shard, cell_rows(40)), accepts) == 0
+    assert undetected(encode_cell(COLUMN, shard, cell_rows(40)), accepts) == 0
 
 
 @pytest.mark.parametrize("place", ["cache", "own file"])
@@ -94,7 +95,7 @@ def remote(faulty_s3: tuple[str, FaultProxy], tmp_path: Path) -> tuple[str, Faul
     for path in write_both(tmp_path, SAMPLES):
         storage.put_file(f"{uri}/{path.name}", path)
     shard = Shard(name="00000", uri="/data/00000.tar", size=1000, etag="e")
-    storage.put(f"{uri}/cell", cells.encode(COLUMN, shard, cell_rows(40)))
+    storage.put(f"{uri}/cell", encode_cell(COLUMN, shard, cell_rows(40)))
     storage.put(f"{uri}/weights.pth", bytes(range(256)) * 80)
     return uri, proxy
 
@@ -117,10 +118,10 @@ def test_on_the_way_from_the_store_in_a_shard_with_a_manifest(remote, tmp_path: 
 @pytest.mark.slow
 def test_on_the_way_from_the_store_in_a_cell(remote) -> None:
     uri, proxy = remote
-    before = cells.read(f"{uri}/cell", COLUMN.top)
+    before = read_cell(f"{uri}/cell", COLUMN.top)
     for _ in range(FLIPS):
         proxy.faults[:] = [Fault("bitflip", match="^GET", times=1)]
-        assert cells.read(f"{uri}/cell", COLUMN.top) == before
+        assert read_cell(f"{uri}/cell", COLUMN.top) == before
     assert proxy.counts["bitflip"] == FLIPS
 
 

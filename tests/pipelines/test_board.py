@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 import zoo
-from pipelines import board, cells, exports, inventory, judging, metrics, storage
+from pipelines import board, exports, judging, metrics, storage
 from pipelines.board import Board
+from pipelines.cells import inventory
+from pipelines.cells.cell import cell_uri, publish_cell
 from pipelines.records import Settings
 from tests.pipelines.stores import column, dataset, fill, fill_judged, rows
 
@@ -78,7 +80,7 @@ def test_a_label_beside_the_classes_that_count_is_an_error(tmp_path: Path) -> No
 
 def test_a_damaged_cell_costs_its_column_and_is_a_note(filled: str) -> None:
     photos = dataset("photos", shards=3, rows=40)
-    place = storage.local_path(cells.uri(filled, photos, column("selecsls60"), photos.shards[1]))
+    place = storage.local_path(cell_uri(filled, photos, column("selecsls60"), photos.shards[1]))
     place.write_bytes(b"x" * 400)
     made = built(filled)
     assert "selecsls60" not in {row.model for row in made.rows}
@@ -89,7 +91,7 @@ def test_a_damaged_cell_costs_its_column_and_is_a_note(filled: str) -> None:
 def test_an_incomplete_column_says_so_everywhere(tmp_path: Path) -> None:
     store, data = str(tmp_path), dataset("photos", shards=3, rows=10)
     inventory.note(store, data, None)
-    cells.publish(store, data, column("resnest50d"), data.shards[2], rows(10, 1.0))
+    publish_cell(store, data, column("resnest50d"), data.shards[2], rows(10, 1.0))
     made = built(store)
     (entry,) = json.loads(exports.json_bytes(made))["results"]
     assert (entry["shards"], entry["committed"], entry["complete"]) == (3, 1, False)

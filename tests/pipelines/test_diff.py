@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import cells, diff, diff_report, inventory, sides
-from pipelines.inventory import Holding
+from pipelines import diff, diff_report, sides
+from pipelines.cells import inventory
+from pipelines.cells.cell import publish_cell
+from pipelines.cells.inventory import Holding
 from pipelines.records import Settings
 from tests.pipelines.stores import column, dataset, fill, rows
 
@@ -87,7 +89,7 @@ def compared(tmp_path, one: pa.Table, other: pa.Table, environment=None) -> diff
     data = dataset(shards=1, rows=len(one))
     inventory.note(str(tmp_path), data, None)
     for settings, table in ((Settings(), one), (BF16, other)):
-        cells.publish(str(tmp_path), data, column("resnest50d", settings), data.shards[0], table)
+        publish_cell(str(tmp_path), data, column("resnest50d", settings), data.shards[0], table)
     holdings = inventory.holdings(str(tmp_path))
     (pair,) = sides.pairs(sides.side("precision=fp32", holdings), sides.side("precision=bf16", holdings))
     return diff.compare(pair, environment or {})
@@ -171,7 +173,7 @@ def test_the_files_hold_flips_and_what_differs(tmp_path) -> None:
 def test_shards_that_one_side_lacks_are_said(tmp_path) -> None:
     data = dataset(shards=3, rows=5)
     fill(str(tmp_path), data, column("resnest50d"), 1.0)
-    cells.publish(str(tmp_path), data, column("resnest50d", BF16), data.shards[1], rows(5, 1.0, seed=1))
+    publish_cell(str(tmp_path), data, column("resnest50d", BF16), data.shards[1], rows(5, 1.0, seed=1))
     holdings = inventory.holdings(str(tmp_path))
     (pair,) = sides.pairs(sides.side("precision=fp32", holdings), sides.side("precision=bf16", holdings))
     found = diff.compare(pair, {})
@@ -183,7 +185,7 @@ def test_columns_without_an_image_in_common_are_named(tmp_path) -> None:
     data = dataset(shards=1, rows=3)
     inventory.note(str(tmp_path), data, None)
     for settings, keys in ((Settings(), ["a", "b", "c"]), (BF16, ["d", "e", "f"])):
-        cells.publish(str(tmp_path), data, column("resnest50d", settings), data.shards[0], rows(3, 1.0, keys=keys))
+        publish_cell(str(tmp_path), data, column("resnest50d", settings), data.shards[0], rows(3, 1.0, keys=keys))
     holdings = inventory.holdings(str(tmp_path))
     (pair,) = sides.pairs(sides.side("precision=fp32", holdings), sides.side("precision=bf16", holdings))
     with pytest.raises(ValueError, match="have no image in common on photos"):

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 import zoo
-from pipelines import cells, estimate
-from pipelines.cells import Plan
+from pipelines import estimate
+from pipelines.cells.column import Column
+from pipelines.cells.plan import Plan
 from pipelines.records import Settings
 from tests.pipelines.stores import column, dataset
 
@@ -55,5 +56,5 @@ def test_a_shard_without_manifest_is_reckoned_by_its_size() -> None:
 def test_every_model_of_the_zoo_and_every_precision_has_an_estimate() -> None:
     for card in zoo.select():
         for precision in ("fp32", "tf32", "bf16", "fp16"):
-            one = cells.Column(card=card, file=column("resnest50d").file, settings=Settings(precision=precision))
+            one = Column(card=card, file=column("resnest50d").file, settings=Settings(precision=precision))
             assert estimate.of_walk([one], dataset(shards=1, rows=10).shards).gpu_seconds > 0

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import zoo
-from pipelines import cells, flow, storage
-from pipelines.cells import Column, Plan
+from pipelines import flow, storage
+from pipelines.cells.cell import cell_uri, load_cells
+from pipelines.cells.column import Column
+from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cluster import shares
 from pipelines.data.dataset import find_dataset
 from pipelines.flow import Progress
@@ -23,15 +25,17 @@ ALONE = """
 import sys
 import ray
 import zoo
-from pipelines import cells, flow
+from pipelines import flow
+from pipelines.cells.column import Column
+from pipelines.cells.plan import plan_cells
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
 from zoo import wanted
 cpus, data, store = sys.argv[1:]
 ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False)
 name = "efficientnet_lite0"
-column = cells.Column(card=zoo.card(name), file=wanted.published(zoo.card(name)), settings=Settings(batch_size=4))
-outcome = flow.fill(store, cells.plan(store, find_dataset([data]), [column]), "cpu", watch=print)
+column = Column(card=zoo.card(name), file=wanted.published(zoo.card(name)), settings=Settings(batch_size=4))
+outcome = flow.fill(store, plan_cells(store, find_dataset([data]), [column]), "cpu", watch=print)
 sys.exit(outcome.plan.pending)
 """
 
@@ -49,7 +53,7 @@ def data(tmp_path, write_tar, jpegs) -> Path:
 
 
 def plan(data: Path, store: str) -> Plan:
-    return cells.plan(store, find_dataset([str(data)]), [COLUMN])
+    return plan_cells(store, find_dataset([str(data)]), [COLUMN])
 
 
 def contents(store: str) -> dict[str, bytes]:
@@ -62,7 +66,7 @@ def test_every_sample_is_a_row_of_exactly_one_cell(data, tmp_path) -> None:
     seen: list[Progress] = []
     outcome = flow.fill(store, plan(data, store), "cpu", seen.append)
     assert (outcome.plan.pending, outcome.images, outcome.failures) == (0, 12, {})
-    keys = [rows["key"].to_pylist() for _, rows in cells.load(store, outcome.plan.dataset, COLUMN)]
+    keys = [rows["key"].to_pylist() for _, rows in load_cells(store, outcome.plan.dataset, COLUMN)]
     assert list(map(len, keys)) == list(SIZES)
     assert [key for cell in keys for key in cell] == [f"{i:03d}" for i in range(12)]
     assert (seen[-1].images, seen[-1].cells) == (12, 3)
@@ -73,7 +77,7 @@ def test_only_what_is_missing_is_filled_and_the_bytes_are_those_of_an_undisturbe
     calm, torn = str(tmp_path / "calm"), str(tmp_path / "torn")
     flow.fill(calm, plan(data, calm), "cpu", print)
     flow.fill(torn, plan(data, torn), "cpu", print)
-    lost = cells.uri(torn, plan(data, torn).dataset, COLUMN, plan(data, torn).dataset.shards[0])
+    lost = cell_uri(torn, plan(data, torn).dataset, COLUMN, plan(data, torn).dataset.shards[0])
     Path(lost).unlink()
     outcome = flow.fill(torn, plan(data, torn), "cpu", print)
     assert outcome.images == SIZES[0]
@@ -102,7 +106,7 @@ def no_pause(monkeypatch) -> None:
 def test_a_store_that_is_away_for_the_next_plan_costs_another_round_and_nothing_else(
     data, tmp_path, monkeypatch
 ) -> None:
-    store, planned = str(tmp_path / "store"), cells.plan
+    store, planned = str(tmp_path / "store"), plan_cells
     first, attempts = planned(store, find_dataset([str(data)]), [COLUMN]), iter(range(100))
 
     def flaky(*of: object) -> Plan:
@@ -110,7 +114,7 @@ def test_a_store_that_is_away_for_the_next_plan_costs_another_round_and_nothing_
             raise storage.UnavailableError("SlowDown (503)")
         return planned(*of)
 
-    monkeypatch.setattr(cells, "plan", flaky)
+    monkeypatch.setattr(flow, "plan_cells", flaky)
     outcome = flow.fill(store, first, "cpu", print)
     assert (outcome.plan.pending, outcome.broken, len(contents(store))) == (0, None, 3)
 
@@ -158,7 +162,7 @@ def test_a_store_that_refuses_for_ever_ends_the_walk_with_its_reason(data, tmp_p
 def test_another_jobs_cell_of_other_bytes_stands_and_is_reported(data, tmp_path, monkeypatch) -> None:
     store = str(tmp_path / "store")
     planned = plan(data, store)
-    theirs = cells.uri(store, planned.dataset, COLUMN, planned.dataset.shards[2])
+    theirs = cell_uri(store, planned.dataset, COLUMN, planned.dataset.shards[2])
     storage.put(theirs, b"theirs")
     outcome = flow.fill(store, planned, "cpu", print)
     assert outcome.plan.pending == 0

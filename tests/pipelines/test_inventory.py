@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines import cells, inventory, storage
+from pipelines import storage
+from pipelines.cells import inventory
+from pipelines.cells.cell import cell_uri, publish_cell
 from pipelines.data import evaluation_sets
 from pipelines.records import Settings
 from tests.pipelines.stores import column, dataset, fill, rows
@@ -17,7 +19,7 @@ def test_columns_are_found_with_what_they_are_of_and_how_many_shards_have_cells(
     data = dataset("photos", shards=3, rows=4)
     fill(store, data, column(LITE), 1.0, "imagenet-val")
     of = column(RESNEST, Settings(precision="bf16", batch_size=8), "fast", subset=(1, 2, 3))
-    cells.publish(
+    publish_cell(
         store,
         data,
         of,
@@ -44,7 +46,7 @@ def test_datasets_of_one_name_keep_their_cells_apart(tmp_path) -> None:
     part = replace(whole, shards=(replace(whole.shards[0], limit=2),))
     fill(str(tmp_path), whole, column(LITE), 1.0)
     inventory.note(str(tmp_path), part, None)
-    cells.publish(str(tmp_path), part, column(LITE), part.shards[0], rows(2, 1.0))
+    publish_cell(str(tmp_path), part, column(LITE), part.shards[0], rows(2, 1.0))
     found = {held.dataset.digest: held.columns[0].committed for held in inventory.holdings(str(tmp_path))}
     assert found == {whole.digest: whole.shards, part.digest: part.shards}
 
@@ -86,7 +88,7 @@ def test_a_dataset_is_each_set_of_which_the_same_classes_count(tmp_path) -> None
 def test_the_note_of_many_shards_is_compressed_and_read_again(tmp_path) -> None:
     many = dataset("pool", shards=20_000)
     inventory.note(str(tmp_path), many, None)
-    cells.publish(str(tmp_path), many, column(LITE), many.shards[7], rows(50, 1.0))
+    publish_cell(str(tmp_path), many, column(LITE), many.shards[7], rows(50, 1.0))
     (note,) = storage.list_objects(f"{tmp_path}/datasets")
     assert note.uri.endswith(".json.gz") and note.size < 300_000
     assert len(gzip.decompress(storage.read(note.uri))) > 1 << 20
@@ -98,7 +100,7 @@ def test_a_damaged_cell_makes_its_column_unreadable_and_no_other(tmp_path) -> No
     data = dataset(shards=1, rows=4)
     for model in (LITE, RESNEST):
         fill(str(tmp_path), data, column(model), 1.0)
-    place = storage.local_path(cells.uri(str(tmp_path), data, column(LITE), data.shards[0]))
+    place = storage.local_path(cell_uri(str(tmp_path), data, column(LITE), data.shards[0]))
     place.write_bytes(place.read_bytes()[:-9] + b"X" * 9)
     (held,) = inventory.holdings(str(tmp_path))
     assert [found.model for found in held.columns] == [RESNEST]

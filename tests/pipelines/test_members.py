@@ -11,7 +11,7 @@ import yaml
 
 import zoo
 from pipelines import checkpoint, counting, curves, graduate, lineage, relations, stages, storage
-from pipelines.inventory import Holding, StoredColumn
+from pipelines.cells.inventory import Holding, StoredColumn
 from pipelines.models import members, mirror
 from pipelines.records import Dataset
 from pipelines.stages import Training, TrainingProgress

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import zoo
 from pipelines import storage
-from pipelines.cells import Column
+from pipelines.cells.column import Column
 from pipelines.models import mirror
 from zoo import weights
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 import zoo
-from pipelines import board, cells, inventory, judging, metrics, page
+from pipelines import board, judging, metrics, page
 from pipelines.board import Board
+from pipelines.cells import inventory
+from pipelines.cells.cell import publish_cell
 from pipelines.mistakes import Mistakes
 from pipelines.records import Settings
 from tests.pipelines.browser import chromium, requests
@@ -184,7 +186,7 @@ def test_hostile_names_are_text(made: Board, browser, tmp_path: Path) -> None:
 def test_a_hostile_key_is_text_among_the_worst_mistakes(tmp_path: Path, browser) -> None:
     store, data = str(tmp_path / "store"), dataset("photos", shards=1, rows=3)
     inventory.note(store, data, None)
-    cells.publish(store, data, column("resnest50d"), data.shards[0], rows(3, 0.0, keys=[HOSTILE], errors=[2]))
+    publish_cell(store, data, column("resnest50d"), data.shards[0], rows(3, 0.0, keys=[HOSTILE], errors=[2]))
     holdings = inventory.holdings(store)
     made = board.build(holdings, judging.sets(holdings, ()), zoo.select("resnest50d"), lambda _: None)
     path = tmp_path / "leaderboard.html"

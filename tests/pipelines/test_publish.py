@@ -7,7 +7,9 @@ from threading import Event, Timer
 import pyarrow as pa
 import pytest
 
-from pipelines import cells, publish, storage
+from pipelines import publish, storage
+from pipelines.cells.cell import cell_uri, load_cells, publish_cell, read_cell
+from pipelines.cells.plan import plan_cells
 from pipelines.publish import Publisher
 from pipelines.records import Dataset, Shard
 from tests.fault_proxy import Fault
@@ -19,7 +21,7 @@ CELLS = [(0, position, cell_rows(1 + position % 3)) for position in range(len(SH
 
 
 def missing(store: str) -> tuple[int, ...]:
-    return cells.plan(store, DATASET, [COLUMN]).missing[0]
+    return plan_cells(store, DATASET, [COLUMN]).missing[0]
 
 
 def test_every_cell_that_was_put_is_there_at_the_end(store: str) -> None:
@@ -28,21 +30,21 @@ def test_every_cell_that_was_put_is_there_at_the_end(store: str) -> None:
         for start in range(0, 40, 7):
             publisher.put([COLUMN], CELLS[start : start + 7])
     assert (publisher.done, conflicts, missing(store)) == (40, {}, ())
-    for (_, position, rows), (shard, stored) in zip(CELLS, cells.load(store, DATASET, COLUMN), strict=True):
+    for (_, position, rows), (shard, stored) in zip(CELLS, load_cells(store, DATASET, COLUMN), strict=True):
         assert shard == SHARDS[position]
         assert stored.to_pylist() == rows.to_pylist()
 
 
 def test_a_cell_that_stands_with_other_bytes_is_a_conflict_and_the_rest_goes_on(store: str) -> None:
-    cells.publish(store, DATASET, COLUMN, SHARDS[3], cell_rows(9))
-    cells.publish(store, DATASET, COLUMN, SHARDS[5], CELLS[5][2])
+    publish_cell(store, DATASET, COLUMN, SHARDS[3], cell_rows(9))
+    publish_cell(store, DATASET, COLUMN, SHARDS[5], CELLS[5][2])
     conflicts: dict[int, str] = {}
     with Publisher(store, DATASET, conflicts) as publisher:
         publisher.put([COLUMN], CELLS)
     assert list(conflicts) == [3]
-    assert cells.uri(store, DATASET, COLUMN, SHARDS[3]) in conflicts[3]
+    assert cell_uri(store, DATASET, COLUMN, SHARDS[3]) in conflicts[3]
     assert missing(store) == ()
-    assert cells.read(cells.uri(store, DATASET, COLUMN, SHARDS[3]), COLUMN.top).num_rows == 9
+    assert read_cell(cell_uri(store, DATASET, COLUMN, SHARDS[3]), COLUMN.top).num_rows == 9
 
 
 def test_a_put_that_fails_breaks_the_walk_off(faulty_s3) -> None:
@@ -74,7 +76,7 @@ def test_when_the_walk_breaks_off_what_has_not_begun_is_dropped_and_the_rest_is_
         publisher.put([COLUMN], CELLS[:12])
         _ = 1 / 0
     assert missing(store) == tuple(range(publish._AT_ONCE, 40))
-    assert len(list(cells.load(store, DATASET, COLUMN))) == publish._AT_ONCE
+    assert len(list(load_cells(store, DATASET, COLUMN))) == publish._AT_ONCE
 
 
 def test_a_slow_store_holds_no_more_than_a_few_cells_in_memory(faulty_s3) -> None:

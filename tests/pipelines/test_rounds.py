@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import RayActorError
 
-from pipelines import cells, flow
-from pipelines.cells import Column
+from pipelines import flow
+from pipelines.cells.column import Column
+from pipelines.cells.plan import plan_cells
 from pipelines.flow import Progress
 from pipelines.records import ABSENT_MODEL, NON_FINITE, SCORES, Dataset, Settings, Shard
 from tests.pipelines import cell_rows
@@ -63,7 +64,7 @@ def script(monkeypatch) -> Script:
 
 def fill(store: str, max_bad_rate: float = 1.0) -> flow.Outcome:
     seen: list[Progress] = []
-    return flow.fill(store, cells.plan(store, DATASET, FIVE), "cpu", seen.append, max_bad_rate)
+    return flow.fill(store, plan_cells(store, DATASET, FIVE), "cpu", seen.append, max_bad_rate)
 
 
 def test_a_model_that_kills_its_workers_is_parted_from_the_others_and_named(script, tmp_path) -> None:

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines import runs, storage
+from pipelines import storage
+from pipelines.cells import runs
+from pipelines.cells.runs import Run, RunRecorder
 from pipelines.records import Dataset, Shard
-from pipelines.runs import Run, RunRecorder
 from pipelines.storage import s3_retries
 from tests.fault_proxy import Fault, FaultProxy
 
@@ -129,7 +130,7 @@ def test_a_process_does_not_wait_at_its_end_for_a_store_that_is_away(faulty_s3) 
     gone = Fault("hang", argument=60)
     proxy.faults.append(Fault("after", match="^PUT", times=1, call=lambda: proxy.faults.append(gone)))
     program = f"""
-from pipelines import runs
+from pipelines.cells import runs
 from pipelines.records import Dataset
 runs._CLOSING_SECONDS = 0.2
 runs.RunRecorder({uri!r}, Dataset(name="d", source="d", shards=()), (), None, 1).close("finished", {{}})

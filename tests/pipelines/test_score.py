@@ -13,7 +13,7 @@ import torch
 
 import zoo
 from pipelines import score as score_module
-from pipelines.cells import Column
+from pipelines.cells.column import Column
 from pipelines.models import mirror
 from pipelines.passes import PassConfig
 from pipelines.pixels.decode import decoded_schema

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import candidates, cells, selecting, selection, storage
+from pipelines import candidates, selecting, selection, storage
 from pipelines.candidates import PoolCounts, Rule
+from pipelines.cells.cell import cell_uri, load_cells
+from pipelines.cells.plan import plan_cells
 from pipelines.topk import Candidates, TopK
 from tests.pipelines import pools
 from tests.pipelines.pools import CLASSES, COLUMN
@@ -26,13 +28,13 @@ def store(tmp_path_factory) -> str:
 
 
 def select(store: str, parts: Path | str, rule: Rule = RULE) -> list[dict]:
-    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), rule, str(parts), lambda _: None).best
+    best = selecting.select(store, plan_cells(store, POOL, [COLUMN]), rule, str(parts), lambda _: None).best
     return selection.by_rank(best).to_pylist()
 
 
 def one_fold(store: str, rule: Rule = RULE) -> list[dict]:
     fold = TopK(CLASSES, rule.k, distinct=rule.dedup)
-    for position, (shard, rows) in enumerate(cells.load(store, POOL, COLUMN)):
+    for position, (shard, rows) in enumerate(load_cells(store, POOL, COLUMN)):
         fold.add(candidates.of_cell(rows, shard, position, rule, fold.least)[0])
     return selection.by_rank(fold.best()).to_pylist()
 
@@ -58,7 +60,7 @@ def test_what_was_found_before_is_not_found_again_and_a_damaged_part_is(store, t
 def test_from_a_shard_without_a_cell_nothing_is_chosen_and_a_damaged_cell_is_named(store, tmp_path) -> None:
     rng = np.random.default_rng(1)
     pools.publish(str(tmp_path), POOL, [pools.random_cell(rng, 2) for _ in POOL.shards])
-    gone = cells.uri(str(tmp_path), POOL, COLUMN, POOL.shards[3])
+    gone = cell_uri(str(tmp_path), POOL, COLUMN, POOL.shards[3])
     content = storage.read(gone)
     storage.replace(gone, content[:-20] + b"x" + content[-19:])
     with pytest.raises(ValueError, match=r"00003-.* is damaged"):
@@ -67,21 +69,21 @@ def test_from_a_shard_without_a_cell_nothing_is_chosen_and_a_damaged_cell_is_nam
     chosen = select(str(tmp_path), tmp_path / "parts", Rule(k=1000))
     taken = {row["shard"] for row in chosen}
     assert len(taken) > 60 and 3 not in taken
-    whole, part = cells.plan(store, POOL, [COLUMN]), cells.plan(str(tmp_path), POOL, [COLUMN])
+    whole, part = plan_cells(store, POOL, [COLUMN]), plan_cells(str(tmp_path), POOL, [COLUMN])
     assert selecting.selection_id(store, whole, RULE) != selecting.selection_id(str(tmp_path), part, RULE)
 
 
 def test_a_cell_that_was_computed_again_makes_another_selection(store) -> None:
-    plan = cells.plan(store, POOL, [COLUMN])
+    plan = plan_cells(store, POOL, [COLUMN])
     before = selecting.selection_id(store, plan, RULE)
     assert selecting.selection_id(store, plan, RULE) == before
-    cell = cells.uri(store, POOL, COLUMN, POOL.shards[3])
+    cell = cell_uri(store, POOL, COLUMN, POOL.shards[3])
     storage.replace(cell, storage.read(cell))
     assert selecting.selection_id(store, plan, RULE) != before
 
 
 def test_a_cell_that_is_committed_after_the_plan_is_no_part_of_the_selection(store) -> None:
-    before = cells.plan(store, POOL, [COLUMN])
+    before = plan_cells(store, POOL, [COLUMN])
     incomplete = replace(before, missing=((5,),))
     assert selecting.selection_id(store, incomplete, RULE) != selecting.selection_id(store, before, RULE)
     assert all(5 not in group for group in selecting.groups(incomplete, RULE))
@@ -89,8 +91,8 @@ def test_a_cell_that_is_committed_after_the_plan_is_no_part_of_the_selection(sto
 
 def test_what_is_left_out_is_counted_whatever_was_done_before(store, tmp_path) -> None:
     rule = Rule(k=5, keys=frozenset({"k1", "k2"}))
-    plan = cells.plan(store, POOL, [COLUMN])
-    tables = [rows for _, rows in cells.load(store, POOL, COLUMN)]
+    plan = plan_cells(store, POOL, [COLUMN])
+    tables = [rows for _, rows in load_cells(store, POOL, COLUMN)]
     failed = sum(len(rows) - rows["error"].null_count for rows in tables)
     kept = sum(row["error"] is None and row["key"] not in rule.keys for rows in tables for row in rows.to_pylist())
     for _ in range(2):
@@ -100,7 +102,7 @@ def test_what_is_left_out_is_counted_whatever_was_done_before(store, tmp_path) -
 
 
 def test_a_selection_is_read_back_as_it_was_written_and_a_damaged_one_is_refused(store, tmp_path) -> None:
-    best = selecting.select(store, cells.plan(store, POOL, [COLUMN]), RULE, f"{tmp_path}/parts", lambda _: None).best
+    best = selecting.select(store, plan_cells(store, POOL, [COLUMN]), RULE, f"{tmp_path}/parts", lambda _: None).best
     chosen, place = selection.by_rank(best), f"{tmp_path}/out"
     assert selection.read(place) is None
     selection.write(place, POOL, chosen, {"identity": "abcdef01"})

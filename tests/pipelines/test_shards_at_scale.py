@@ -8,7 +8,9 @@ import pytest
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
-from pipelines import cells, storage
+from pipelines import storage
+from pipelines.cells.cell import cell_uri
+from pipelines.cells.plan import plan_cells
 from pipelines.data.dataset import find_dataset
 from pipelines.storage import s3_read
 from tests.fault_proxy import Fault, FaultProxy
@@ -51,10 +53,10 @@ def test_planning_many_shards_costs_a_request_for_a_thousand(faulty_s3: tuple[st
         assert len(dataset.shards) == MANY
         assert len([request for request in proxy.seen if LISTING in request]) == MANY // 1000
         assert len(proxy.seen) == MANY // 1000 + 2  # is there a manifest, was packing interrupted
-    done = [cells.uri(folder, dataset, COLUMN, shard).removeprefix(f"{folder}/") for shard in dataset.shards]
+    done = [cell_uri(folder, dataset, COLUMN, shard).removeprefix(f"{folder}/") for shard in dataset.shards]
     put_at_once(folder, done[1:])
     proxy.seen.clear()
-    assert cells.plan(folder, dataset, [COLUMN]).missing == ((0,),)
+    assert plan_cells(folder, dataset, [COLUMN]).missing == ((0,),)
     assert len(proxy.seen) == MANY // 1000
 
 
@@ -198,8 +200,8 @@ def test_the_longest_name_that_is_taken_makes_a_cell_that_a_disk_takes(tmp_path:
     storage.put(f"{tmp_path}/val/b.tar", b"x")
     dataset = find_dataset([f"{tmp_path}/val"])
     for shard in dataset.shards:
-        storage.put(cells.uri(str(tmp_path), dataset, COLUMN, shard), b"")
-    assert cells.plan(str(tmp_path), dataset, [COLUMN]).pending == 0
+        storage.put(cell_uri(str(tmp_path), dataset, COLUMN, shard), b"")
+    assert plan_cells(str(tmp_path), dataset, [COLUMN]).pending == 0
 
 
 @pytest.mark.parametrize("name", ["a" * 239, "é" * 119 + "a", "x/" + "a" * 239])

@@ -9,7 +9,7 @@ import pytest
 
 import zoo
 from pipelines import metrics, verdicts
-from pipelines.cells import Column
+from pipelines.cells.column import Column
 from pipelines.data import evaluation_sets
 from pipelines.records import cell_schema
 from pipelines.verdicts import Measured

@@ -13,7 +13,9 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from pipelines import cells, storage
+from pipelines import storage
+from pipelines.cells.cell import cell_identity, cell_location, read_cell
+from pipelines.cells.column import SCHEMA_VERSION
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.records import Dataset, Decoder, Settings, Shard, short_digest
 
@@ -81,7 +83,7 @@ class StoredColumn:
         Raises:
             ValueError: naming the cell, if it is damaged.
         """
-        return cells.read(cells.location(self.store, self.dataset.name, self.name, shard), self.plan["top"])
+        return read_cell(cell_location(self.store, self.dataset.name, self.name, shard), self.plan["top"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +200,7 @@ def _holdings(store: str, name: str, same: list[tuple[Dataset, dict[str, str]]])
     for column, locations in groupby(listed, lambda uri: uri[len(folder) + 1 :].partition("/")[0]):
         there = set(locations)
         for place, (dataset, _) in enumerate(same):
-            at = {shard: cells.location(store, name, column, shard) for shard in dataset.shards}
+            at = {shard: cell_location(store, name, column, shard) for shard in dataset.shards}
             committed = tuple(shard for shard in dataset.shards if at[shard] in there)
             if not committed:
                 continue
@@ -228,10 +230,10 @@ def _by_set(
 
 
 def _column(store: str, name: str, dataset: Dataset, committed: tuple[Shard, ...]) -> StoredColumn:
-    location = cells.location(store, dataset.name, name, committed[0])
-    about = cells.about(location)
-    if about["schema"] != cells.SCHEMA_VERSION:
-        raise ValueError(f"{location} has schema {about['schema']}, not {cells.SCHEMA_VERSION}: evaluate again")
+    location = cell_location(store, dataset.name, name, committed[0])
+    about = cell_identity(location)
+    if about["schema"] != SCHEMA_VERSION:
+        raise ValueError(f"{location} has schema {about['schema']}, not {SCHEMA_VERSION}: evaluate again")
     return StoredColumn(
         store=store,
         name=name,

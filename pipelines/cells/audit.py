@@ -10,11 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from pipelines import cells, runs, storage
-from pipelines.cells import Column, Plan
+from pipelines import storage
+from pipelines.cells import runs
+from pipelines.cells.cell import REMEDY, cell_identity, cell_uri, verify_cell
+from pipelines.cells.column import SCHEMA_VERSION, Column
+from pipelines.cells.plan import Plan
+from pipelines.cells.runs import Run
 from pipelines.data.dataset import find_dataset
 from pipelines.records import QUARANTINED, Shard, short_digest
-from pipelines.runs import Run
 from pipelines.storage import Leftover
 
 _READ_AT_ONCE = 8
@@ -55,11 +58,11 @@ def inspect(store: str, plan: Plan) -> Iterator[CellProblem]:
     """Every committed cell of `plan`, read and held against what it should be."""
 
     def one(target: tuple[Column, Shard]) -> CellProblem:
-        uri = cells.uri(store, plan.dataset, *target)
+        uri = cell_uri(store, plan.dataset, *target)
         try:
-            errors = cells.verify(store, plan.dataset, *target)["error"].drop_null().to_pylist()
+            errors = verify_cell(store, plan.dataset, *target)["error"].drop_null().to_pylist()
         except ValueError as error:
-            return CellProblem(uri, str(error).removeprefix(f"{uri} ").removesuffix(f"; {cells.REMEDY}"))
+            return CellProblem(uri, str(error).removeprefix(f"{uri} ").removesuffix(f"; {REMEDY}"))
         except OSError as error:  # removed meanwhile, or the store was away: the others can still be looked at
             return CellProblem(uri, str(error).removeprefix(f"{uri}: "), unread=True)
         return CellProblem(uri, None, quarantined=sum(error.startswith(QUARANTINED) for error in errors))
@@ -118,10 +121,10 @@ def _dead(store: str, known: dict[str, _Known], kept: dict[str, str]) -> Iterato
             continue
         if versions.get(column) is None:
             versions[column] = _version(entry.uri)
-        version = versions[column] or cells.SCHEMA_VERSION
-        if version > cells.SCHEMA_VERSION:
+        version = versions[column] or SCHEMA_VERSION
+        if version > SCHEMA_VERSION:
             kept.setdefault(column, f"the cells of {column} are a newer version's")
-        elif version < cells.SCHEMA_VERSION:
+        elif version < SCHEMA_VERSION:
             yield name, entry.uri, "an older version's cell"
         elif not _is_reachable(entry.uri, place, known[name]):
             yield name, entry.uri, "its shard is gone or has changed"
@@ -155,7 +158,7 @@ def _cell_name(shard: Shard) -> str:
 def _version(uri: str) -> int | None:
     """None where the cell is damaged, which is --verify's business, or gone: the next one of its column will say."""
     try:
-        return cells.about(uri)["schema"]
+        return cell_identity(uri)["schema"]
     except (ValueError, FileNotFoundError):
         return None
 
@@ -165,7 +168,7 @@ def _is_reachable(uri: str, place: re.Match[str], known: _Known) -> bool:
     if any(_cell_name(shard) == place["cell"] for shard in same):
         return True
     try:
-        said = cells.about(uri)
+        said = cell_identity(uri)
     except (ValueError, FileNotFoundError):  # nothing that is not a sound cell of ours is called garbage
         return True
     # Its path alone can be read in two ways: a shard's name may have slashes, and a model's once could.
