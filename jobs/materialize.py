@@ -19,7 +19,7 @@ import numpy as np
 from jobs import cli, ending, provenance
 from jobs.progress import Meter, count, say
 from pipelines import regroup, selection, storage
-from pipelines.pack import Target
+from pipelines.packing.pack import Target
 from pipelines.regroup import Group
 from pipelines.selection import Selection
 from zoo import imagenet

@@ -18,10 +18,11 @@ from typing import Literal
 
 from jobs import cli, ending
 from jobs.progress import Meter, count, say
-from pipelines import archives, sources, storage, uri_list
+from pipelines import storage
 from pipelines.data.manifest import Manifest, PackedShard
-from pipelines.pack import Target, earlier_packing, label_range, pack
-from pipelines.sources import Image
+from pipelines.packing import folders, imagenet_archives, uri_list
+from pipelines.packing.folders import Image
+from pipelines.packing.pack import Target, earlier_packing, label_range, pack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +108,8 @@ def _collect(config: PackShardsConfig, listed: str, target: Target) -> int:
     target = replace(target, output=storage.absolute(target.output))
     storage.probe(target.output)
     # Ray takes seconds to load, and --help does not need it.
-    from pipelines import collect
     from pipelines.cluster import connection
+    from pipelines.packing import collect
 
     connection.connect()
     ending.heed()
@@ -158,12 +159,12 @@ def _find(config: PackShardsConfig, images: str) -> list[Image]:
     if path.is_dir():
         if config.devkit:
             raise ValueError(f"--devkit goes with ILSVRC2012_img_val.tar, not with the folder {images}")
-        return sources.folder(path, config.labels)
+        return folders.list_images(path, config.labels)
     if not path.is_file():
         raise FileNotFoundError(f"--images {images}: no such folder or archive")
     if config.labels:
         raise ValueError(f"--labels goes with a folder of images, not with the file {images}")
-    return archives.archive(path, storage.local_path(config.devkit) if config.devkit else None)
+    return imagenet_archives.list_images(path, storage.local_path(config.devkit) if config.devkit else None)
 
 
 def _pack(images: Sequence[Image], target: Target, meter: Meter) -> Manifest:

@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from pipelines import lineage, pack, storage, thumbnails
+from pipelines import lineage, storage, thumbnails
 from pipelines.cluster import tasks
 from pipelines.data import manifest, read
 from pipelines.data.formats import ShardError
 from pipelines.data.manifest import Labels, Manifest, PackedShard
-from pipelines.pack import Target
+from pipelines.packing import pack
+from pipelines.packing.pack import Target
 from pipelines.records import Dataset
 from pipelines.regroup import Group
 from pipelines.selection import Selection

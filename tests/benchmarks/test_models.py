@@ -27,9 +27,9 @@ from pipelines.cluster import connection
 from pipelines.data.dataset import find_dataset
 from pipelines.flow import Progress
 from pipelines.models import tune
-from pipelines.pack import Target, pack
+from pipelines.packing.folders import list_images
+from pipelines.packing.pack import Target, pack
 from pipelines.records import Settings
-from pipelines.sources import folder
 from tests import random_models
 from zoo import wanted
 from zoo.card_reader import read_cards
@@ -53,7 +53,7 @@ def test_a_model_through_the_walk_beside_a_plain_loop(
     card, column = random_column(name, tmp_path / "cards")
     encoded = put_images(sample_images, tmp_path / "photos")
     pack(
-        folder(tmp_path / "photos", f"{tmp_path}/labels.csv"),
+        list_images(tmp_path / "photos", f"{tmp_path}/labels.csv"),
         Target(output=f"{tmp_path}/val", format="tar", samples_per_shard=-(-IMAGES // SHARDS)),
         lambda _: None,
     )

@@ -20,9 +20,9 @@ from pipelines.cells.plan import plan_cells
 from pipelines.cluster import connection
 from pipelines.data.dataset import find_dataset
 from pipelines.flow import Progress
-from pipelines.pack import Target, pack
+from pipelines.packing.folders import list_images
+from pipelines.packing.pack import Target, pack
 from pipelines.records import Settings
-from pipelines.sources import folder
 from zoo import wanted
 
 MODEL, BATCH = "efficientnet_lite0", 32
@@ -32,7 +32,7 @@ CARD = zoo.card(MODEL)
 @pytest.mark.benchmark_run
 @pytest.mark.timeout(900)
 def test_the_walk_beside_a_plain_loop(sample_images: Path, tmp_path, capsys) -> None:
-    images = folder(sample_images / "images", str(sample_images / "labels.csv"))
+    images = list_images(sample_images / "images", str(sample_images / "labels.csv"))
     encoded = [image.read() for image in images]
     target = Target(output=str(tmp_path / "val"), format="tar", samples_per_shard=50)
     pack(images, target, lambda _: None)

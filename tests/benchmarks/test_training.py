@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from pipelines import training
 from pipelines.cluster import connection
 from pipelines.data.dataset import find_dataset
-from pipelines.pack import Target, pack
+from pipelines.packing.folders import list_images
+from pipelines.packing.pack import Target, pack
 from pipelines.recipe import Recipe
-from pipelines.sources import folder
 from pipelines.stages import Pace, Stage, Training, TrainingProgress
 from zoo.cards import Card
 from zoo.preprocessing import Preprocessing
@@ -105,7 +105,7 @@ def of_training(card: Card, encoded: list[bytes], home: Path) -> float:
         rows.append(f"{i:04d},{i % CLASSES}\n")
     (home / "labels.csv").write_text("".join(rows))
     target = Target(output=f"{home}/shards", format="tar", samples_per_shard=100)
-    pack(folder(photos, f"{home}/labels.csv"), target, lambda _: None)
+    pack(list_images(photos, f"{home}/labels.csv"), target, lambda _: None)
     data = find_dataset([f"{home}/shards"])
     how = Recipe(images=BATCH * STEPS, batch=BATCH, micro_batch=BATCH, crop_scale=(0.6, 1.0))
     stage = Stage(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from pipelines import archives
+from pipelines.packing import imagenet_archives
 from zoo import imagenet
 
 Members = list[tuple[str, bytes]]
@@ -32,9 +32,9 @@ def meta(ids: Sequence[int] = IDS) -> bytes:
 @pytest.fixture
 def write_devkit(tmp_path: Path, write_tar: WriteTar) -> Callable[..., Path]:
     def write(truth: str, meta_mat: bytes | None = None) -> Path:
-        members = [(archives.GROUND_TRUTH, truth.encode())]
+        members = [(imagenet_archives.GROUND_TRUTH, truth.encode())]
         if meta_mat is not None:
-            members.append((archives.META, meta_mat))
+            members.append((imagenet_archives.META, meta_mat))
         path = tmp_path / "devkit.tar.gz"
         path.write_bytes(gzip.compress(write_tar(tmp_path / "devkit.tar", members)))
         return path
@@ -54,7 +54,7 @@ def test_validation_labels_are_sorted_synset_order_in_the_order_of_names(
     tmp_path: Path, write_tar: WriteTar, write_devkit: Callable[..., Path]
 ) -> None:
     write_tar(tmp_path / "val.tar", val_members(4)[::-1])
-    images = archives.archive(tmp_path / "val.tar", write_devkit(truth([65, 970, 0, 999]), meta()))
+    images = imagenet_archives.list_images(tmp_path / "val.tar", write_devkit(truth([65, 970, 0, 999]), meta()))
     assert [(image.key, image.suffix, image.label, image.read()) for image in images] == [
         ("ILSVRC2012_val_00000001", "jpeg", 65, b"image 1"),
         ("ILSVRC2012_val_00000002", "jpeg", 970, b"image 2"),
@@ -81,13 +81,13 @@ def test_ground_truth_that_does_not_agree_is_refused(
 ) -> None:
     write_tar(tmp_path / "val.tar", val_members(3))
     with pytest.raises(ValueError, match=message):
-        archives.archive(tmp_path / "val.tar", write_devkit(text, mat))
+        imagenet_archives.list_images(tmp_path / "val.tar", write_devkit(text, mat))
 
 
 def test_validation_images_without_the_devkit_are_refused(tmp_path: Path, write_tar: WriteTar) -> None:
     write_tar(tmp_path / "val.tar", val_members(3))
     with pytest.raises(ValueError, match="give --devkit"):
-        archives.archive(tmp_path / "val.tar")
+        imagenet_archives.list_images(tmp_path / "val.tar")
 
 
 def test_a_devkit_that_is_cut_is_refused(
@@ -97,7 +97,7 @@ def test_a_devkit_that_is_cut_is_refused(
     devkit = write_devkit(truth([1, 2, 3]), meta())
     devkit.write_bytes(devkit.read_bytes()[:-2000])
     with pytest.raises(ValueError, match=r"devkit.tar.gz: not a tar, or damaged"):
-        archives.archive(tmp_path / "val.tar", devkit)
+        imagenet_archives.list_images(tmp_path / "val.tar", devkit)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def train_tar(tmp_path: Path, write_tar: WriteTar) -> Path:
 
 
 def test_training_images_are_read_in_place_with_their_class_in_the_key(train_tar: Path) -> None:
-    images = archives.archive(train_tar)
+    images = imagenet_archives.list_images(train_tar)
     assert [(image.key, image.label) for image in images] == [
         ("n01440764/n01440764_10026", 0),
         ("n01440764/n01440764_10042", 0),
@@ -123,32 +123,32 @@ def test_training_images_are_read_in_place_with_their_class_in_the_key(train_tar
 
 def test_a_training_tar_needs_no_devkit(train_tar: Path) -> None:
     with pytest.raises(ValueError, match=r"--devkit .* not with the tar of tars"):
-        archives.archive(train_tar, train_tar)
+        imagenet_archives.list_images(train_tar, train_tar)
 
 
 @pytest.mark.parametrize("length", [100, 512, 2000, 512 * 3, 20480 - 512])
 def test_an_archive_that_is_cut_is_refused_wherever_the_cut_is(train_tar: Path, length: int) -> None:
     train_tar.write_bytes(train_tar.read_bytes()[:length])
     with pytest.raises(ValueError, match=r"train.tar.*: not a tar, or damaged"):
-        archives.archive(train_tar)
+        imagenet_archives.list_images(train_tar)
 
 
 def test_an_archive_that_is_cut_between_two_members_is_refused(tmp_path: Path, write_tar: WriteTar) -> None:
     whole = write_tar(tmp_path / "val.tar", val_members(3))
     (tmp_path / "val.tar").write_bytes(whole[:2048])
     with pytest.raises(ValueError, match="cut or damaged at byte 2048"):
-        archives.archive(tmp_path / "val.tar")
+        imagenet_archives.list_images(tmp_path / "val.tar")
 
 
 @pytest.mark.parametrize("name", ["n00000000.tar", "notes.txt"])
 def test_a_training_tar_with_anything_but_synsets_is_refused(tmp_path: Path, write_tar: WriteTar, name: str) -> None:
     write_tar(tmp_path / "train.tar", [("n99999999.tar", b""), (name, b"")])
     with pytest.raises(ValueError, match="is not the tar of one of ImageNet's 1000 synsets"):
-        archives.archive(tmp_path / "train.tar")
+        imagenet_archives.list_images(tmp_path / "train.tar")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\0" * 10240, bytes(range(256)) * 8])
 def test_what_is_no_tar_of_images_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "val.tar").write_bytes(content)
     with pytest.raises(ValueError, match=r"not a tar|no image"):
-        archives.archive(tmp_path / "val.tar")
+        imagenet_archives.list_images(tmp_path / "val.tar")

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import pack_shards
-from pipelines import collect, storage, uri_list
-from pipelines.collect import Collected
+from pipelines import storage
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
-from pipelines.pack import Target
+from pipelines.packing import collect, uri_list
+from pipelines.packing.collect import Collected
+from pipelines.packing.pack import Target
 
 PICTURES = {f"{i // 4}/{i:02}": bytes([i]) * 100 for i in range(18)}
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipelines import materialize, regroup, storage, thumbnails
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
-from pipelines.pack import Target
+from pipelines.packing.pack import Target
 from pipelines.records import Dataset, Sample
 from pipelines.selection import CHOSEN, Selection
 from tests.pipelines import pools

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import sources
+from pipelines.packing import folders
 from zoo import imagenet
 
 
@@ -21,7 +21,7 @@ def fill(root: Path, *names: str) -> None:
         (root / name).write_bytes(f"bytes of {name}".encode())
 
 
-def labels_of(images: list[sources.Image]) -> dict[str, int | None]:
+def labels_of(images: list[folders.Image]) -> dict[str, int | None]:
     return {image.key: image.label for image in images}
 
 
@@ -33,7 +33,7 @@ def csv_file(root: Path, text: str) -> str:
 
 def test_images_come_by_key_with_their_own_bytes(root: Path) -> None:
     fill(root, "b/2.JPG", "b/1.jpeg", "a.b/c d.Png", "é.webp")
-    images = sources.folder(root, csv_file(root, "key,label\nb/1,7\n"))
+    images = folders.list_images(root, csv_file(root, "key,label\nb/1,7\n"))
     assert [(image.key, image.suffix, image.label) for image in images] == [
         ("a.b/c d", "png", None),
         ("b/1", "jpeg", 7),
@@ -45,7 +45,7 @@ def test_images_come_by_key_with_their_own_bytes(root: Path) -> None:
 
 def test_other_files_are_counted_and_hidden_ones_passed_over(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(root, "a/1.jpg", "a/notes.txt", "a/README", "a/.hidden.jpg", ".cache/2.jpg")
-    assert [image.key for image in sources.folder(root)] == ["a/1"]
+    assert [image.key for image in folders.list_images(root)] == ["a/1"]
     assert "2 files that are no images are left out (a/README, a/notes.txt)" in caplog.text
 
 
@@ -54,7 +54,7 @@ def test_links_are_followed_to_files_and_linked_folders_are_named(root: Path, ca
     root.mkdir()
     (root / "linked.jpg").symlink_to(root.parent / "elsewhere" / "1.jpg")
     (root / "folder").symlink_to(root.parent / "elsewhere")
-    (image,) = sources.folder(root)
+    (image,) = folders.list_images(root)
     assert (image.key, image.read()) == ("linked", b"bytes of 1.jpg")
     assert "folder/" in caplog.text
 
@@ -63,7 +63,7 @@ def test_an_image_without_a_label_and_a_label_without_an_image_are_said_in_one_l
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(root, "1.jpg", "2.jpg")
-    assert labels_of(sources.folder(root, csv_file(root, "key,label\n2,5\n3,6\n"))) == {"1": None, "2": 5}
+    assert labels_of(folders.list_images(root, csv_file(root, "key,label\n2,5\n3,6\n"))) == {"1": None, "2": 5}
     (line,) = caplog.messages
     assert "1 images without a label there are packed unlabelled (1)" in line
     assert "1 labels without an image are left out (3)" in line
@@ -72,7 +72,7 @@ def test_an_image_without_a_label_and_a_label_without_an_image_are_said_in_one_l
 def test_labels_that_fit_say_nothing(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(root, "a,b.jpg")
     path = csv_file(root, '\ufefflabel,key,note\r\n3,"a,b",x\r\n\r\n3,"a,b",again\r\n')
-    assert labels_of(sources.folder(root, path)) == {"a,b": 3}
+    assert labels_of(folders.list_images(root, path)) == {"a,b": 3}
     assert not caplog.messages
 
 
@@ -99,7 +99,7 @@ def test_a_bad_csv_is_refused_with_its_line(root: Path, text: str, message: str)
     fill(root, "1.jpg")
     path = csv_file(root, text)
     with pytest.raises(ValueError, match=r"labels\.csv") as error:
-        sources.folder(root, path)
+        folders.list_images(root, path)
     assert message in str(error.value)
 
 
@@ -108,7 +108,7 @@ def test_a_csv_that_is_not_text_is_refused(root: Path) -> None:
     path = root.parent / "labels.csv"
     path.write_bytes(b"\xff\xd8\xff")
     with pytest.raises(ValueError, match=r"labels.csv: not UTF-8 text \(invalid start byte at byte 0\)"):
-        sources.folder(root, str(path))
+        folders.list_images(root, str(path))
 
 
 def test_synset_folders_have_imagenets_labels_even_where_few_are_present(
@@ -116,13 +116,13 @@ def test_synset_folders_have_imagenets_labels_even_where_few_are_present(
 ) -> None:
     first, last = imagenet.synsets()[7], imagenet.synsets()[999]
     fill(root, f"{last}/{last}_1.JPEG", f"{first}/{first}_1.JPEG")
-    assert labels_of(sources.folder(root)) == {f"{first}/{first}_1": 7, f"{last}/{last}_1": 999}
+    assert labels_of(folders.list_images(root)) == {f"{first}/{first}_1": 7, f"{last}/{last}_1": 999}
     assert not caplog.messages
 
 
 def test_other_folders_are_labelled_by_position_and_it_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(root, "dog/1.jpg", "cat/2.jpg", "cat/more/3.jpg", f"{imagenet.synsets()[0]}/4.jpg")
-    assert set(labels_of(sources.folder(root)).items()) == {
+    assert set(labels_of(folders.list_images(root)).items()) == {
         ("cat/2", 0),
         ("cat/more/3", 0),
         ("dog/1", 1),
@@ -135,14 +135,14 @@ def test_an_empty_class_folder_would_shift_the_labels(root: Path) -> None:
     fill(root, "cat/1.jpg", "dog/2.jpg")
     (root / "bird").mkdir()
     with pytest.raises(ValueError, match="no image in bird"):
-        sources.folder(root)
+        folders.list_images(root)
 
 
 def test_images_directly_in_the_folder_are_unlabelled_and_it_is_said(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(root, "1.jpg", "cat/2.jpg")
-    assert labels_of(sources.folder(root)) == {"1": None, "cat/2": None}
+    assert labels_of(folders.list_images(root)) == {"1": None, "cat/2": None}
     assert "packed unlabelled" in caplog.text
 
 
@@ -151,13 +151,13 @@ def test_a_folder_without_images_is_refused(root: Path, names: list[str]) -> Non
     root.mkdir()
     fill(root, *names)
     with pytest.raises(ValueError, match="no image"):
-        sources.folder(root)
+        folders.list_images(root)
 
 
 def test_two_images_of_one_key_are_refused(root: Path) -> None:
     fill(root, "a.jpg", "a.png")
     with pytest.raises(ValueError, match=r"'a\.(jpg|png)' and 'a\.(jpg|png)' would have the same key"):
-        sources.folder(root)
+        folders.list_images(root)
 
 
 def test_a_name_that_is_no_text_is_refused(root: Path) -> None:
@@ -165,13 +165,13 @@ def test_a_name_that_is_no_text_is_refused(root: Path) -> None:
     with open(os.fsencode(root) + b"/\xff.jpg", "wb"):
         pass
     with pytest.raises(ValueError, match="not UTF-8"):
-        sources.folder(root)
+        folders.list_images(root)
 
 
 def test_listing_reads_no_image(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     root.mkdir()
     (root / "gone.jpg").symlink_to(root / "nowhere")
     caplog.set_level(logging.ERROR)
-    (image,) = sources.folder(root)
+    (image,) = folders.list_images(root)
     with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
         image.read()

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.data.listing import SUFFIXES
 from pipelines.data.manifest import NAME, Labels, Manifest, PackedShard, begin, read_manifest, write_manifest
-from pipelines.sources import Image
+from pipelines.packing.folders import Image
 
 COLUMNS = pa.schema([("key", pa.string()), ("image", pa.binary()), ("label", pa.int32())])
 _ROW_GROUP = 256

@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from pipelines import pack, storage, uri_list
+from pipelines import storage
 from pipelines.cluster import tasks
 from pipelines.data import manifest, read
 from pipelines.data.formats import IMAGE_SUFFIXES, MAX_IMAGE_BYTES
 from pipelines.data.manifest import Labels, Manifest, PackedShard
-from pipelines.pack import Target
+from pipelines.packing import pack, uri_list
+from pipelines.packing.pack import Target
+from pipelines.packing.uri_list import Listed
 from pipelines.records import JUDGED_ERRORS
-from pipelines.uri_list import Listed
 
 _READS = 16
 """Objects that a task reads at once, most of the time waiting for the store."""

@@ -58,7 +58,7 @@ class Image:
             return file.read(self.size)
 
 
-def folder(root: Path, labels: str | None = None) -> list[Image]:
+def list_images(root: Path, labels: str | None = None) -> list[Image]:
     """The images below the folder `root` by key, with the labels of the CSV at the URI `labels` (see `read_labels`).
 
     Without a CSV each class is a folder: its label is ImageNet's index where all of them are synsets, otherwise the

@@ -15,14 +15,14 @@ from pathlib import Path, PurePosixPath
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from pipelines.sources import Image, sort_images
+from pipelines.packing.folders import Image, sort_images
 from zoo import imagenet
 
 GROUND_TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
 META = "ILSVRC2012_devkit_t12/data/meta.mat"
 
 
-def archive(path: Path, devkit: Path | None = None) -> list[Image]:
+def list_images(path: Path, devkit: Path | None = None) -> list[Image]:
     """The images of ILSVRC2012_img_val.tar, labelled by the archive `devkit`, or of ILSVRC2012_img_train.tar, by key.
 
     Only headers are read: a minute or two for the 1.3 million of the training tar on a local SSD.
