@@ -21,7 +21,7 @@ from pipelines.cells import inventory
 from pipelines.cells.plan import Plan, plan_cells
 
 if TYPE_CHECKING:
-    from pipelines.flow import Outcome
+    from pipelines.walk.filling import Outcome
 
 _NOTHING = ".probe"
 """A name in the store that nothing has."""

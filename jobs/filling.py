@@ -16,8 +16,8 @@ from pipelines.cells.plan import Plan
 from pipelines.cells.runs import RunRecorder, evaluation_id
 
 if TYPE_CHECKING:
-    from pipelines.flow import Outcome, Progress
-    from pipelines.gauges import Gauges
+    from pipelines.walk.filling import Outcome, Progress
+    from pipelines.walk.gauges import Gauges
 
 RUN = "the last run"
 """What failed where it was no shard and no model."""
@@ -35,8 +35,8 @@ def fill(plan: Plan, config: WalkConfig) -> "Outcome":
         ValueError: if the device is not there.
     """
     # Ray and torch take seconds to load; --help, --dry-run and a finished evaluation need neither.
-    from pipelines import flow
-    from pipelines.gauges import Gauges
+    from pipelines.walk import filling
+    from pipelines.walk.gauges import Gauges
 
     say(f"probed   {storage.probe(config.store)}")
     diary = RunRecorder(config.store, plan.dataset, config.data, config.limit, plan.pending)
@@ -45,7 +45,7 @@ def fill(plan: Plan, config: WalkConfig) -> "Outcome":
         with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
             device = require_device(config.device, config.gpus, _about(plan, diary))
             tell = partial(_tell, meter, diary, Gauges(plan.dataset.name))
-            outcome = flow.fill(config.store, plan, device, tell, config.max_bad_rate, config.gpus)
+            outcome = filling.fill(config.store, plan, device, tell, config.max_bad_rate, config.gpus)
     except BaseException as error:
         diary.close("stopped", {RUN: _cause(error)})
         raise
@@ -68,15 +68,15 @@ def require_device(device: str, gpus: int, about: Mapping[str, str] | None = Non
     Raises:
         ValueError: if they cannot.
     """
-    from pipelines import flow
     from pipelines.cluster import connection
     from pipelines.cluster.shares import has_node
+    from pipelines.walk import filling
 
     connection.connect(about)
     ending.heed()
     if gpus and connection.is_alone():
         raise ValueError(f"--gpus {gpus}: there is no cluster here that could start any; RAY_ADDRESS names one")
-    device = flow.resolve(device, gpus)
+    device = filling.resolve_device(device, gpus)
     if not has_node(device):
         say(f"waiting  for a node with a {'CPU' if device == 'cpu' else 'GPU'}: the cluster has none yet")
     return device

@@ -10,7 +10,7 @@ from itertools import product
 import zoo
 from jobs import cli
 from jobs.progress import Listing, count, say
-from pipelines import estimate, storage
+from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.data import evaluation_sets, read
@@ -18,6 +18,7 @@ from pipelines.data.dataset import find_dataset
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.models import mirror
 from pipelines.records import PLAIN, Dataset, Decoder, Precision, Settings
+from pipelines.walk import estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +213,7 @@ def cost(work: estimate.Estimate, device: str) -> str:
         if device in {"auto", one} and seconds is not None
     ]
     told = f"about {'; or '.join(ways)}" if ways else "not known of this precision on a CPU"
-    return f"{told} (reckoned with pipelines/prices.yaml)"
+    return f"{told} (reckoned with pipelines/walk/prices.yaml)"
 
 
 def _hours(seconds: float) -> str:

@@ -17,8 +17,8 @@ from pipelines.report import error_lines, result_table, results_json
 if TYPE_CHECKING:
     from pipelines.data.evaluation_sets import EvaluationSet
     from pipelines.evaluation import Evaluation
-    from pipelines.flow import Outcome
     from pipelines.verdicts import Verdict
+    from pipelines.walk.filling import Outcome
     from zoo.cards import Card
 
 

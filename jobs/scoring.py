@@ -13,7 +13,7 @@ from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
 
 if TYPE_CHECKING:
-    from pipelines.flow import Outcome
+    from pipelines.walk.filling import Outcome
 
 
 def remove_failed(plan: Plan, unusable: dict[str, str], config: WalkConfig) -> None:

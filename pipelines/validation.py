@@ -15,13 +15,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pipelines import metrics, storage, walk
+from pipelines import metrics, storage
 from pipelines.cluster.shares import Shares
 from pipelines.metrics import Tally
 from pipelines.models.engine import Engine
 from pipelines.portions import DataError
 from pipelines.records import PLAIN, Dataset, View, cell_schema
-from pipelines.score import rows_of
+from pipelines.walk import dataflow
+from pipelines.walk.scorer import rows_of
 from zoo.cards import Card
 
 _TOP = 5
@@ -95,7 +96,7 @@ def tally(
     engine = Engine(evaluated, card.preprocessing, PLAIN, device, min(_TOP, card.num_classes))
     views = [View("exact", card.preprocessing.geometry)]
     shards = [dataset.shards[place] for place in places]
-    decoded = walk.pixels(shards, places, PLAIN.batch_size, views, shares)
+    decoded = dataflow.pixels(shards, places, PLAIN.batch_size, views, shares)
     tables: Iterable[Any] = decoded.iter_batches(batch_size=None, batch_format="pyarrow")
     return reduce(metrics.merge, (_counted(chunk, engine, card) for table in tables for chunk in table.to_pylist()))
 

@@ -174,12 +174,15 @@ def _sealed(location: str) -> bytes:
 
 
 def column_folder(store: str, dataset: Dataset, column: Column) -> str:
+    """Where the cells of `column` on `dataset` lie; once for many cells, since a column's name takes long to make."""
     return storage.join(store, "cells", dataset.name, column.name)
 
 
 def in_folder(folder: str, shard: Shard) -> str:
+    """Where the cell on `shard` lies below its column's folder."""
     return f"{folder}/{shard.name}-{shard.digest}.parquet"
 
 
 def committed_cells(folder: str) -> set[str]:
+    """The URIs of the cells in a column's folder."""
     return {entry.uri for entry in storage.list_objects(folder)}

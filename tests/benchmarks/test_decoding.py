@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 import zoo
-from pipelines import walk
 from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Decoder, Settings, Shard
+from pipelines.walk import dataflow
 from tests.pipelines.pictures import reference
 from zoo import wanted
 from zoo.preprocessing import Geometry
@@ -45,7 +45,7 @@ def test_the_walk_beside_pillows_own_limit(sample_images: Path, write_tar, tmp_p
         part = pictures[start : start + SHARD]
         members = [(f"{start + i:06}.jpg", content) for i, content in enumerate(part)]
         write_tar(tmp_path / "val" / f"{start:06}.tar", members)
-    monkeypatch.setattr(walk, "ScorerActor", counter())
+    monkeypatch.setattr(dataflow, "ScorerActor", counter())
     lines = ["", f"{len(pictures)} images, {psutil.cpu_count()} cores; img/s of one core by processor time (wall time)"]
     for models in (MODELS[:1], MODELS):
         limit = plain_pillow(paths, [zoo.card(name).preprocessing.geometry for name in models])
@@ -103,7 +103,7 @@ def cost(columns: list[Column], part: Sequence[Shard]) -> tuple[int, float, floa
     """Images, processor seconds and wall seconds of a walk over `part`; what has ended since counts as last seen."""
     before, began, images = processor_seconds(), time.perf_counter(), 0
     after, looked = before, began
-    for table in walk.walk(columns, part, range(len(part)), "cpu"):
+    for table in dataflow.walk(columns, part, range(len(part)), "cpu"):
         images += sum(table["images"].to_pylist())
         if time.perf_counter() - looked > 1:  # looking costs too
             after, looked = after | processor_seconds(), time.perf_counter()

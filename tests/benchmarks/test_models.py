@@ -20,16 +20,16 @@ import torch
 from PIL import Image
 
 import zoo
-from pipelines import flow
 from pipelines.cells.column import Column
 from pipelines.cells.plan import plan_cells
 from pipelines.cluster import connection
 from pipelines.data.dataset import find_dataset
-from pipelines.flow import Progress
 from pipelines.models import tune
 from pipelines.packing.folders import list_images
 from pipelines.packing.pack import Target, pack
 from pipelines.records import Settings
+from pipelines.walk import filling
+from pipelines.walk.filling import Progress
 from tests import random_models
 from zoo import wanted
 from zoo.card_reader import read_cards
@@ -103,7 +103,7 @@ def walk(column: Column, data: str, store: str) -> tuple[float, float]:
     plan = plan_cells(store, find_dataset([data]), [column])
     seen: list[tuple[float, Progress]] = []
     started = time.perf_counter()
-    outcome = flow.fill(store, plan, "cpu", lambda progress: seen.append((time.perf_counter(), progress)))
+    outcome = filling.fill(store, plan, "cpu", lambda progress: seen.append((time.perf_counter(), progress)))
     whole = time.perf_counter() - started
     assert not outcome.plan.pending, outcome
     (first, begun), (last, finished) = seen[0], seen[-1]

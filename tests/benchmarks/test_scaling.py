@@ -16,11 +16,11 @@ import pytest
 import ray
 
 import zoo
-from pipelines import walk
 from pipelines.cells.column import Column
 from pipelines.cluster.shares import share
 from pipelines.data.dataset import find_dataset
-from pipelines.passes import PassConfig
+from pipelines.walk import dataflow
+from pipelines.walk.passes import PassConfig
 from tests.jobs import chaos
 from zoo import wanted
 
@@ -46,8 +46,8 @@ def test_efficiency_on_one_to_sixteen_simulated_gpus(jpegs: list[bytes], tmp_pat
         for gpus in GPUS:
             part = found[: gpus * EACH]
             shares = share(NODES * CPUS, gpus, "cuda")
-            pixels = walk.pixels(part, range(len(part)), BATCH, config.views, shares)
-            scored = walk.score(pixels, sleeper(SECONDS), config, shares, gpus)
+            pixels = dataflow.pixels(part, range(len(part)), BATCH, config.views, shares)
+            scored = dataflow.score(pixels, sleeper(SECONDS), config, shares, gpus)
             ends = [time.monotonic() for _ in scored.iter_batches(batch_size=None, batch_format="pyarrow")]
             took, least = ends[-1] - ends[FIRST * gpus - 1], (EACH - FIRST) * SECONDS
             lines += [f"{gpus:2} GPUs: {took:5.1f} s for {least:g} s, efficiency {least / took:.3f}"]

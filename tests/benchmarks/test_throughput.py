@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 
 import zoo
-from pipelines import flow
 from pipelines.cells.column import Column
 from pipelines.cells.plan import plan_cells
 from pipelines.cluster import connection
 from pipelines.data.dataset import find_dataset
-from pipelines.flow import Progress
 from pipelines.packing.folders import list_images
 from pipelines.packing.pack import Target, pack
 from pipelines.records import Settings
+from pipelines.walk import filling
+from pipelines.walk.filling import Progress
 from zoo import wanted
 
 MODEL, BATCH = "efficientnet_lite0", 32
@@ -72,7 +72,7 @@ def walk(data: str, store: str, images: int) -> tuple[float, list[str]]:
     started = time.perf_counter()
     connection.connect()
     connected = time.perf_counter()
-    flow.fill(store, plan, "cpu", lambda progress: seen.append((time.perf_counter(), progress)))
+    filling.fill(store, plan, "cpu", lambda progress: seen.append((time.perf_counter(), progress)))
     ended = time.perf_counter()
     (first, begun), (last, finished) = seen[0], seen[-1]
     rate = (finished.images - begun.images) / (last - first)

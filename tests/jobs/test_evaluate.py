@@ -15,8 +15,8 @@ from PIL import Image
 import zoo
 from jobs import evaluate
 from jobs.cli import UNFINISHED
-from pipelines import flow
 from pipelines.cells.cell import read_cell
+from pipelines.walk import filling
 from tests.jobs.chaos import logged_below_sweeps
 
 MODEL = "efficientnet_lite0"
@@ -72,7 +72,7 @@ def test_a_run_leaves_results_a_report_and_one_mlflow_run_and_again_changes_noth
     def fail(*_: object) -> None:
         raise AssertionError("a finished evaluation was computed again")
 
-    monkeypatch.setattr(flow, "fill", fail)
+    monkeypatch.setattr(filling, "fill", fail)
     assert run(data, store_folder) == 0
     assert report(store_folder) == before
     (logged,) = logged_below_sweeps(f"sqlite:///{store_folder}/mlflow.db")
@@ -219,7 +219,7 @@ def test_an_impossible_option_is_one_line(flags, message, data, store_folder, ca
 def test_data_that_cannot_be_used_is_one_line_each_before_ray_starts(
     tmp_path, store_folder, write_tar, jpegs, monkeypatch, capsys
 ) -> None:
-    monkeypatch.setattr(flow, "fill", lambda *_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(filling, "fill", lambda *_: pytest.fail("Ray was started"))
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "00000.tar").write_bytes(b"this is no tar" * 1000)
@@ -255,7 +255,7 @@ def test_wrong_labels_deep_in_the_data_are_errors_in_the_report_and_then_one_lin
 
 
 def test_a_target_that_cannot_be_written_is_found_before_the_work(data, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(flow, "fill", lambda *_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(filling, "fill", lambda *_: pytest.fail("Ray was started"))
     (tmp_path / "file").write_text("in the way")
     assert run(data, tmp_path / "file") == 2
     assert run(data, tmp_path / "out", "--results-file", str(tmp_path)) == 2

@@ -13,12 +13,12 @@ import zoo
 from jobs import evaluate, filling, progress
 from jobs.cli import BAD_ARGUMENTS, DONE, INTERRUPTED, TERMINATED, UNFINISHED
 from jobs.progress import Meter
-from pipelines import flow
 from pipelines.cells import runs
 from pipelines.cells.cell import publish_cell
 from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
+from pipelines.walk import filling as walk_filling
 from tests.pipelines import cell_rows
 from tests.pipelines.shard_files import tar_of
 
@@ -83,7 +83,7 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
     monkeypatch.setattr(progress, "_LEAST_SECONDS", 0)
     tell, codes = filling._tell, []
 
-    def then_ask(meter: Meter, diary: runs.RunRecorder, gauges: object, done: flow.Progress) -> None:
+    def then_ask(meter: Meter, diary: runs.RunRecorder, gauges: object, done: walk_filling.Progress) -> None:
         tell(meter, diary, gauges, done)
         if done.images > 6 and not codes:
             while the_run(tmp_path).images < done.images:
@@ -139,7 +139,7 @@ def test_a_run_that_is_stopped_leaves_the_reason_in_its_record_without_what_is_s
         signal.raise_signal(why)
 
     write_shards(tmp_path, jpegs[:1], 1)
-    monkeypatch.setattr(flow, "fill", stopped)
+    monkeypatch.setattr(walk_filling, "fill", stopped)
     assert run(tmp_path) == code
     ended = the_run(tmp_path)
     assert (ended.state, ended.failures) == ("stopped", {filling.RUN: reason})

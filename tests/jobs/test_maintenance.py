@@ -13,13 +13,14 @@ import pytest
 
 from jobs import evaluate, preflight
 from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
-from pipelines import flow, storage
+from pipelines import storage
 from pipelines.cells.cell import cell_uri, encode_cell, publish_cell, read_cell
 from pipelines.cells.plan import Plan
 from pipelines.cells.runs import RunRecorder
 from pipelines.data.dataset import find_dataset
 from pipelines.records import QUARANTINED, Dataset, Settings
 from pipelines.storage import s3_retries
+from pipelines.walk import filling
 from tests.fault_proxy import Fault
 from tests.pipelines import cell_rows
 from tests.pipelines.shard_files import tar_of
@@ -225,7 +226,7 @@ def test_looking_says_which_models_have_no_weights(data, store, capsys) -> None:
 
 
 def test_where_nothing_has_failed_a_retry_computes_nothing(data, store, monkeypatch) -> None:
-    monkeypatch.setattr(flow, "fill", lambda *_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(filling, "fill", lambda *_: pytest.fail("Ray was started"))
     fill(store, data)
     before = files(store / "cells")
     assert run(data, store, "--retry-failed") == DONE

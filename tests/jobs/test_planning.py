@@ -3,7 +3,7 @@
 import pytest
 
 from jobs import planning
-from pipelines.estimate import Estimate
+from pipelines.walk.estimate import Estimate
 
 WORK = Estimate(images=1000, gpu_seconds=7200.0, cpu_seconds=90.0, decode_seconds=10.0)
 
@@ -16,7 +16,7 @@ WORK = Estimate(images=1000, gpu_seconds=7200.0, cpu_seconds=90.0, decode_second
     ],
 )
 def test_a_device_that_is_chosen_has_hours_and_dollars_of_its_own(device: str, told: str) -> None:
-    assert planning.cost(WORK, device) == f"{told} (reckoned with pipelines/prices.yaml)"
+    assert planning.cost(WORK, device) == f"{told} (reckoned with pipelines/walk/prices.yaml)"
 
 
 def test_where_none_is_chosen_both_are_told() -> None:

@@ -3,9 +3,9 @@
 import sys
 
 from jobs import evaluate
-from pipelines import walk
-from pipelines.passes import configure_pass
+from pipelines.walk import dataflow
+from pipelines.walk.passes import configure_pass
 
 if __name__ == "__main__":
-    walk.configure_pass = lambda columns, _, memory: configure_pass(columns, "cpu", memory)
+    dataflow.configure_pass = lambda columns, _, memory: configure_pass(columns, "cpu", memory)
     sys.exit(evaluate.main(sys.argv[1:]))

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 import zoo
-from pipelines import estimate
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan
 from pipelines.records import Settings
+from pipelines.walk import estimate
 from tests.pipelines.stores import column, dataset
 
 HOUR = 3600

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 import zoo
-from pipelines import flow, storage
+from pipelines import storage
 from pipelines.cells.cell import cell_uri, load_cells
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cluster import shares
 from pipelines.data.dataset import find_dataset
-from pipelines.flow import Progress
 from pipelines.records import Settings
+from pipelines.walk import filling
+from pipelines.walk.filling import Progress
 from zoo import wanted
 
 CARD = zoo.card("efficientnet_lite0")
@@ -25,7 +26,7 @@ ALONE = """
 import sys
 import ray
 import zoo
-from pipelines import flow
+from pipelines.walk import filling
 from pipelines.cells.column import Column
 from pipelines.cells.plan import plan_cells
 from pipelines.data.dataset import find_dataset
@@ -35,7 +36,7 @@ cpus, data, store = sys.argv[1:]
 ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False)
 name = "efficientnet_lite0"
 column = Column(card=zoo.card(name), file=wanted.published(zoo.card(name)), settings=Settings(batch_size=4))
-outcome = flow.fill(store, plan_cells(store, find_dataset([data]), [column]), "cpu", watch=print)
+outcome = filling.fill(store, plan_cells(store, find_dataset([data]), [column]), "cpu", watch=print)
 sys.exit(outcome.plan.pending)
 """
 
@@ -64,7 +65,7 @@ def contents(store: str) -> dict[str, bytes]:
 def test_every_sample_is_a_row_of_exactly_one_cell(data, tmp_path) -> None:
     store = str(tmp_path / "store")
     seen: list[Progress] = []
-    outcome = flow.fill(store, plan(data, store), "cpu", seen.append)
+    outcome = filling.fill(store, plan(data, store), "cpu", seen.append)
     assert (outcome.plan.pending, outcome.images, outcome.failures) == (0, 12, {})
     keys = [rows["key"].to_pylist() for _, rows in load_cells(store, outcome.plan.dataset, COLUMN)]
     assert list(map(len, keys)) == list(SIZES)
@@ -75,11 +76,11 @@ def test_every_sample_is_a_row_of_exactly_one_cell(data, tmp_path) -> None:
 @pytest.mark.usefixtures("local_ray")
 def test_only_what_is_missing_is_filled_and_the_bytes_are_those_of_an_undisturbed_run(data, tmp_path) -> None:
     calm, torn = str(tmp_path / "calm"), str(tmp_path / "torn")
-    flow.fill(calm, plan(data, calm), "cpu", print)
-    flow.fill(torn, plan(data, torn), "cpu", print)
+    filling.fill(calm, plan(data, calm), "cpu", print)
+    filling.fill(torn, plan(data, torn), "cpu", print)
     lost = cell_uri(torn, plan(data, torn).dataset, COLUMN, plan(data, torn).dataset.shards[0])
     Path(lost).unlink()
-    outcome = flow.fill(torn, plan(data, torn), "cpu", print)
+    outcome = filling.fill(torn, plan(data, torn), "cpu", print)
     assert outcome.images == SIZES[0]
     assert contents(torn) == contents(calm)
 
@@ -89,7 +90,7 @@ def test_a_shard_that_cannot_be_read_is_reported_and_the_rest_goes_on(data, tmp_
     broken = data / "00001.tar"
     broken.write_bytes(broken.read_bytes()[:2048])
     store = str(tmp_path / "store")
-    outcome = flow.fill(store, plan(data, store), "cpu", print)
+    outcome = filling.fill(store, plan(data, store), "cpu", print)
     assert outcome.plan.missing == ((1,),)
     assert list(outcome.failures) == [1]
     assert "ReadError" in outcome.failures[1]
@@ -98,7 +99,7 @@ def test_a_shard_that_cannot_be_read_is_reported_and_the_rest_goes_on(data, tmp_
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch) -> None:
-    monkeypatch.setattr(flow, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(filling, "_PAUSE_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -114,18 +115,18 @@ def test_a_store_that_is_away_for_the_next_plan_costs_another_round_and_nothing_
             raise storage.UnavailableError("SlowDown (503)")
         return planned(*of)
 
-    monkeypatch.setattr(flow, "plan_cells", flaky)
-    outcome = flow.fill(store, first, "cpu", print)
+    monkeypatch.setattr(filling, "plan_cells", flaky)
+    outcome = filling.fill(store, first, "cpu", print)
     assert (outcome.plan.pending, outcome.broken, len(contents(store))) == (0, None, 3)
 
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_device_that_is_lost_between_rounds_ends_the_walk_with_its_reason(data, tmp_path, monkeypatch) -> None:
     """From the first it is an error; later it was a spot machine's."""
-    store, walk = str(tmp_path / "store"), flow.walk
-    monkeypatch.setattr(flow, "walk", lambda *of: walk(*of[:3], "cuda"))
+    store, walk = str(tmp_path / "store"), filling.walk
+    monkeypatch.setattr(filling, "walk", lambda *of: walk(*of[:3], "cuda"))
     monkeypatch.setattr(shares, "_NODE_SECONDS", 0.6)
-    outcome = flow.fill(store, plan(data, store), "cpu", print)
+    outcome = filling.fill(store, plan(data, store), "cpu", print)
     assert outcome.plan.pending == 3
     assert "no node for --device cuda has come" in (outcome.broken or "")
 
@@ -141,7 +142,7 @@ def test_a_store_that_refuses_for_a_while_costs_another_round_and_nothing_else(d
         return put(uri, content)
 
     monkeypatch.setattr(storage, "put", flaky)
-    outcome = flow.fill(store, plan(data, store), "cpu", print)
+    outcome = filling.fill(store, plan(data, store), "cpu", print)
     assert (outcome.plan.pending, outcome.broken, len(contents(store))) == (0, None, 3)
 
 
@@ -153,7 +154,7 @@ def test_a_store_that_refuses_for_ever_ends_the_walk_with_its_reason(data, tmp_p
 
     monkeypatch.setattr(storage, "put", full)
     store = str(tmp_path / "store")
-    outcome = flow.fill(store, plan(data, store), "cpu", print)
+    outcome = filling.fill(store, plan(data, store), "cpu", print)
     assert outcome.plan.pending == 3
     assert "No space left" in (outcome.broken or "")
 
@@ -164,7 +165,7 @@ def test_another_jobs_cell_of_other_bytes_stands_and_is_reported(data, tmp_path,
     planned = plan(data, store)
     theirs = cell_uri(store, planned.dataset, COLUMN, planned.dataset.shards[2])
     storage.put(theirs, b"theirs")
-    outcome = flow.fill(store, planned, "cpu", print)
+    outcome = filling.fill(store, planned, "cpu", print)
     assert outcome.plan.pending == 0
     assert "is there with other content" in outcome.failures[2]
     assert storage.read(theirs) == b"theirs"

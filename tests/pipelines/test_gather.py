@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.gather import Gather
 from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES
+from pipelines.walk.gather import Gather
 from tests.pipelines.cell_rows import cell_rows, score_rows
 
 

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import RayActorError
 
-from pipelines import flow
 from pipelines.cells.column import Column
 from pipelines.cells.plan import plan_cells
-from pipelines.flow import Progress
 from pipelines.records import ABSENT_MODEL, NON_FINITE, SCORES, Dataset, Settings, Shard
+from pipelines.walk import filling
+from pipelines.walk.filling import Progress
 from tests.pipelines import cell_rows
 
 ROWS = 20
@@ -56,15 +56,15 @@ def no_room(model: int, shard: int) -> pa.Table:
 @pytest.fixture
 def script(monkeypatch) -> Script:
     walk = Script()
-    monkeypatch.setattr(flow, "walk", walk)
-    monkeypatch.setattr(flow, "resolve", lambda _, _gpus: "cpu")
-    monkeypatch.setattr(flow, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(filling, "walk", walk)
+    monkeypatch.setattr(filling, "resolve_device", lambda _, _gpus: "cpu")
+    monkeypatch.setattr(filling, "_PAUSE_SECONDS", 0.0)
     return walk
 
 
-def fill(store: str, max_bad_rate: float = 1.0) -> flow.Outcome:
+def fill(store: str, max_bad_rate: float = 1.0) -> filling.Outcome:
     seen: list[Progress] = []
-    return flow.fill(store, plan_cells(store, DATASET, FIVE), "cpu", seen.append, max_bad_rate)
+    return filling.fill(store, plan_cells(store, DATASET, FIVE), "cpu", seen.append, max_bad_rate)
 
 
 def test_a_model_that_kills_its_workers_is_parted_from_the_others_and_named(script, tmp_path) -> None:

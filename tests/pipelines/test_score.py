@@ -12,13 +12,13 @@ import pytest
 import torch
 
 import zoo
-from pipelines import score as score_module
 from pipelines.cells.column import Column
 from pipelines.models import mirror
-from pipelines.passes import PassConfig
 from pipelines.pixels.decode import decoded_schema
 from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES, Settings
-from pipelines.score import Scorer
+from pipelines.walk import scorer as score_module
+from pipelines.walk.passes import PassConfig
+from pipelines.walk.scorer import Scorer
 from zoo import wanted
 
 NAME = "efficientnet_lite0"

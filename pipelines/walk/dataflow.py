@@ -12,14 +12,14 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
-from pipelines import estimate
 from pipelines.cells.column import Column
 from pipelines.cluster.ray_data import RETRIES, mapped, set_context
 from pipelines.cluster.shares import Shares, actor_memory, await_node, resources, share
 from pipelines.data import read
-from pipelines.passes import PassConfig, configure_pass
 from pipelines.pixels.decode import decode_chunks
 from pipelines.records import Shard, View
+from pipelines.walk import estimate
+from pipelines.walk.passes import PassConfig, configure_pass
 
 _MOST_SOURCES = 1024
 
@@ -99,7 +99,7 @@ class ScorerActor:
     """The actor's step: a `Scorer`, which is imported where it runs, since torch takes a driver a second to load."""
 
     def __init__(self, config: PassConfig) -> None:
-        from pipelines.score import Scorer
+        from pipelines.walk.scorer import Scorer
 
         self._scorer = Scorer(config)
 

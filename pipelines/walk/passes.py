@@ -1,9 +1,10 @@
-"""A pass: the models that are run together on what is read once.
+"""A pass: the models that run together on what is read once; which models and shards those are.
 
-Owns what a scorer is told. Refuses to import torch: drivers make passes, and torch takes them a second to load.
+Imports no torch: drivers make passes, and torch takes a second to load.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,3 +42,16 @@ def configure_pass(columns: Sequence[Column], device: str, memory: int | None) -
         device=device,
         memory=memory,
     )
+
+
+def split_passes(fillable: Sequence[tuple[int, int]], most: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(Models, shards) to walk together: shards that lack the cells of the same models, `most` models at a time."""
+    lacking: dict[int, list[int]] = defaultdict(list)
+    for model, position in fillable:
+        lacking[position].append(model)
+    together: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for position in sorted(lacking):
+        models = lacking[position]
+        for start in range(0, len(models), most):
+            together[tuple(models[start : start + most])].append(position)
+    return [(models, tuple(positions)) for models, positions in together.items()]

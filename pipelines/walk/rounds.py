@@ -83,16 +83,3 @@ class ModelTimings:
     def speeds(self) -> dict[int, float]:
         """Images a second, by column."""
         return {column: rows / self.seconds[column] for column, rows in self.rows.items() if self.seconds[column] > 0}
-
-
-def split_passes(fillable: Sequence[tuple[int, int]], most: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """(Models, shards) to walk together: shards that lack the cells of the same models, `most` models at a time."""
-    lacking: dict[int, list[int]] = defaultdict(list)
-    for model, position in fillable:
-        lacking[position].append(model)
-    together: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for position in sorted(lacking):
-        models = lacking[position]
-        for start in range(0, len(models), most):
-            together[tuple(models[start : start + most])].append(position)
-    return [(models, tuple(positions)) for models, positions in together.items()]

@@ -17,11 +17,12 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cluster.shares import NoDeviceError, resources, share
-from pipelines.gather import Gather
-from pipelines.publish import Publisher
 from pipelines.records import JUDGED_ERRORS, NON_FINITE
-from pipelines.rounds import ModelTimings, RoundFailures, split_passes
-from pipelines.walk import walk
+from pipelines.walk.dataflow import walk
+from pipelines.walk.gather import Gather
+from pipelines.walk.passes import split_passes
+from pipelines.walk.publisher import Publisher
+from pipelines.walk.rounds import ModelTimings, RoundFailures
 
 _IDLE_ROUNDS = 2
 """Rounds in turn that commit nothing: the second is for what was over only after the first."""
@@ -98,7 +99,7 @@ def fill(
     """
     done = Progress()
     trouble, clock, spoiled, idle = RoundFailures(most=len(plan.columns)), ModelTimings(), None, 0
-    walker = resolve(device, gpus)
+    walker = resolve_device(device, gpus)
     _require_tf32(plan, walker)
     while (before := len(trouble.fillable(plan))) and idle < _IDLE_ROUNDS and not spoiled:
         trouble.begin()
@@ -133,7 +134,7 @@ def _require_good(done: Progress, max_bad_rate: float) -> None:
         raise _SpoiledError(f"{done.bad.total()} of the first {done.images} images are bad: {reasons}")
 
 
-def resolve(device: str, gpus: int = 0) -> str:
+def resolve_device(device: str, gpus: int = 0) -> str:
     """`cpu` or `cuda`: what `auto` means on this cluster, where an autoscaler may be asked for so many GPUs.
 
     Raises:

@@ -104,4 +104,4 @@ def _usd(device: str, seconds: float) -> float:
 
 @functools.cache
 def _table() -> dict[str, Any]:
-    return yaml.safe_load(resources.files("pipelines").joinpath("prices.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(resources.files("pipelines.walk").joinpath("prices.yaml").read_text(encoding="utf-8"))

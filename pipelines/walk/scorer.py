@@ -17,8 +17,8 @@ from pipelines.cells.column import Column
 from pipelines.models import mirror
 from pipelines.models.engine import Engine, NoRoomError, free_memory, is_device_fault, is_out_of_memory, keep_memory
 from pipelines.models.ranking import Scores, averaged
-from pipelines.passes import PassConfig
 from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, NON_FINITE, SCORES
+from pipelines.walk.passes import PassConfig
 
 _FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError)
 """What a model raises that is not made for its images, or cannot be compiled here."""
