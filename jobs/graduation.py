@@ -16,8 +16,8 @@ from pipelines.models import members
 from pipelines.stages import Training, TrainingProgress, point
 
 if TYPE_CHECKING:
+    from pipelines.evaluation.tracking import Record
     from pipelines.models.mirror import Lock
-    from pipelines.track import Record
 
 
 class Follower:
@@ -88,13 +88,13 @@ class Follower:
         self._log(lambda: self._log_curve({}, {}))
 
     def _log_end(self, files: Mapping[str, bytes], validated: Mapping[str, float], lock: "Lock") -> None:
-        from pipelines import track
+        from pipelines.evaluation import tracking
 
         run, uri = self._log_curve(files, validated), self._uri
         origin = lineage.origin(self._training.stages[0].dataset)
         found = {
-            "selection_run": origin and track.find(uri, origin.selection),
-            "teacher_run": origin and track.find(uri, None, origin.teacher),
+            "selection_run": origin and tracking.find(uri, origin.selection),
+            "teacher_run": origin and tracking.find(uri, None, origin.teacher),
             "teacher": origin and origin.teacher,
             "selection": origin and origin.selection,
             "weights": storage.join(storage.absolute(self._store), "weights", lock.file),
@@ -102,20 +102,20 @@ class Follower:
         }
         tags = {f"menagerie.{name}": value for name, value in found.items() if value}
         registered = self._training.card.name.removesuffix(f"-{self._identity}").replace(":", "_")
-        track.register(uri, registered, run, tags)
+        tracking.register(uri, registered, run, tags)
         say(f"mlflow   {registered!r} is a registered model; its version has the run, the teacher and the selection")
 
     @property
     def _uri(self) -> str:
-        from pipelines import track
+        from pipelines.evaluation import tracking
 
-        return self._tracking_uri or track.default_uri(self._store)
+        return self._tracking_uri or tracking.default_uri(self._store)
 
     def _log_curve(self, files: Mapping[str, bytes], validated: Mapping[str, float]) -> str:
-        from pipelines import track
+        from pipelines.evaluation import tracking
 
-        points = [track.Point(one["step"], self._values(one, speed)) for one, speed in self._points]
-        run = track.log_curve(self._uri, self._store, self._record(files, validated), points)
+        points = [tracking.Point(one["step"], self._values(one, speed)) for one, speed in self._points]
+        run = tracking.log_curve(self._uri, self._store, self._record(files, validated), points)
         self._points = []
         return run
 
@@ -125,7 +125,7 @@ class Follower:
         return {f"{stage}/{name}": float(value) for name, value in values.items()}
 
     def _record(self, files: Mapping[str, bytes], validated: Mapping[str, float]) -> "Record":
-        from pipelines.track import Record
+        from pipelines.evaluation.tracking import Record
 
         training, card = self._training, self._training.card
         params: dict[str, object] = {
@@ -154,12 +154,12 @@ class Follower:
         if self._tracking_uri == "none":
             return
         provenance.be_brief()
-        from pipelines import track
+        from pipelines.evaluation import tracking
 
         try:
             call()
             self._is_away = False
-        except track.TrackingError as error:
+        except tracking.TrackingError as error:
             if not self._is_away:
                 say(f"warning: not logged to MLflow: {error}; the training goes on, the same command logs it later")
             self._is_away = True

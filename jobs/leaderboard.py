@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pipelines.board import Board
     from pipelines.cells.inventory import Holding, StoredColumn
     from pipelines.diff import Difference
+    from pipelines.evaluation.tracking import Logged
     from pipelines.sides import Pair
-    from pipelines.track import Logged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,11 +195,11 @@ def _logged(config: LeaderboardConfig, store: str) -> "Mapping[str, Logged]":
     if config.tracking_uri == "none":
         return {}
     provenance.be_brief()
-    from pipelines import track
+    from pipelines.evaluation import tracking
 
     try:
-        return track.logged(config.tracking_uri or track.default_uri(store))
-    except track.TrackingError as error:
+        return tracking.logged(config.tracking_uri or tracking.default_uri(store))
+    except tracking.TrackingError as error:
         say(f"warning: images a second and versions are not known, MLflow is away: {error}")
         return {}
 
@@ -224,10 +224,10 @@ def _environments(pair: "Pair", logged: "Mapping[str, Mapping[str, Logged]]") ->
 def _track(config: LeaderboardConfig, files: Mapping[str, bytes]) -> None:
     if config.tracking_uri == "none":
         return
-    from pipelines import track
+    from pipelines.evaluation import tracking
 
     where = storage.absolute(config.store)
-    record = track.Record(
+    record = tracking.Record(
         name="leaderboard",
         identity=short_digest(["leaderboard", where]),
         params={"store": where},
@@ -235,8 +235,8 @@ def _track(config: LeaderboardConfig, files: Mapping[str, bytes]) -> None:
         artifacts=files,
     )
     try:
-        track.log(config.tracking_uri or track.default_uri(config.store), config.store, [record])
-    except track.TrackingError as error:
+        tracking.log(config.tracking_uri or tracking.default_uri(config.store), config.store, [record])
+    except tracking.TrackingError as error:
         say(f"warning: not logged to MLflow: {error}")
 
 

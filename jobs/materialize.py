@@ -142,7 +142,7 @@ def _shown(found: Selection, ranks: Mapping[int, Sequence[int]]) -> np.ndarray:
 
 def _track(config: MaterializeConfig, found: Selection, drawn: Mapping[str, bytes]) -> None:
     provenance.be_brief()
-    from pipelines.track import Record
+    from pipelines.evaluation.tracking import Record
 
     name = f"selection of {found.about['teacher']['model']} from {found.pool.name}"
     params = {"materialized": storage.absolute(config.output)}

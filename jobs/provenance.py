@@ -16,8 +16,8 @@ from jobs.progress import count, say
 
 if TYPE_CHECKING:
     from pipelines.cells.plan import Plan
-    from pipelines.evaluation import Evaluation
-    from pipelines.track import Record
+    from pipelines.evaluation.evaluate import Evaluation
+    from pipelines.evaluation.tracking import Record
 
 _LIBRARIES = ("torch", "ray", "pyarrow", "numpy", "pillow")
 
@@ -31,11 +31,11 @@ def track(
 ) -> None:
     """Log `evaluations`; where MLflow cannot be reached, say so and how to log them later."""
     be_brief()
-    from pipelines import evaluation
+    from pipelines.evaluation import evaluate
 
     about = environment()
-    records = [evaluation.record(plan, entry, about, speeds) for entry in evaluations]
-    log(tracking_uri, store, records, "--retrack", evaluation.sweep(plan, evaluations, about))
+    records = [evaluate.record(plan, entry, about, speeds) for entry in evaluations]
+    log(tracking_uri, store, records, "--retrack", evaluate.sweep(plan, evaluations, about))
 
 
 def log(
@@ -43,17 +43,17 @@ def log(
 ) -> None:
     """Hand `records` to MLflow, below `sweep`; where it cannot be reached, say so and that `again` logs them later."""
     be_brief()
-    from pipelines import track
+    from pipelines.evaluation import tracking
 
-    uri = tracking_uri or track.default_uri(store)
+    uri = tracking_uri or tracking.default_uri(store)
     try:
-        track.log(uri, store, records, sweep)
-    except track.TrackingError as error:
+        tracking.log(uri, store, records, sweep)
+    except tracking.TrackingError as error:
         say(f"warning: not logged to MLflow: {error}")
         say(f"         the results are complete; the same command{again and ' with '}{again} logs them")
         return
     hint = f"; see it with: mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else ""
-    say(f"mlflow   {count(len(records), 'run')} in experiment {track.EXPERIMENT!r}{hint}")
+    say(f"mlflow   {count(len(records), 'run')} in experiment {tracking.EXPERIMENT!r}{hint}")
 
 
 def be_brief() -> None:

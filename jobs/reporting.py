@@ -10,14 +10,14 @@ from jobs import cli, provenance
 from jobs.progress import count, say
 from pipelines import storage
 from pipelines.cells.plan import Plan
-from pipelines.metrics import LABEL_RANGE, MISSING_LABEL
+from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
+from pipelines.evaluation.report_files import error_lines, result_table, results_json
 from pipelines.records import JUDGED_ERRORS, NON_FINITE
-from pipelines.report import error_lines, result_table, results_json
 
 if TYPE_CHECKING:
     from pipelines.data.evaluation_sets import EvaluationSet
-    from pipelines.evaluation import Evaluation
-    from pipelines.verdicts import Verdict
+    from pipelines.evaluation.evaluate import Evaluation
+    from pipelines.evaluation.verdicts import Verdict
     from pipelines.walk.filling import Outcome
     from zoo.cards import Card
 
@@ -43,12 +43,12 @@ def report(
     Returns:
         The evaluations, and why columns have none, by name, where a cell is damaged.
     """
-    from pipelines import evaluation  # matplotlib and mlflow take a second
+    from pipelines.evaluation import evaluate  # matplotlib and mlflow take a second
 
     done, damaged = [], {}
     for column in plan.columns:
         try:
-            done.append(evaluation.evaluate(store, plan, column, kind))
+            done.append(evaluate.evaluate(store, plan, column, kind))
         except ValueError as error:
             damaged[column.name] = str(error)
     done = [entry for entry in done if entry]
@@ -58,7 +58,7 @@ def report(
     if not done:
         say("report   nothing sound is committed, so there is nothing to report")
         return done, damaged
-    folder = evaluation.write(store, plan, done)
+    folder = evaluate.write(store, plan, done)
     if scored := [entry for entry in done if _has_labels(entry)]:
         cli.stdout.print(result_table([entry.result for entry in scored]))
     for entry in done:
@@ -73,7 +73,7 @@ def report(
 
 def say_verdicts_without_weights(cards: "Sequence[Card]", unusable: Mapping[str, str], kind: "EvaluationSet") -> None:
     """Say of each claim on the set `kind` of a model that could not be used that it could not be judged."""
-    from pipelines import verdicts
+    from pipelines.evaluation import verdicts
 
     for card in cards:
         for verdict in (

@@ -26,7 +26,7 @@ from pipelines.selection import Selection
 from zoo import imagenet
 
 if TYPE_CHECKING:
-    from pipelines.track import Record
+    from pipelines.evaluation.tracking import Record
 
 _PARTS = "parts"
 _REPORT = ("classes.csv", "scores.png")
@@ -222,7 +222,7 @@ def _report(config: SelectTopkConfig, found: Selection) -> None:
 
 def _record(found: Selection, numbers: Mapping[str, float], files: Mapping[str, bytes]) -> "Record":
     provenance.be_brief()
-    from pipelines.track import Record
+    from pipelines.evaluation.tracking import Record
 
     teacher, rule = found.about["teacher"], found.about["rule"]
     return Record(

@@ -13,11 +13,12 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from pipelines import judging, metrics, mistakes
+from pipelines import judging
 from pipelines.cells.inventory import Holding, StoredColumn
+from pipelines.evaluation import metrics, mistakes
+from pipelines.evaluation.metrics import Summary, Tally
+from pipelines.evaluation.mistakes import Mistakes
 from pipelines.judging import Judged, LeaderboardSet
-from pipelines.metrics import Summary, Tally
-from pipelines.mistakes import Mistakes
 from pipelines.records import Decoder, Settings, Shard
 from zoo.cards import Card
 from zoo.macs import macs

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute
 from scipy.stats import binomtest
 
-from pipelines import metrics
 from pipelines.cells.inventory import StoredColumn
-from pipelines.metrics import Summary, Tally
+from pipelines.evaluation import metrics
+from pipelines.evaluation.metrics import Summary, Tally
 from pipelines.sides import Pair
 
 pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them

@@ -16,11 +16,11 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines import report
 from pipelines.board import Board, BoardEntry, Row
+from pipelines.evaluation import report_files
+from pipelines.evaluation.metrics import Summary
+from pipelines.evaluation.report_files import CSV_COLUMNS, ModelResult
 from pipelines.judging import Judged
-from pipelines.metrics import Summary
-from pipelines.report import CSV_COLUMNS, ModelResult
 
 _MORE = ("claimed_top1", "difference", "difference_images", "verdict", "reasons")
 _FACTS = ("macs", "images_per_second", "licence", "column", "data")
@@ -35,7 +35,7 @@ def csv_bytes(board: Board) -> bytes:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row, score in _every(board):
-        plain = next(csv.DictReader(io.StringIO(report.results_csv([_result(row, score)]).decode())))
+        plain = next(csv.DictReader(io.StringIO(report_files.results_csv([_result(row, score)]).decode())))
         writer.writerow({**plain, **_undefined(score, ""), **_claim_columns(top1_claim(score)), **_facts(row, score)})
     return text.getvalue().encode()
 
@@ -44,7 +44,7 @@ def json_bytes(board: Board) -> bytes:
     """`{"results": [...], "absent": [...], "notes": [...]}`: the results of an evaluation, with claims and facts."""
     results = []
     for row, score in _every(board):
-        plain = json.loads(report.results_json([_result(row, score)]))["results"][0]
+        plain = json.loads(report_files.results_json([_result(row, score)]))["results"][0]
         results.append(
             {
                 **plain,

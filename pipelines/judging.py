@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from pipelines import labels, verdicts
 from pipelines.cells.inventory import Holding, StoredColumn
 from pipelines.data import evaluation_sets
 from pipelines.data.evaluation_sets import EvaluationSet
-from pipelines.metrics import Summary
+from pipelines.evaluation import relabel, verdicts
+from pipelines.evaluation.metrics import Summary
+from pipelines.evaluation.verdicts import Measured
 from pipelines.records import Dataset
-from pipelines.verdicts import Measured
 from zoo.cards import Card
 
 
@@ -109,7 +109,7 @@ def view(cell: pa.Table, kind: LeaderboardSet) -> pa.Table:
     Raises:
         ValueError: if a key does not say which image it is.
     """
-    return labels.relabelled(cell, kind.definition) if kind.definition and kind.is_view else cell
+    return relabel.relabelled(cell, kind.definition) if kind.definition and kind.is_view else cell
 
 
 def summarised(summary: Summary, kind: LeaderboardSet) -> Summary:

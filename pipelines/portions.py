@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipelines import order, storage
 from pipelines.data import read
 from pipelines.data.formats import ShardError
-from pipelines.metrics import LABEL_RANGE, MISSING_LABEL
+from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
 from pipelines.order import Order, Places, SampleSlot
 from pipelines.pixels.decode import one_value
 from pipelines.pixels.random_crop import Augmentation, Chance

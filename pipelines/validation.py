@@ -15,9 +15,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pipelines import metrics, storage
+from pipelines import storage
 from pipelines.cluster.shares import Shares
-from pipelines.metrics import Tally
+from pipelines.evaluation import metrics
+from pipelines.evaluation.metrics import Tally
 from pipelines.models.engine import Engine
 from pipelines.portions import DataError
 from pipelines.records import PLAIN, Dataset, View, cell_schema

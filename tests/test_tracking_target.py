@@ -17,7 +17,7 @@ import psutil
 import pytest
 import requests
 
-from pipelines import track
+from pipelines.evaluation import tracking
 from tests.conftest import free_port
 
 pytestmark = pytest.mark.slow
@@ -98,12 +98,12 @@ def test_a_record_of_ours_arrives_and_its_artefact_lies_in_the_bucket(server: Se
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", server.login[0])
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", server.login[1])
     files = {"a.json": b"{}", "large": os.urandom(9 << 20)}  # more than goes in one part
-    record = track.Record(name="m", identity="0123abcd", params={}, metrics={"top1": 80.5}, artifacts=files)
-    (run,) = track.log(server.url, "s3://menagerie/out", [record])
+    record = tracking.Record(name="m", identity="0123abcd", params={}, metrics={"top1": 80.5}, artifacts=files)
+    (run,) = tracking.log(server.url, "s3://menagerie/out", [record])
     (stored,) = (server.folder / "s3/data/menagerie/mlflow").glob(f"*/{run}/artifacts")
     assert {path.name: path.read_bytes() for path in stored.iterdir()} == files
-    assert track.logged(server.url)["0123abcd"].metrics == {"top1": 80.5}
-    track.register(server.url, "student", run, {})
+    assert tracking.logged(server.url)["0123abcd"].metrics == {"top1": 80.5}
+    tracking.register(server.url, "student", run, {})
     assert server.post("model-versions/create", server.login, name="student", source="s3://menagerie/out") == 400
 
 

@@ -7,8 +7,9 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import leaderboard
-from pipelines import storage, track
+from pipelines import storage
 from pipelines.cells import runs
+from pipelines.evaluation import tracking
 from pipelines.records import Settings
 from tests.pipelines.stores import HOSTILE, column, dataset, fill, fill_judged
 
@@ -29,8 +30,8 @@ def filled(tmp_path: Path) -> str:
     return str(tmp_path / "store")
 
 
-def run(store: str, output: Path | str, *arguments: str, tracking: str = "none") -> int:
-    return leaderboard.main(["--store", store, "--output", str(output), "--tracking-uri", tracking, *arguments])
+def run(store: str, output: Path | str, *arguments: str, database: str = "none") -> int:
+    return leaderboard.main(["--store", store, "--output", str(output), "--tracking-uri", database, *arguments])
 
 
 def test_it_leaves_its_files_and_a_table_of_each_set(filled: str, tmp_path: Path, capsys) -> None:
@@ -76,27 +77,27 @@ def test_models_are_chosen_and_those_left_out_are_said(filled: str, tmp_path: Pa
 
 def test_images_a_second_are_mlflows_and_the_board_is_a_run_of_its_own(filled: str, tmp_path: Path) -> None:
     uri, data, of = f"sqlite:///{tmp_path}/mlflow.db", dataset("photos", shards=2, rows=60), column("selecsls60")
-    record = track.Record(
+    record = tracking.Record(
         name="selecsls60 on photos",
         identity=runs.evaluation_id(of.name, data.name, data.digest),
         params={},
         metrics={"images_per_second": 41.5},
         artifacts={},
     )
-    track.log(uri, filled, [record])
+    tracking.log(uri, filled, [record])
     for _ in range(2):
-        assert run(filled, tmp_path / "board", tracking=uri) == 0
+        assert run(filled, tmp_path / "board", database=uri) == 0
     results = json.loads((tmp_path / "board" / "leaderboard.json").read_bytes())["results"]
     assert [entry["images_per_second"] for entry in results] == [None, 41.5, None]
     client = MlflowClient(uri)
     (found,) = client.search_runs(
-        [client.get_experiment_by_name(track.EXPERIMENT).experiment_id], "attributes.run_name = 'leaderboard'"
+        [client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id], "attributes.run_name = 'leaderboard'"
     )
     assert {file.path for file in client.list_artifacts(found.info.run_id)} == FILES
 
 
 def test_mlflow_away_costs_the_speeds_and_not_the_board(filled: str, tmp_path: Path, capsys) -> None:
-    assert run(filled, tmp_path / "board", tracking="http://127.0.0.1:9") == 0
+    assert run(filled, tmp_path / "board", database="http://127.0.0.1:9") == 0
     assert {path.name for path in (tmp_path / "board").iterdir()} == FILES
     said = capsys.readouterr().err
     assert "images a second and versions are not known, MLflow is away" in said and "not logged to MLflow" in said
@@ -119,10 +120,10 @@ def test_two_stores_are_compared_with_the_versions_that_mlflow_knows(filled: str
     for store, version in ((filled, "2.9"), (other, "2.10")):
         identity = runs.evaluation_id(of.name, data.name, data.digest)
         about = {"torch_version": version, "git_commit": "abc"}
-        track.log(
-            track.default_uri(store),
+        tracking.log(
+            tracking.default_uri(store),
             store,
-            [track.Record(name="r", identity=identity, params=about, metrics={}, artifacts={})],
+            [tracking.Record(name="r", identity=identity, params=about, metrics={}, artifacts={})],
         )
     command = ["--store", filled, "--output", str(tmp_path / "diff"), "--diff", filled, other]
     assert leaderboard.main(command) == 0

@@ -9,9 +9,10 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import evaluate, leaderboard, materialize, pseudo_label, select_topk
-from pipelines import selection, track
+from pipelines import selection
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
+from pipelines.evaluation import tracking
 from tests import random_models
 from tests.jobs import chaos
 
@@ -80,11 +81,11 @@ def test_a_run_in_mlflow_has_the_numbers_the_plots_and_the_sheets(work, tmp_path
     assert select_topk.main(job) == 0
     options = ["--selection", f"{tmp_path}/chosen", "--output", f"{tmp_path}/shards", "--tracking-uri", uri]
     assert materialize.main(options) == 0
-    (run,) = track.logged(uri).values()
+    (run,) = tracking.logged(uri).values()
     found = selection.read(f"{tmp_path}/chosen")
     assert found and run.metrics["chosen"] == len(found.chosen)
     client = MlflowClient(uri)
-    (there,) = client.search_runs([client.get_experiment_by_name(track.EXPERIMENT).experiment_id])
+    (there,) = client.search_runs([client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id])
     names = {entry.path for entry in client.list_artifacts(there.info.run_id)}
     assert {"classes.csv", "scores.png"} <= names and len([name for name in names if "sheet-" in name]) == 10
     assert run.params["k"] == "1" and run.params["teacher"].startswith(chaos.MODEL)

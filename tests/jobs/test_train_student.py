@@ -7,7 +7,8 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import evaluate, leaderboard, materialize, pack_shards, pseudo_label, select_topk, train_student
-from pipelines import checkpoint, storage, track
+from pipelines import checkpoint, storage
+from pipelines.evaluation import tracking
 from pipelines.models import members
 from tests.pipelines.lessons import CLASSES, picture, put
 
@@ -120,7 +121,7 @@ def test_the_loop_from_a_pool_to_the_leaderboard(packed: str, tmp_path: Path, lo
     ]
     assert f"{student.name} against {teacher}" in (tmp_path / "board" / "leaderboard.html").read_text()
 
-    client = MlflowClient(track.default_uri(store))
+    client = MlflowClient(tracking.default_uri(store))
     (version,) = client.search_model_versions("name = 'student'")
     lineage = {name: client.get_run(version.tags[f"menagerie.{name}_run"]) for name in ("teacher", "selection")}
     assert lineage["teacher"].data.params["model"] == teacher

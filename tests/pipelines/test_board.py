@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 import zoo
-from pipelines import board, exports, judging, metrics, storage
+from pipelines import board, exports, judging, storage
 from pipelines.board import Board
 from pipelines.cells import inventory
 from pipelines.cells.cell import cell_uri, publish_cell
+from pipelines.evaluation import metrics
 from pipelines.records import Settings
 from tests.pipelines.stores import column, dataset, fill, fill_judged, rows
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import labels, metrics
 from pipelines.data import evaluation_sets
+from pipelines.evaluation import metrics, relabel
 from pipelines.records import cell_schema
 
 CLASSES, TOP = 12, 6
@@ -46,8 +46,8 @@ def test_a_prediction_is_right_where_any_label_is_among_its_first_k_and_images_w
     predictions, sets, bad = zip(*rows, strict=True)
     view = replace(REAL, labels="drawn")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(labels, "_label_sets", lambda _: list(map(list, sets)))
-        found = metrics.summary(metrics.tally(labels.relabelled(cell(predictions, bad), view), CLASSES))
+        patch.setattr(relabel, "_label_sets", lambda _: list(map(list, sets)))
+        found = metrics.summary(metrics.tally(relabel.relabelled(cell(predictions, bad), view), CLASSES))
     counted = [(classes, some, wrong) for classes, some, wrong in rows if some]
     assert found.n == len(counted)
     assert found.errors == sum(wrong for *_, wrong in counted)
@@ -56,7 +56,7 @@ def test_a_prediction_is_right_where_any_label_is_among_its_first_k_and_images_w
 
 
 def test_imagenet_real_is_the_published_list() -> None:
-    sets = labels._label_sets(REAL.labels)
+    sets = relabel._label_sets(REAL.labels)
     assert (len(sets), sum(map(bool, sets))) == (50_000, REAL.images)
     assert sets[:3] == [[], [970, 795], [230, 231]]
 
@@ -68,14 +68,14 @@ def test_a_key_that_says_no_place_in_the_list_is_refused(key) -> None:
     rows = cell([range(CLASSES)], [False])
     rows = rows.set_column(1, "key", pa.array([key]))
     with pytest.raises(ValueError, match=f"key '{key}' does not say which of the 50000 images it is"):
-        labels.relabelled(rows, REAL)
+        relabel.relabelled(rows, REAL)
 
 
 @pytest.mark.parametrize("key", ["{}", "val/{}", "{}.JPEG", "{}_n01751748", "val/{}_n01751748.JPEG"])
 def test_an_image_is_found_by_its_number_whatever_stands_around_it(key) -> None:
     rows = cell([range(CLASSES)], [False])
     rows = rows.set_column(1, "key", pa.array([key.format("ILSVRC2012_val_00000003")]))
-    assert labels.relabelled(rows, REAL)["label"].to_pylist() == [230]
+    assert relabel.relabelled(rows, REAL)["label"].to_pylist() == [230]
 
 
 @pytest.mark.parametrize("content", ["{}", "[1]", '[["tench"]]', "[[1.5]]", "[[null]]", "[[", ""])
@@ -83,4 +83,4 @@ def test_a_file_that_holds_no_labels_is_refused_by_name(tmp_path, content) -> No
     path = tmp_path / "labels.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"labels\.json: (not JSON|expected a list of lists of labels)"):
-        labels.relabelled(cell([range(CLASSES)], [False]), replace(REAL, labels=str(path)))
+        relabel.relabelled(cell([range(CLASSES)], [False]), replace(REAL, labels=str(path)))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.metrics import LABEL_RANGE, MISSING_LABEL, Tally, merge, summary, tally, wilson
+from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL, Tally, merge, summary, tally, wilson
 from pipelines.records import cell_schema
 
 CLASSES = 7

@@ -5,7 +5,7 @@ from functools import reduce
 
 import pyarrow as pa
 
-from pipelines import mistakes
+from pipelines.evaluation import mistakes
 from pipelines.records import Shard, cell_schema
 from tests.pipelines.stores import rows
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 import zoo
-from pipelines import board, judging, metrics, page
+from pipelines import board, judging, page
 from pipelines.board import Board
 from pipelines.cells import inventory
 from pipelines.cells.cell import publish_cell
-from pipelines.mistakes import Mistakes
+from pipelines.evaluation import metrics
+from pipelines.evaluation.mistakes import Mistakes
 from pipelines.records import Settings
 from tests.pipelines.browser import chromium, requests
 from tests.pipelines.stores import HOSTILE, column, dataset, fill, rows

@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from pipelines.metrics import MISSING_LABEL, Summary, tally
-from pipelines.plots import reliability_png
-from pipelines.records import PLAIN, Shard, cell_schema
-from pipelines.report import (
+from pipelines.evaluation.metrics import MISSING_LABEL, Summary, tally
+from pipelines.evaluation.reliability import reliability_png
+from pipelines.evaluation.report_files import (
     ModelResult,
     error_lines,
     errors_parquet,
@@ -25,6 +24,7 @@ from pipelines.report import (
     results_csv,
     results_json,
 )
+from pipelines.records import PLAIN, Shard, cell_schema
 
 TIMM_HEADER = "model,top1,top1_err,top5,top5_err,param_count,img_size,crop_pct,interpolation"
 CLASSES = 6

@@ -15,9 +15,10 @@ import psutil
 import pytest
 import torch
 
-from pipelines import checkpoint, feed, metrics, storage, training, validation
+from pipelines import checkpoint, feed, storage, training, validation
 from pipelines.cluster.shares import resources, share
 from pipelines.data.dataset import find_dataset
+from pipelines.evaluation import metrics
 from pipelines.records import Dataset
 from pipelines.stages import Pace, Training, TrainingProgress
 from tests.pipelines.lessons import CARD, CLASSES, batches, put, ration, stage

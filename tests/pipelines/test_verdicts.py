@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 import zoo
-from pipelines import metrics, verdicts
 from pipelines.cells.column import Column
 from pipelines.data import evaluation_sets
+from pipelines.evaluation import metrics, verdicts
+from pipelines.evaluation.verdicts import Measured
 from pipelines.records import cell_schema
-from pipelines.verdicts import Measured
 from zoo import Claim, Erratum, wanted
 
 IMAGES, CLASSES = 50_000, 1000

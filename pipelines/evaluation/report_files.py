@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from pipelines.metrics import Summary, Tally, reasons, summary
+from pipelines.evaluation.metrics import Summary, Tally, reasons, summary
 from pipelines.records import Settings, Shard
 
 CSV_COLUMNS = (

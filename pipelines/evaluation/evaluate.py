@@ -10,18 +10,19 @@ from functools import reduce
 
 import pyarrow as pa
 
-from pipelines import metrics, storage
+from pipelines import storage
 from pipelines.cells import runs
 from pipelines.cells.cell import load_cells
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan
 from pipelines.data.evaluation_sets import EvaluationSet
+from pipelines.evaluation import metrics
+from pipelines.evaluation.reliability import reliability_png
+from pipelines.evaluation.report_files import ModelResult, errors_parquet, per_class_parquet, results_csv, results_json
+from pipelines.evaluation.tracking import Record
+from pipelines.evaluation.verdicts import Measured, Verdict, judge
 from pipelines.models import mirror
-from pipelines.plots import reliability_png
 from pipelines.records import Shard, short_digest
-from pipelines.report import ModelResult, errors_parquet, per_class_parquet, results_csv, results_json
-from pipelines.track import Record
-from pipelines.verdicts import Measured, Verdict, judge
 from zoo import imagenet
 from zoo.cards import Card
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from pipelines import metrics
+from pipelines.evaluation import metrics
 from pipelines.records import Shard
 
 pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them

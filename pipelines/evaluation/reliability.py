@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipelines.metrics import NUM_BINS, Bin
-from pipelines.report import ModelResult
+from pipelines.evaluation.metrics import NUM_BINS, Bin
+from pipelines.evaluation.report_files import ModelResult
 
 _ACCURACY, _GAP, _COUNTS, _LINE = "#3b6ea5", "#d9694f", "#9aa5b1", "#444444"
 _CENTRES = (np.arange(NUM_BINS) + 0.5) / NUM_BINS

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from pipelines.data.evaluation_sets import EvaluationSet
-from pipelines.metrics import Summary
+from pipelines.evaluation.metrics import Summary
 from zoo.cards import Card, Claim
 
 VerdictWord = Literal["reproduced", "differs", "incomplete", "not comparable", "no weights"]
