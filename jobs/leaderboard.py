@@ -28,11 +28,11 @@ from pipelines.cells import runs
 from pipelines.records import short_digest
 
 if TYPE_CHECKING:
-    from pipelines.board import Board
     from pipelines.cells.inventory import Holding, StoredColumn
-    from pipelines.diff import Difference
     from pipelines.evaluation.tracking import Logged
-    from pipelines.sides import Pair
+    from pipelines.leaderboard.board import Board
+    from pipelines.leaderboard.diff import Difference
+    from pipelines.leaderboard.pairs import Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +87,11 @@ def run(config: LeaderboardConfig) -> int:
 
 
 def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
-    from pipelines import board, diff_report, exports, judging, page
+    from pipelines.leaderboard import board, diff_report, exports, page
+    from pipelines.leaderboard.sets import leaderboard_sets
 
     cards = zoo.select(config.models, cli.cards(config.cards, config.store))
-    sets = judging.sets(holdings, config.datasets)
+    sets = leaderboard_sets(holdings, config.datasets)
     logged = _logged(config, config.store)
     with Meter("columns", sum(len(board.comparable(held.columns)) for held in holdings)) as meter:
         made = board.build(holdings, sets, cards, lambda column: _speed(column, logged), meter.update)
@@ -118,10 +119,11 @@ def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
 
 def _students(holdings: "Sequence[Holding]", cards: Sequence[zoo.Card]) -> "list[Difference]":
     """Each student of the store image by image against its teacher and the baselines of its architecture."""
-    from pipelines import diff, relations
+    from pipelines.leaderboard import diff
+    from pipelines.leaderboard.relations import related_pairs
 
     compared = []
-    for pair in relations.pairs(holdings, cards):
+    for pair in related_pairs(holdings, cards):
         try:
             compared.append(diff.compare(pair, {}))
         except ValueError as error:  # a damaged cell costs a comparison, as it costs a row
@@ -130,17 +132,18 @@ def _students(holdings: "Sequence[Holding]", cards: Sequence[zoo.Card]) -> "list
 
 
 def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Sequence[Holding]") -> int:
-    from pipelines import diff, diff_report, sides
     from pipelines.cells import inventory
+    from pipelines.leaderboard import diff, diff_report
+    from pipelines.leaderboard.pairs import is_within_store, pair_columns, select_side
 
-    elsewhere = [name for name in names if not sides.is_within(name, holdings)]
+    elsewhere = [name for name in names if not is_within_store(name, holdings)]
     names_of = {card.name for card in zoo.select(config.models, cli.cards(config.cards, config.store))}
     found = {name: inventory.holdings(name, Listing()) for name in elsewhere}
     for name, there in found.items():
         if not there:
             raise ValueError(f"--diff {name}: neither a store with cells nor a column or setting of {config.store}")
-    a, b = (sides.side(name, found.get(name, holdings)) for name in names)
-    pairs = [pair for pair in sides.pairs(a, b) if config.models == "all" or pair.a.model in names_of]
+    a, b = (select_side(name, found.get(name, holdings)) for name in names)
+    pairs = [pair for pair in pair_columns(a, b) if config.models == "all" or pair.a.model in names_of]
     if not pairs:
         raise ValueError(f"--models {config.models}: no pair of these is on both sides of --diff")
     logged = {store: _logged(config, store) for store in {column.store for p in pairs for column in (p.a, p.b)}}

@@ -9,11 +9,13 @@ import pytest
 import yaml
 
 import zoo
-from pipelines import board, exports, judging, storage
-from pipelines.board import Board
+from pipelines import storage
 from pipelines.cells import inventory
 from pipelines.cells.cell import cell_uri, publish_cell
 from pipelines.evaluation import metrics
+from pipelines.leaderboard import board, exports
+from pipelines.leaderboard.board import Board
+from pipelines.leaderboard.sets import leaderboard_sets
 from pipelines.records import Settings
 from tests.pipelines.stores import column, dataset, fill, fill_judged, rows
 
@@ -23,7 +25,7 @@ CARDS = "resnest50d,selecsls60,resnest14d"
 
 def built(store: str, models: str = CARDS, speed: board.Speed = lambda _: None) -> Board:
     holdings = inventory.holdings(store)
-    return board.build(holdings, judging.sets(holdings, ()), zoo.select(models), speed)
+    return board.build(holdings, leaderboard_sets(holdings, ()), zoo.select(models), speed)
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def tiny(tmp_path: Path) -> tuple[str, str]:
 
 def judged(store: str, sets: str) -> Board:
     holdings = inventory.holdings(store)
-    return board.build(holdings, judging.sets(holdings, [sets]), zoo.select(CARDS), lambda _: None)
+    return board.build(holdings, leaderboard_sets(holdings, [sets]), zoo.select(CARDS), lambda _: None)
 
 
 def test_claims_are_judged_on_the_complete_set_that_they_are_of(tiny: tuple[str, str]) -> None:

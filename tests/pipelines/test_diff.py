@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import diff, diff_report, sides
 from pipelines.cells import inventory
 from pipelines.cells.cell import publish_cell
 from pipelines.cells.inventory import Holding
+from pipelines.leaderboard import diff, diff_report
+from pipelines.leaderboard.pairs import pair_columns, select_side
 from pipelines.records import Settings
 from tests.pipelines.stores import column, dataset, fill, rows
 
@@ -26,7 +27,7 @@ def held(store: str, *columns: tuple[str, Settings, str]) -> list[Holding]:
 
 
 def paired(holdings: list[Holding], a: str, b: str) -> list[tuple[str, str, set[str]]]:
-    found = sides.pairs(sides.side(a, holdings), sides.side(b, holdings))
+    found = pair_columns(select_side(a, holdings), select_side(b, holdings))
     return [(f"{p.a.model} {p.a.mode}", f"{p.b.model} {p.b.mode}", set(p.differs)) for p in found]
 
 
@@ -63,7 +64,7 @@ def test_two_stores_are_paired_by_dataset_and_shards_where_their_digests_differ(
     moved = replace(moved, shards=(replace(moved.shards[0], etag="elsewhere"),))
     fill(other, moved, column("resnest50d"), 0.5)
     there = inventory.holdings(other)
-    (pair,) = sides.pairs(sides.side(one, here), sides.side(other, there))
+    (pair,) = pair_columns(select_side(one, here), select_side(other, there))
     assert set(pair.differs) == {"dataset"}
 
 
@@ -91,7 +92,7 @@ def compared(tmp_path, one: pa.Table, other: pa.Table, environment=None) -> diff
     for settings, table in ((Settings(), one), (BF16, other)):
         publish_cell(str(tmp_path), data, column("resnest50d", settings), data.shards[0], table)
     holdings = inventory.holdings(str(tmp_path))
-    (pair,) = sides.pairs(sides.side("precision=fp32", holdings), sides.side("precision=bf16", holdings))
+    (pair,) = pair_columns(select_side("precision=fp32", holdings), select_side("precision=bf16", holdings))
     return diff.compare(pair, environment or {})
 
 
@@ -117,7 +118,7 @@ def test_what_is_on_both_sides_and_what_differs_in_more_than_was_named_is_not_co
         for decoder in ("exact", "fast"):
             fill(str(tmp_path), data, column("resnest50d", Settings(precision=precision), decoder), 1.0)
     held = inventory.holdings(str(tmp_path))
-    found = sides.pairs(sides.side("precision=fp32", held), sides.side("precision=bf16", held))
+    found = pair_columns(select_side("precision=fp32", held), select_side("precision=bf16", held))
     assert [list(pair.differs) for pair in found] == [["settings.precision"]] * 2
     for a, b in (
         ("precision=fp32", "precision=fp32"),
@@ -125,7 +126,7 @@ def test_what_is_on_both_sides_and_what_differs_in_more_than_was_named_is_not_co
         (str(tmp_path), str(tmp_path)),
     ):
         with pytest.raises(ValueError, match="is on both sides"):
-            sides.pairs(sides.side(a, held), sides.side(b, held))
+            pair_columns(select_side(a, held), select_side(b, held))
 
 
 def test_equal_cells_differ_in_nothing(tmp_path) -> None:
@@ -175,7 +176,7 @@ def test_shards_that_one_side_lacks_are_said(tmp_path) -> None:
     fill(str(tmp_path), data, column("resnest50d"), 1.0)
     publish_cell(str(tmp_path), data, column("resnest50d", BF16), data.shards[1], rows(5, 1.0, seed=1))
     holdings = inventory.holdings(str(tmp_path))
-    (pair,) = sides.pairs(sides.side("precision=fp32", holdings), sides.side("precision=bf16", holdings))
+    (pair,) = pair_columns(select_side("precision=fp32", holdings), select_side("precision=bf16", holdings))
     found = diff.compare(pair, {})
     assert sum(found.images.values()) == 5
     assert "resnest50d on photos: compared over 1 of 3 shards" in diff_report.lines([found])
@@ -187,6 +188,6 @@ def test_columns_without_an_image_in_common_are_named(tmp_path) -> None:
     for settings, keys in ((Settings(), ["a", "b", "c"]), (BF16, ["d", "e", "f"])):
         publish_cell(str(tmp_path), data, column("resnest50d", settings), data.shards[0], rows(3, 1.0, keys=keys))
     holdings = inventory.holdings(str(tmp_path))
-    (pair,) = sides.pairs(sides.side("precision=fp32", holdings), sides.side("precision=bf16", holdings))
+    (pair,) = pair_columns(select_side("precision=fp32", holdings), select_side("precision=bf16", holdings))
     with pytest.raises(ValueError, match="have no image in common on photos"):
         diff.compare(pair, {})

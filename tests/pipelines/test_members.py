@@ -10,8 +10,9 @@ import torch
 import yaml
 
 import zoo
-from pipelines import checkpoint, counting, curves, graduate, lineage, relations, stages, storage
+from pipelines import checkpoint, counting, curves, graduate, lineage, stages, storage
 from pipelines.cells.inventory import Holding, StoredColumn
+from pipelines.leaderboard.relations import related_pairs
 from pipelines.models import members, mirror
 from pipelines.records import Dataset
 from pipelines.stages import Training, TrainingProgress
@@ -144,7 +145,7 @@ def test_a_student_is_held_against_its_teacher_and_the_baselines_of_its_architec
     fast = column("baseline-1", plain | {"decoder": "fast"}, data)
     labelling = column("sage-1", plain | {"top": 1}, data)  # its pseudo-labels on the same data
     held = Holding(dataset=data, definition=None, columns=(*columns, fast, labelling), unreadable={})
-    found = [(pair.a.model, pair.b.model) for pair in relations.pairs([held], cards)]
+    found = [(pair.a.model, pair.b.model) for pair in related_pairs([held], cards)]
     assert len(found) == len(set(found))
     assert set(found) == {
         ("sage-1", "student-1"),
@@ -153,7 +154,7 @@ def test_a_student_is_held_against_its_teacher_and_the_baselines_of_its_architec
         ("other-1", "student-2"),
         ("baseline-1", "student-2"),
     }
-    assert all(pair.a is not fast for pair in relations.pairs([held], cards))
+    assert all(pair.a is not fast for pair in related_pairs([held], cards))
 
 
 def member(name: str, architecture: str, **descent: str) -> zoo.Card:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 import zoo
-from pipelines import board, judging, page
-from pipelines.board import Board
 from pipelines.cells import inventory
 from pipelines.cells.cell import publish_cell
 from pipelines.evaluation import metrics
 from pipelines.evaluation.mistakes import Mistakes
+from pipelines.leaderboard import board, page
+from pipelines.leaderboard.board import Board
+from pipelines.leaderboard.sets import leaderboard_sets
 from pipelines.records import Settings
 from tests.pipelines.browser import chromium, requests
 from tests.pipelines.stores import HOSTILE, column, dataset, fill, rows
@@ -30,7 +31,7 @@ def make(store: str) -> Board:
     fill(store, other, column("resnest50d"), 0.4)
     holdings = inventory.holdings(store)
     return board.build(
-        holdings, judging.sets(holdings, ()), zoo.select("all"), lambda found: 100.0 * MODELS[found.model]
+        holdings, leaderboard_sets(holdings, ()), zoo.select("all"), lambda found: 100.0 * MODELS[found.model]
     )
 
 
@@ -189,7 +190,7 @@ def test_a_hostile_key_is_text_among_the_worst_mistakes(tmp_path: Path, browser)
     inventory.note(store, data, None)
     publish_cell(store, data, column("resnest50d"), data.shards[0], rows(3, 0.0, keys=[HOSTILE], errors=[2]))
     holdings = inventory.holdings(store)
-    made = board.build(holdings, judging.sets(holdings, ()), zoo.select("resnest50d"), lambda _: None)
+    made = board.build(holdings, leaderboard_sets(holdings, ()), zoo.select("resnest50d"), lambda _: None)
     path = tmp_path / "leaderboard.html"
     path.write_bytes(page.render(made))
     browser.get(f"{path.as_uri()}#model=resnest50d")

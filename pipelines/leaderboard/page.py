@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from pipelines.board import Board, BoardEntry, Row
+from pipelines.leaderboard.board import Board, BoardEntry, Row
 from zoo import imagenet
 
 _SCRIPTS = ("page_table.js", "page_charts.js", "page_model.js", "page.js")

@@ -13,12 +13,11 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from pipelines import judging
 from pipelines.cells.inventory import Holding, StoredColumn
 from pipelines.evaluation import metrics, mistakes
 from pipelines.evaluation.metrics import Summary, Tally
 from pipelines.evaluation.mistakes import Mistakes
-from pipelines.judging import Judged, LeaderboardSet
+from pipelines.leaderboard.sets import Judged, LeaderboardSet, is_as_published, judge_column, rows_of_set, summary_on
 from pipelines.records import Decoder, Settings, Shard
 from zoo.cards import Card
 from zoo.macs import macs
@@ -68,7 +67,7 @@ class Row:
     @property
     def is_as_published(self) -> bool:
         """Whether the weights are those of which the card's claims are."""
-        return judging.is_as_published(self.card, self.column.weights)
+        return is_as_published(self.card, self.column.weights)
 
     @property
     def licence(self) -> str | None:
@@ -173,7 +172,7 @@ def _scores(
             if kind.name in failed:
                 continue
             try:
-                rows = judging.view(cell, kind)
+                rows = rows_of_set(cell, kind)
             except ValueError as error:
                 failed[kind.name] = f"no {kind.title}: {error}"
                 continue
@@ -195,8 +194,8 @@ def _merged(a: _Part, b: _Part) -> _Part:
 def _score(
     column: StoredColumn, kind: LeaderboardSet, tally: Tally, found: Mistakes, card: Card, speed: float | None
 ) -> BoardEntry:
-    summary = judging.summarised(metrics.summary(tally), kind)
-    claims = judging.judge(card, column, kind, summary)
+    summary = summary_on(metrics.summary(tally), kind)
+    claims = judge_column(card, column, kind, summary)
     return BoardEntry(column=column, set=kind, tally=tally, summary=summary, mistakes=found, claims=claims, speed=speed)
 
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.cells.inventory import StoredColumn
-from pipelines.diff import FLIPS, RIGHT_WRONG, WRONG_RIGHT, WRONG_WRONG, Difference
+from pipelines.leaderboard.diff import FLIPS, RIGHT_WRONG, WRONG_RIGHT, WRONG_WRONG, Difference
 
 _METRICS = ("top1", "top5", "nll", "ece", "brier", "errors")
 _LEGEND = "lost: right in A, wrong in B; won: the reverse; moved: wrong in both, otherwise; p: McNemar's exact test"

@@ -30,12 +30,12 @@ class Pair:
     differs: Mapping[str, tuple[object, object]]
 
 
-def is_within(name: str, holdings: Sequence[Holding]) -> bool:
+def is_within_store(name: str, holdings: Sequence[Holding]) -> bool:
     """Whether a side is a part of the store at hand, a setting or a column, rather than another store."""
     return _setting(name) is not None or any(name == column.name for held in holdings for column in held.columns)
 
 
-def side(name: str, holdings: Sequence[Holding]) -> Side:
+def select_side(name: str, holdings: Sequence[Holding]) -> Side:
     """The columns that `name` selects of `holdings`: those of a setting (`precision=bf16`), of a name, or all.
 
     Raises:
@@ -54,7 +54,7 @@ def side(name: str, holdings: Sequence[Holding]) -> Side:
     return Side(name, chosen)
 
 
-def pairs(a: Side, b: Side) -> list[Pair]:
+def pair_columns(a: Side, b: Side) -> list[Pair]:
     """The columns of `a` and `b` in pairs that differ least: of one dataset and, unless both are named, of one model.
 
     Where a side is a setting, the two of a pair agree in all that tables show but in that.

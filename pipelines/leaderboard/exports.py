@@ -16,11 +16,11 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.board import Board, BoardEntry, Row
 from pipelines.evaluation import report_files
 from pipelines.evaluation.metrics import Summary
 from pipelines.evaluation.report_files import CSV_COLUMNS, ModelResult
-from pipelines.judging import Judged
+from pipelines.leaderboard.board import Board, BoardEntry, Row
+from pipelines.leaderboard.sets import Judged
 
 _MORE = ("claimed_top1", "difference", "difference_images", "verdict", "reasons")
 _FACTS = ("macs", "images_per_second", "licence", "column", "data")

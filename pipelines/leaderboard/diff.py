@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 from pipelines.cells.inventory import StoredColumn
 from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import Summary, Tally
-from pipelines.sides import Pair
+from pipelines.leaderboard.pairs import Pair
 
 pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
 

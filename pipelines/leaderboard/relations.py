@@ -6,14 +6,14 @@ without a selection. Refuses to compare: `diff` does, image by image.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipelines.board import comparable
 from pipelines.cells.inventory import Holding, StoredColumn
+from pipelines.leaderboard.board import comparable
+from pipelines.leaderboard.pairs import Pair, differences
 from pipelines.models import members
-from pipelines.sides import Pair, differences
 from zoo.cards import Card
 
 
-def pairs(holdings: Sequence[Holding], cards: Iterable[Card]) -> list[Pair]:
+def related_pairs(holdings: Sequence[Holding], cards: Iterable[Card]) -> list[Pair]:
     """Pairs on each dataset that both have, run alike: first the teacher or baseline, then the student."""
     known = {card.name: card for card in cards}
     return [

@@ -60,7 +60,7 @@ class Judged:
         return "; ".join([f"{self.metric} claimed {self.claimed:.2f}{difference}", *self.reasons])
 
 
-def sets(holdings: Sequence[Holding], files: Sequence[str]) -> list[tuple[LeaderboardSet, ...]]:
+def leaderboard_sets(holdings: Sequence[Holding], files: Sequence[str]) -> list[tuple[LeaderboardSet, ...]]:
     """Of each holding: the set that it is, then the views of it; `files` define sets of a user's.
 
     Raises:
@@ -103,7 +103,7 @@ def _short(definition: EvaluationSet) -> str:
     return (definition.claims or definition.name).removeprefix("ImageNet-")
 
 
-def view(cell: pa.Table, kind: LeaderboardSet) -> pa.Table:
+def rows_of_set(cell: pa.Table, kind: LeaderboardSet) -> pa.Table:
     """The rows of a cell as `kind` labels them.
 
     Raises:
@@ -112,12 +112,12 @@ def view(cell: pa.Table, kind: LeaderboardSet) -> pa.Table:
     return relabel.relabelled(cell, kind.definition) if kind.definition and kind.is_view else cell
 
 
-def summarised(summary: Summary, kind: LeaderboardSet) -> Summary:
+def summary_on(summary: Summary, kind: LeaderboardSet) -> Summary:
     """Without what is not defined there: with several right labels, there is neither a likelihood nor a Brier score."""
     return replace(summary, nll=None, brier=None) if kind.is_view else summary
 
 
-def judge(card: Card, column: StoredColumn, kind: LeaderboardSet, summary: Summary) -> tuple[Judged, ...]:
+def judge_column(card: Card, column: StoredColumn, kind: LeaderboardSet, summary: Summary) -> tuple[Judged, ...]:
     """What became of the claims that `card` makes on a set."""
     measured = Measured(
         summary=summary,
