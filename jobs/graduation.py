@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import cli, provenance
 from jobs.progress import Meter, say
-from pipelines import lineage, storage
+from pipelines import storage
 from pipelines.models import members
+from pipelines.selection import lineage
 from pipelines.stages import Training, TrainingProgress, point
 
 if TYPE_CHECKING:

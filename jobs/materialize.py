@@ -18,10 +18,10 @@ import numpy as np
 
 from jobs import cli, ending, provenance
 from jobs.progress import Meter, count, say
-from pipelines import regroup, selection, storage
+from pipelines import storage
 from pipelines.packing.pack import Target
-from pipelines.regroup import Group
-from pipelines.selection import Selection
+from pipelines.selection.files import Selection, read_selection
+from pipelines.selection.groups import Group, expected_bytes, group_shards
 from zoo import imagenet
 
 _NOTHING = ".probe"
@@ -65,12 +65,12 @@ def run(config: MaterializeConfig) -> int:
         ValueError: if there is no selection, its pool has changed, or something else is in the output folder.
     """
     target = Target(output=config.output, format=config.format, samples_per_shard=config.samples_per_shard)
-    found = selection.read(config.selection)
+    found = read_selection(config.selection)
     if found is None:
         raise ValueError(f"--selection {config.selection}: no selection is there; `jobs.select_topk` makes one")
     if not len(found.chosen):
         raise ValueError(f"--selection {config.selection}: nothing was chosen")
-    groups = regroup.groups(found.pool, found.chosen, config.samples_per_shard)
+    groups = group_shards(found.pool, found.chosen, config.samples_per_shard)
     classes = _classes(found, config.sheets)
     cli.stdout.print(_told(found, groups, target))
     if config.dry_run:
@@ -97,7 +97,7 @@ def _classes(found: Selection, wanted: Sequence[int]) -> dict[int, int]:
 def _told(found: Selection, groups: Sequence[Group], target: Target) -> str:
     read = [found.pool.shards[at] for group in groups for at in group.shards]
     counts = np.bincount(found.chosen["shard"].to_numpy(), minlength=len(found.pool.shards))
-    size = sum(regroup.expected_bytes(found.pool, at, counts[at]) for group in groups for at in group.shards)
+    size = sum(expected_bytes(found.pool, at, counts[at]) for group in groups for at in group.shards)
     known = all(shard.rows for shard in read)
     return (
         f"{count(len(found.chosen), 'sample')} in {count(sum(group.outputs for group in groups), 'shard')} "
@@ -111,10 +111,10 @@ def _materialize(
     config: MaterializeConfig, found: Selection, groups: Sequence[Group], target: Target, classes: Mapping[int, int]
 ) -> None:
     # Ray takes seconds to load, and --help does not need it.
-    from pipelines import materialize, sheets
     from pipelines.cluster import connection
+    from pipelines.selection import materialize, pictures
 
-    shown = _shown(found, {label: sheets.shown_ranks(number) for label, number in classes.items()})
+    shown = _shown(found, {label: pictures.shown_ranks(number) for label, number in classes.items()})
     connection.connect()
     ending.heed()
     with Meter("shards", sum(group.outputs for group in groups), expected=len(found.chosen)) as meter:
@@ -123,7 +123,7 @@ def _materialize(
     drawn = {}
     for label, number in classes.items():
         title = f"{label} {names[label]}" if found.about["teacher"]["classes"] == len(names) else str(label)
-        drawn[f"sheet-{label:05d}.png"] = sheets.sheet_png(thumbnails.filter(labels == label), number, title)
+        drawn[f"sheet-{label:05d}.png"] = pictures.sheet_png(thumbnails.filter(labels == label), number, title)
     for name, content in drawn.items():
         storage.replace(storage.join(config.output, "sheets", name), content)
     say(f"sheets   {storage.absolute(storage.join(config.output, 'sheets'))}")

@@ -17,12 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import cli, ending, planning, provenance, teaching
 from jobs.progress import Listing, Meter, say
-from pipelines import selected, selection, storage
-from pipelines.candidates import RankBy, Rule
+from pipelines import storage
 from pipelines.cells.plan import Plan
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Dataset
-from pipelines.selection import Selection
+from pipelines.selection.candidates import RankBy, Rule
+from pipelines.selection.files import (
+    ABOUT_FILE,
+    POOL_FILE,
+    TABLE_FILE,
+    Selection,
+    by_rank,
+    read_selection,
+    write_selection,
+)
+from pipelines.selection.summary import source_of, summarise, summarise_classes, summary_csv, summary_lines
 from zoo import imagenet
 
 if TYPE_CHECKING:
@@ -102,7 +111,7 @@ def run(config: SelectTopkConfig) -> int:
 
 def _require_own(output: str) -> None:
     """Refuse a folder with something else in it: a pool beside which `selection.parquet` would be one more shard."""
-    own = {selection.TABLE, selection.POOL, selection.ABOUT, *_REPORT}
+    own = {TABLE_FILE, POOL_FILE, ABOUT_FILE, *_REPORT}
     for entry in storage.list_objects(output):
         name = entry.uri.removeprefix(storage.join(output, ""))
         if name not in own and not name.startswith(f"{_PARTS}/"):
@@ -132,18 +141,18 @@ def _require_cells(plan: Plan, config: SelectTopkConfig) -> None:
 def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
     """The selection in OUTPUT, made unless it is there."""
     # Ray takes seconds to load, and --help does not need it.
-    from pipelines import selecting
     from pipelines.cluster import connection
+    from pipelines.selection import distributed
 
     connection.connect()
     ending.heed()
     if config.exclude_images:
         excluded = find_dataset(config.exclude_images, watch=Listing()).shards
         with Meter("excluded shards", len(excluded)) as meter:
-            images = selecting.digests(excluded, meter.update)
+            images = distributed.digests(excluded, meter.update)
         rule = replace(rule, images=images)
-    identity = selecting.selection_id(config.store, plan, rule)
-    there = selection.read(config.output)
+    identity = distributed.selection_id(config.store, plan, rule)
+    there = read_selection(config.output)
     if there and there.identity != identity:
         raise ValueError(
             f"--output {config.output}: another selection is there, by another rule or from other cells; take a new "
@@ -153,12 +162,12 @@ def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
     if there:
         say(f"selected before: {config.output}")
     else:
-        with Meter("groups of cells", len(selecting.groups(plan, rule))) as meter:
-            chosen = selecting.select(config.store, plan, rule, parts, meter.update)
+        with Meter("groups of cells", len(distributed.groups(plan, rule))) as meter:
+            chosen = distributed.select(config.store, plan, rule, parts, meter.update)
         about = _about(config, plan, rule, identity) | {"images": asdict(chosen.seen)}
-        selection.write(config.output, _counted(plan.dataset, chosen.rows), selection.by_rank(chosen.best), about)
+        write_selection(config.output, _counted(plan.dataset, chosen.rows), by_rank(chosen.best), about)
     storage.remove([entry.uri for entry in storage.list_objects(parts)])
-    written = selection.read(config.output)
+    written = read_selection(config.output)
     assert written
     return written
 
@@ -200,20 +209,20 @@ def _about(config: SelectTopkConfig, plan: Plan, rule: Rule, identity: str) -> d
 
 
 def _report(config: SelectTopkConfig, found: Selection) -> None:
-    from pipelines import sheets
+    from pipelines.selection import pictures
 
-    classes = selected.by_class(found.chosen, found.about["teacher"]["classes"], config.k)
-    numbers = selected.summary(found.chosen, classes)
+    classes = summarise_classes(found.chosen, found.about["teacher"]["classes"], config.k)
+    numbers = summarise(found.chosen, classes)
     names = imagenet.class_names()
     title = f"{found.about['teacher']['model']} on {found.pool.name}, K = {config.k:,}"
     files = {
-        "classes.csv": selected.csv(classes, names if len(names) == len(classes) else None),
-        "scores.png": sheets.scores_png(found.chosen, classes, config.k, title),
+        "classes.csv": summary_csv(classes, names if len(names) == len(classes) else None),
+        "scores.png": pictures.scores_png(found.chosen, classes, config.k, title),
     }
     for name, content in files.items():
         storage.replace(storage.join(config.output, name), content)
-    cli.stdout.print(selected.source(found.about["images"], found.about["cells"]))
-    for line in selected.lines(numbers, config.k):
+    cli.stdout.print(source_of(found.about["images"], found.about["cells"]))
+    for line in summary_lines(numbers, config.k):
         cli.stdout.print(line)
     say(f"selection {storage.absolute(config.output)}")
     if config.tracking_uri != "none":

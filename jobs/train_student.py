@@ -22,10 +22,11 @@ from rich.table import Table
 import zoo
 from jobs import cli, filling, graduation, planning
 from jobs.progress import Listing, Meter, count, say
-from pipelines import lineage, recipe, stages, storage
+from pipelines import recipe, stages, storage
 from pipelines.data.dataset import find_dataset
 from pipelines.recipe import Recipe
 from pipelines.records import Dataset, Precision
+from pipelines.selection import lineage
 from pipelines.stages import Pace, Stage, StageName, Training
 from pipelines.walk import estimate
 from zoo import architectures

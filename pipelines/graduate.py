@@ -19,9 +19,10 @@ import torch
 import yaml
 from safetensors.torch import save
 
-from pipelines import checkpoint, counting, lineage, storage
+from pipelines import checkpoint, counting, storage
 from pipelines.models import members, mirror
 from pipelines.models.mirror import Lock
+from pipelines.selection import lineage
 from pipelines.stages import Stage, Training
 from zoo.cards import WeightsFile
 

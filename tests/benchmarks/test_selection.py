@@ -18,13 +18,14 @@ import pyarrow as pa
 import pytest
 
 import zoo
-from pipelines import selecting, storage
-from pipelines.candidates import Rule
+from pipelines import storage
 from pipelines.cells.cell import publish_cell
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cluster import connection, tasks
 from pipelines.records import Dataset, Shard, cell_schema
+from pipelines.selection import distributed
+from pipelines.selection.candidates import Rule
 from zoo import wanted
 
 CLASSES, TOP, K, ROWS = 1000, 5, 4000, 50_000
@@ -122,7 +123,7 @@ def lists(values: np.ndarray) -> pa.Array:
 
 def select(store: str, plan: Plan) -> tuple[int, float]:
     parts = f"{store}/parts-{plan.needed}"
-    best = selecting.select(store, plan, Rule(k=K), parts, lambda _: None).best
+    best = distributed.select(store, plan, Rule(k=K), parts, lambda _: None).best
     return len(best), float(best.score.astype(np.float64).sum())
 
 

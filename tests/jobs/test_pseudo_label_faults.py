@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from pipelines import selection, storage
+from pipelines import storage
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
+from pipelines.selection.files import read_selection
 from tests.fault_proxy import Fault, FaultProxy
 from tests.jobs import chaos
 
@@ -159,7 +160,7 @@ def test_materialising(place: Place, chosen: str) -> None:
     ]
     place.tear(kills, "materialize", *making(place, chosen, "torn.shards"))
     assert place.content("torn.shards") == place.content("calm.shards")
-    made, found = samples(f"{place.base}/torn.shards"), selection.read(chosen)
+    made, found = samples(f"{place.base}/torn.shards"), read_selection(chosen)
     assert found and len({sample.key for sample in made}) == len(made)
     pooled = [list(read.samples(shard)) for shard in found.pool.shards]
     expected = Counter((row["label"], pooled[row["shard"]][row["index"]].image) for row in found.chosen.to_pylist())

@@ -9,10 +9,10 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import evaluate, leaderboard, materialize, pseudo_label, select_topk
-from pipelines import selection
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
 from pipelines.evaluation import tracking
+from pipelines.selection.files import read_selection
 from tests import random_models
 from tests.jobs import chaos
 
@@ -55,7 +55,7 @@ def test_from_a_pool_to_shards_with_the_source_images(work, tmp_path, capsys) ->
     said = capsys.readouterr().out
     assert f"{SHARDS * chaos.IMAGES} images in 3 of 3 cells: 0 could not be scored, 0 were excluded" in said
     assert "chosen for 1,000 classes" in said and "have a label were chosen for it" in said
-    found = selection.read(f"{tmp_path}/chosen")
+    found = read_selection(f"{tmp_path}/chosen")
     assert found and (tmp_path / "chosen" / "scores.png").exists()
     assert [shard.rows for shard in found.pool.shards] == [chaos.IMAGES] * SHARDS
     options = ["--selection", f"{tmp_path}/chosen", "--output", f"{tmp_path}/shards", "--samples-per-shard", "20"]
@@ -82,7 +82,7 @@ def test_a_run_in_mlflow_has_the_numbers_the_plots_and_the_sheets(work, tmp_path
     options = ["--selection", f"{tmp_path}/chosen", "--output", f"{tmp_path}/shards", "--tracking-uri", uri]
     assert materialize.main(options) == 0
     (run,) = tracking.logged(uri).values()
-    found = selection.read(f"{tmp_path}/chosen")
+    found = read_selection(f"{tmp_path}/chosen")
     assert found and run.metrics["chosen"] == len(found.chosen)
     client = MlflowClient(uri)
     (there,) = client.search_runs([client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id])

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import candidates, selection, topk
-from pipelines.candidates import Rule
-from pipelines.topk import TopK
+from pipelines.selection import candidates, topk
+from pipelines.selection.candidates import Rule
+from pipelines.selection.files import by_rank
+from pipelines.selection.topk import TopK
 from tests.pipelines import pools
 from tests.pipelines.pools import CLASSES, TOP
 
@@ -25,7 +26,7 @@ def chosen(tables: list[pa.Table], rule: Rule, order: list[int]) -> list[tuple]:
         shard = DATASET.shards[position]
         if rule.takes(shard):
             fold.add(candidates.of_cell(tables[position], shard, position, rule, fold.least)[0])
-    return [tuple(row.values()) for row in selection.by_rank(fold.best()).to_pylist()]
+    return [tuple(row.values()) for row in by_rank(fold.best()).to_pylist()]
 
 
 def sorted_out(tables: list[pa.Table], rule: Rule) -> list[tuple]:

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import materialize, regroup, storage, thumbnails
+from pipelines import storage
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
 from pipelines.packing.pack import Target
 from pipelines.records import Dataset, Sample
-from pipelines.selection import CHOSEN, Selection
+from pipelines.selection import materialize, thumbnails
+from pipelines.selection.files import CHOSEN, Selection
+from pipelines.selection.groups import GROUP_BYTES, expected_bytes, group_shards
 from tests.pipelines import pools
 
 SHARDS, IMAGES, CLASSES = 6, 20, 4
@@ -59,7 +61,7 @@ def target(tmp_path: Path, **changes) -> Target:
 
 
 def run(chosen: Selection, where: Target, shown: np.ndarray | None = None) -> pa.Table:
-    groups = regroup.groups(chosen.pool, chosen.chosen, where.samples_per_shard)
+    groups = group_shards(chosen.pool, chosen.chosen, where.samples_per_shard)
     nothing = np.zeros(len(chosen.chosen), bool)
     return materialize.materialize(chosen, groups, where, nothing if shown is None else shown, lambda *_: None)
 
@@ -169,7 +171,7 @@ def test_groups_hold_each_shard_once_and_their_outputs_are_even_and_mixed(counts
     found = pools.pool(len(counts))
     pool = Dataset(name="p", source="x", shards=tuple(replace(shard, size=size, rows=50) for shard in found.shards))
     places = [(shard % 5, shard, i) for shard, number in enumerate(counts) for i in range(number)]
-    made = regroup.groups(pool, rows_of(places), most)
+    made = group_shards(pool, rows_of(places), most)
     assert sorted(at for group in made for at in group.shards) == [at for at, number in enumerate(counts) if number]
     assert sum(group.samples for group in made) == sum(counts)
     starts = [group.first for group in made]
@@ -179,15 +181,15 @@ def test_groups_hold_each_shard_once_and_their_outputs_are_even_and_mixed(counts
         assert sorted(at for part in dealt for at in part) == list(range(group.samples))
         assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
         assert max(map(len, dealt)) <= max(2 * most, 1)
-        held = [regroup.expected_bytes(pool, at, counts[at]) for at in group.shards]
-        assert len(held) == 1 or sum(held) <= regroup.GROUP_BYTES
+        held = [expected_bytes(pool, at, counts[at]) for at in group.shards]
+        assert len(held) == 1 or sum(held) <= GROUP_BYTES
 
 
 def test_a_sorted_pool_is_mixed() -> None:
     found = pools.pool(8)
     pool = Dataset(name="p", source="x", shards=tuple(replace(shard, rows=50) for shard in found.shards))
     rows = rows_of([(shard, shard, i) for shard in range(8) for i in range(50)])
-    (group,) = regroup.groups(pool, rows, 100)
+    (group,) = group_shards(pool, rows, 100)
     labels = [label for label in range(8) for _ in range(50)]
     for part in group.dealt([hashlib.sha256(str(i).encode()).hexdigest() for i in range(400)]):
         assert min(Counter(labels[at] for at in part).values()) >= 3

@@ -10,11 +10,12 @@ import torch
 import yaml
 
 import zoo
-from pipelines import checkpoint, counting, curves, graduate, lineage, stages, storage
+from pipelines import checkpoint, counting, curves, graduate, stages, storage
 from pipelines.cells.inventory import Holding, StoredColumn
 from pipelines.leaderboard.relations import related_pairs
 from pipelines.models import members, mirror
 from pipelines.records import Dataset
+from pipelines.selection import lineage
 from pipelines.stages import Training, TrainingProgress
 from tests.pipelines.lessons import CARD, CLASSES, put, stage
 from tests.pipelines.lessons import training as of_stages

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import topk
-from pipelines.topk import Candidates, TopK
+from pipelines.selection import topk
+from pipelines.selection.topk import Candidates, TopK
 
 SCORES = st.sampled_from([0.0, -0.0, 0.25, 0.5, 0.75, 1.0, -3.5, 1e-30])
 ROWS = st.lists(

@@ -24,7 +24,7 @@ CLASSES = pa.schema(
 )
 
 
-def by_class(chosen: pa.Table, classes: int, k: int) -> pa.Table:
+def summarise_classes(chosen: pa.Table, classes: int, k: int) -> pa.Table:
     """CLASSES rows of all `classes`, from rows of `selection.CHOSEN`, by label and rank, K of each at most."""
     label, score = chosen["label"].to_numpy(), chosen["score"].to_numpy()
     truth = chosen["truth"].fill_null(-1).to_numpy()
@@ -44,7 +44,7 @@ def by_class(chosen: pa.Table, classes: int, k: int) -> pa.Table:
     )
 
 
-def summary(chosen: pa.Table, classes: pa.Table) -> Mapping[str, float]:
+def summarise(chosen: pa.Table, classes: pa.Table) -> Mapping[str, float]:
     """The whole in numbers, which MLflow takes as they are.
 
     Where chosen images have labels of their own, `precision` is the share of these that were chosen for it, and
@@ -71,7 +71,7 @@ def _first_right(chosen: pa.Table) -> dict[str, int]:
     return {"named_classes": len(set(truth[truth >= 0])), "first_right": int(((rank == 1) & (truth == label)).sum())}
 
 
-def source(images: Mapping[str, int], cells: Mapping[str, int]) -> str:
+def source_of(images: Mapping[str, int], cells: Mapping[str, int]) -> str:
     """What was selected from, in a sentence: counts of `candidates.Seen`, and of cells needed and missing."""
     whole = f"{cells['needed'] - cells['missing']:,} of {cells['needed']:,} cells"
     if cells["excluded"]:
@@ -80,7 +80,7 @@ def source(images: Mapping[str, int], cells: Mapping[str, int]) -> str:
     return f"{images['images']:,} images in {whole}: {left_out}"
 
 
-def lines(found: Mapping[str, float], k: int) -> list[str]:
+def summary_lines(found: Mapping[str, float], k: int) -> list[str]:
     """The summary in sentences."""
     several = f", {found['images_of_several_classes']:,} of them for several classes"
     said = [f"{found['chosen']:,} chosen for {found['classes']:,} classes: {found['images']:,} images{several}"]
@@ -96,7 +96,7 @@ def lines(found: Mapping[str, float], k: int) -> list[str]:
     return said
 
 
-def csv(classes: pa.Table, names: Sequence[str] | None) -> bytes:
+def summary_csv(classes: pa.Table, names: Sequence[str] | None) -> bytes:
     """The classes as a CSV, with their names where they have any."""
     if names:
         classes = classes.add_column(1, "name", pa.array(names))

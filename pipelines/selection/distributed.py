@@ -13,15 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import candidates, storage
-from pipelines.candidates import PoolCounts, Rule
+from pipelines import storage
 from pipelines.cells.cell import cell_uri, read_cell
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, cell_versions
 from pipelines.cluster import tasks
 from pipelines.data import read
 from pipelines.records import Dataset, Shard, short_digest
-from pipelines.topk import Candidates, TopK
+from pipelines.selection import candidates
+from pipelines.selection.candidates import PoolCounts, Rule
+from pipelines.selection.topk import Candidates, TopK
 
 _GROUP = 32
 """Cells a task: some seconds of work, and few enough parts in a pool of 100,000 shards."""

@@ -37,7 +37,7 @@ class Group:
         return [shuffled[n :: self.outputs] for n in range(self.outputs)]
 
 
-def groups(pool: Dataset, chosen: pa.Table, samples_per_shard: int) -> list[Group]:
+def group_shards(pool: Dataset, chosen: pa.Table, samples_per_shard: int) -> list[Group]:
     """All groups, their shards in an order that hashes give; shards of which nothing is chosen are in none.
 
     Args:

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.data import read as reading
 from pipelines.records import Dataset, Shard
-from pipelines.topk import Candidates
+from pipelines.selection.topk import Candidates
 
-TABLE, POOL, ABOUT = "selection.parquet", "pool.parquet", "selection.json"
+TABLE_FILE, POOL_FILE, ABOUT_FILE = "selection.parquet", "pool.parquet", "selection.json"
 CHOSEN = pa.schema(
     [
         ("label", pa.int16()),
@@ -57,34 +57,34 @@ def by_rank(best: Candidates) -> pa.Table:
     return pa.table([best.label, rank, best.score, best.shard, best.index, truth], schema=CHOSEN)
 
 
-def write(output: str, pool: Dataset, chosen: pa.Table, about: Mapping) -> None:
+def write_selection(output: str, pool: Dataset, chosen: pa.Table, about: Mapping) -> None:
     """Write CHOSEN rows, their pool and what is to be said of them, `identity` at least."""
     table, shards = _parquet(chosen), _parquet(reading.shard_rows(pool.shards, range(len(pool.shards))))
-    storage.replace(storage.join(output, TABLE), table)
-    storage.replace(storage.join(output, POOL), shards)
+    storage.replace(storage.join(output, TABLE_FILE), table)
+    storage.replace(storage.join(output, POOL_FILE), shards)
     said = {
         **about,
         "pool": {"name": pool.name, "source": pool.source, "digest": pool.digest, "sha256": _sha256(shards)},
         "sha256": _sha256(table),
     }
-    storage.replace(storage.join(output, ABOUT), (json.dumps(said, indent=1, sort_keys=True) + "\n").encode())
+    storage.replace(storage.join(output, ABOUT_FILE), (json.dumps(said, indent=1, sort_keys=True) + "\n").encode())
 
 
-def read(location: str) -> Selection | None:
+def read_selection(location: str) -> Selection | None:
     """The selection in the folder `location`; None where there is none, or not yet.
 
     Raises:
         ValueError: naming the file, if one is damaged.
     """
     try:
-        about = json.loads(storage.read(storage.join(location, ABOUT)))
-        promised = {TABLE: about["sha256"], POOL: about["pool"]["sha256"]}
+        about = json.loads(storage.read(storage.join(location, ABOUT_FILE)))
+        promised = {TABLE_FILE: about["sha256"], POOL_FILE: about["pool"]["sha256"]}
         pool, source = about["pool"]["name"], about["pool"]["source"]
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{storage.join(location, ABOUT)} is damaged or not ours: {error!r}") from error
-    table, shards = (_table(storage.join(location, name), promised[name]) for name in (TABLE, POOL))
+        raise ValueError(f"{storage.join(location, ABOUT_FILE)} is damaged or not ours: {error!r}") from error
+    table, shards = (_table(storage.join(location, name), promised[name]) for name in (TABLE_FILE, POOL_FILE))
     rows = [Shard(**row) for row in shards.drop_columns(["position"]).to_pylist()]
     return Selection(pool=Dataset(name=pool, source=source, shards=tuple(rows)), chosen=table, about=about)
 
@@ -99,7 +99,7 @@ def _table(location: str, sha256: str) -> pa.Table:
     content = storage.read(location)
     if _sha256(content) != sha256:
         raise ValueError(
-            f"{location} is damaged: its SHA-256 is not what {ABOUT} says; remove the folder and select again"
+            f"{location} is damaged: its SHA-256 is not what {ABOUT_FILE} says; remove the folder and select again"
         )
     return pq.read_table(pa.BufferReader(content))
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from pipelines import lineage, storage, thumbnails
+from pipelines import storage
 from pipelines.cluster import tasks
 from pipelines.data import manifest, read
 from pipelines.data.formats import ShardError
@@ -24,8 +24,9 @@ from pipelines.data.manifest import Labels, Manifest, PackedShard
 from pipelines.packing import pack
 from pipelines.packing.pack import Target
 from pipelines.records import Dataset
-from pipelines.regroup import Group
-from pipelines.selection import Selection
+from pipelines.selection import lineage, thumbnails
+from pipelines.selection.files import Selection
+from pipelines.selection.groups import Group
 
 pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
 _WRITTEN = b"menagerie.written"

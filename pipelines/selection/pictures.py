@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from pipelines.thumbnails import GEOMETRY
+from pipelines.selection.thumbnails import GEOMETRY
 
 ACROSS = 8
 """Pictures of a class in each of three rows: the top, the middle and the last ranks."""

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from pipelines import topk
 from pipelines.records import Shard, short_digest
-from pipelines.topk import Candidates
+from pipelines.selection import topk
+from pipelines.selection.topk import Candidates
 
 pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
 
