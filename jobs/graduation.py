@@ -14,7 +14,7 @@ from jobs.progress import Meter, say
 from pipelines import storage
 from pipelines.models import members
 from pipelines.selection import lineage
-from pipelines.stages import Training, TrainingProgress, point
+from pipelines.training.specification import Training, TrainingProgress, point
 
 if TYPE_CHECKING:
     from pipelines.evaluation.tracking import Record
@@ -33,10 +33,10 @@ class Follower:
 
     def finished(self) -> dict[str, Any] | None:
         """The last checkpoint, where the training is at its end."""
-        from pipelines import graduate
+        from pipelines.training import publication
 
-        self._training = graduate.with_rows(self._training)
-        return graduate.finished(self._training)
+        self._training = publication.with_rows(self._training)
+        return publication.finished(self._training)
 
     @contextmanager
     def following(self, training: Training) -> Iterator[None]:
@@ -64,11 +64,12 @@ class Follower:
 
     def graduate(self, content: Mapping[str, Any]) -> None:
         """Publish what a finished training's last checkpoint holds, and say where it is."""
-        from pipelines import curves, graduate
+        from pipelines.training import publication
+        from pipelines.training.curve import curve_png
 
         training, store = self._training, self._store
-        lock = graduate.publish(store, training, self._identity, content)
-        picture = curves.png(training.stages, content["curve"], training.card.name)
+        lock = publication.publish_member(store, training, self._identity, content)
+        picture = curve_png(training.stages, content["curve"], training.card.name)
         storage.replace(storage.join(training.home, "curves.png"), picture)
         last = content["curve"][-1]
         validated = last["metrics"]

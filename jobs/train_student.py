@@ -22,12 +22,13 @@ from rich.table import Table
 import zoo
 from jobs import cli, filling, graduation, planning
 from jobs.progress import Listing, Meter, count, say
-from pipelines import recipe, stages, storage
+from pipelines import storage
 from pipelines.data.dataset import find_dataset
-from pipelines.recipe import Recipe
 from pipelines.records import Dataset, Precision
 from pipelines.selection import lineage
-from pipelines.stages import Pace, Stage, StageName, Training
+from pipelines.training import recipe, specification
+from pipelines.training.recipe import Recipe
+from pipelines.training.specification import Pace, Stage, StageName, Training
 from pipelines.walk import estimate
 from zoo import architectures
 from zoo.cards import Card
@@ -172,7 +173,7 @@ def _training(config: TrainStudentConfig, parts: dict[str, Dataset | None]) -> t
         for name, how in recipes.items()
         if (dataset := parts[name])
     )
-    identity = stages.training_id(card, planned, config.seed, config.precision, config.channels_last)
+    identity = specification.training_id(card, planned, config.seed, config.precision, config.channels_last)
     card = replace(card, name=f"{config.name or config.model}-{identity}")
     validation = parts["val"]
     assert validation
@@ -242,7 +243,7 @@ def _rows(dataset: Dataset) -> tuple[int, ...]:
 
 def _train(training: Training, config: TrainStudentConfig, follower: "graduation.Follower") -> None:
     # Ray and torch take seconds to load; --help and a finished training need neither.
-    from pipelines import training as on_cluster
+    from pipelines.training import driver as on_cluster
 
     device = filling.require_device(config.device, config.gpus, {"menagerie_run": training.home})
     if device == "cpu" and config.precision == "tf32":
@@ -254,14 +255,14 @@ def _train(training: Training, config: TrainStudentConfig, follower: "graduation
 
 def _counted(training: Training) -> tuple[Stage, ...]:
     """The stages with the rows of all shards, of which those without a manifest are read."""
-    from pipelines import counting
+    from pipelines.training import row_counts
 
     unknown = sum(not rows for stage in training.stages for rows in stage.rows)
     if not unknown:
         return training.stages
     say(f"counting the samples of {count(unknown, 'shard')} without a manifest, once")
     with Meter("shards", unknown) as meter:
-        return counting.counted(training, meter.update)
+        return row_counts.counted(training, meter.update)
 
 
 def _estimate(training: Training) -> estimate.Estimate:

@@ -17,16 +17,16 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from jobs import digits, pack_shards, train_student
-from pipelines import order, portions
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
-from pipelines.learner import How, Learner
 from pipelines.models.engine import Engine
 from pipelines.pixels import exact_decode
 from pipelines.pixels.random_crop import Augmentation
-from pipelines.portions import SampleBatch, WorkerShare
 from pipelines.records import PLAIN, Dataset
-from pipelines.stages import Stage
+from pipelines.training import order
+from pipelines.training.batches import PART, SampleBatch, WorkerShare, decode_samples, gather_batches, read_parts
+from pipelines.training.learner import How, Learner
+from pipelines.training.specification import Stage
 from tests.pipelines.shard_files import tar_of
 from zoo import architectures
 from zoo.preprocessing import Preprocessing
@@ -110,13 +110,9 @@ def _batches(stage: Stage, seed: int) -> Iterator[SampleBatch]:
     ration = WorkerShare(
         order=given, places=whole, shards=stage.dataset.shards, augmentation=looks, classes=digits.CLASSES
     )
-    parts = (
-        pa.Table.from_pylist([{"start": a, "stop": b}], portions.PART) for a, b in order.parts(given, 0, stage.steps)
-    )
-    read_ = itertools.chain.from_iterable(portions.read_parts(part, ration) for part in parts)
-    return portions.gather(
-        (portions.decode_portions(table, ration.augmentation, ration.salt) for table in read_), ration
-    )
+    parts = (pa.Table.from_pylist([{"start": a, "stop": b}], PART) for a, b in order.parts(given, 0, stage.steps))
+    read_ = itertools.chain.from_iterable(read_parts(part, ration) for part in parts)
+    return gather_batches((decode_samples(table, ration.augmentation, ration.salt) for table in read_), ration)
 
 
 def _probabilities(model: torch.nn.Module, samples: Sequence) -> np.ndarray:

@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines import training
 from pipelines.cluster import connection
 from pipelines.data.dataset import find_dataset
 from pipelines.packing.folders import list_images
 from pipelines.packing.pack import Target, pack
-from pipelines.recipe import Recipe
-from pipelines.stages import Pace, Stage, Training, TrainingProgress
+from pipelines.training import driver
+from pipelines.training.recipe import Recipe
+from pipelines.training.specification import Pace, Stage, Training, TrainingProgress
 from zoo.cards import Card
 from zoo.preprocessing import Preprocessing
 
@@ -124,6 +124,6 @@ def of_training(card: Card, encoded: list[bytes], home: Path) -> float:
         workers=1,
         pace=Pace(log_every=BATCH * STEPS // 2, validate_every=10**9),
     )
-    training.train(given, news.append, lambda _: None)
+    driver.train(given, news.append, lambda _: None)
     print(f"  {card.architecture}: {news[-1].waiting:.0%} of the time waiting for data")
     return news[-1].images_per_second

@@ -7,9 +7,10 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import evaluate, leaderboard, materialize, pack_shards, pseudo_label, select_topk, train_student
-from pipelines import checkpoint, storage
+from pipelines import storage
 from pipelines.evaluation import tracking
 from pipelines.models import members
+from pipelines.training import checkpoint
 from tests.pipelines.lessons import CLASSES, picture, put
 
 SMALL = ["--size", "12", "--pre.batch", "16", "--pre.micro-batch", "8", "--pre.flip", "0", "--pre.lr-per-256", "1.6"]

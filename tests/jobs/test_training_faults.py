@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import checkpoint, storage
+from pipelines import storage
 from pipelines.models import members
+from pipelines.training import checkpoint
 from tests.fault_proxy import Fault, FaultProxy
 from tests.jobs import chaos
 from tests.jobs.chaos import Driver

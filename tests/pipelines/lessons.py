@@ -10,14 +10,15 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipelines import order, portions, storage
+from pipelines import storage
 from pipelines.data.dataset import find_dataset
-from pipelines.order import Order
 from pipelines.pixels.random_crop import Augmentation
-from pipelines.portions import SampleBatch, WorkerShare
-from pipelines.recipe import Recipe
 from pipelines.records import Dataset
-from pipelines.stages import Pace, Stage, Training
+from pipelines.training import order
+from pipelines.training.batches import PART, SampleBatch, WorkerShare, decode_samples, gather_batches, read_parts
+from pipelines.training.order import Order
+from pipelines.training.recipe import Recipe
+from pipelines.training.specification import Pace, Stage, Training
 from tests.pipelines.shard_files import tar_of
 from zoo.cards import Card
 from zoo.preprocessing import Preprocessing
@@ -97,9 +98,5 @@ def ration(dataset: Dataset, rows: Sequence[int], batch: int = 16, rank: int = 0
 def batches(ration_: WorkerShare, first: int, last: int) -> list[SampleBatch]:
     """Its batches, without Ray."""
     parts = [{"start": start, "stop": stop} for start, stop in order.parts(ration_.order, first, last)]
-    read = portions.read_parts(pa.Table.from_pylist(parts, schema=portions.PART), ration_)
-    return list(
-        portions.gather(
-            (portions.decode_portions(table, ration_.augmentation, ration_.salt) for table in read), ration_
-        )
-    )
+    read = read_parts(pa.Table.from_pylist(parts, schema=PART), ration_)
+    return list(gather_batches((decode_samples(table, ration_.augmentation, ration_.salt) for table in read), ration_))

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines import checkpoint, storage
-from pipelines.checkpoint import Saved
+from pipelines import storage
+from pipelines.training import checkpoint
+from pipelines.training.checkpoint import Saved
 
 CONTENT = {"learner": {"weights": torch.arange(4.0)}, "step": 7, "best": (50.0, 0, 7), "curve": [{"loss": 0.5}]}
 

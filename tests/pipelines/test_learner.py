@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipelines.learner import How, Learner
 from pipelines.models.engine import normalise
-from pipelines.portions import IGNORED, SampleBatch
-from pipelines.recipe import Recipe
+from pipelines.training.batches import IGNORED, SampleBatch
+from pipelines.training.learner import How, Learner
+from pipelines.training.recipe import Recipe
 from tests.pipelines.lessons import CLASSES, PREPROCESSING
 
 HOW = How(device="cpu", precision="fp32", channels_last=False, seed=3)

@@ -10,13 +10,15 @@ import torch
 import yaml
 
 import zoo
-from pipelines import checkpoint, counting, curves, graduate, stages, storage
+from pipelines import storage
 from pipelines.cells.inventory import Holding, StoredColumn
 from pipelines.leaderboard.relations import related_pairs
 from pipelines.models import members, mirror
 from pipelines.records import Dataset
 from pipelines.selection import lineage
-from pipelines.stages import Training, TrainingProgress
+from pipelines.training import checkpoint, publication, row_counts, specification
+from pipelines.training.curve import curve_png
+from pipelines.training.specification import Training, TrainingProgress
 from tests.pipelines.lessons import CARD, CLASSES, put, stage
 from tests.pipelines.lessons import training as of_stages
 from zoo.card_reader import read_cards
@@ -40,26 +42,26 @@ def finished(store: str, name: str = "pupil-00112233", selected: bool = True, **
     given = of_stages(f"{store}/training/{name}", [stage(data, mixup=0.2, **changes)], data, card=card)
     torch.manual_seed(0)
     network = card.network.build(CLASSES)
-    point = stages.point(news(0, 24, METRICS), "set-0123")
+    point = specification.point(news(0, 24, METRICS), "set-0123")
     content = {"learner": {"network": network.state_dict(), "average": None}, "curve": [point]}
     return given, content
 
 
 def test_a_member_is_found_by_its_name_and_has_the_weights_of_its_checkpoint(store: str) -> None:
     given, content = finished(store)
-    lock = graduate.publish(store, given, "00112233", content)
+    lock = publication.publish_member(store, given, "00112233", content)
     (card,) = members.cards(store)
     assert [found.name for found in zoo.select("pupil-*", [card])] == ["pupil-00112233"]
     assert lock.file == f"pupil-00112233-{lock.sha256[:8]}.safetensors"
     model = mirror.load(card, mirror.find(store, card))
     for name, value in model.state_dict().items():
         assert torch.equal(value, content["learner"]["network"][name])
-    assert graduate.publish(store, given, "00112233", content) == lock
+    assert publication.publish_member(store, given, "00112233", content) == lock
 
 
 def test_its_card_says_recipe_data_teacher_selection_and_what_was_measured(tmp_path: Path) -> None:
     given, content = finished(str(tmp_path))
-    graduate.publish(str(tmp_path), given, "00112233", content)
+    publication.publish_member(str(tmp_path), given, "00112233", content)
     text = storage.read(members.uri(str(tmp_path), "pupil-00112233"))
     (card,) = read_cards(text, "card")
     facts = dict(card.facts)
@@ -80,7 +82,7 @@ def test_the_moving_average_is_what_is_published(tmp_path: Path) -> None:
     given, content = finished(str(tmp_path), ema=0.9)
     network = content["learner"]["network"]
     content["learner"]["average"] = {name: value + 1 for name, value in network.items() if value.is_floating_point()}
-    graduate.publish(str(tmp_path), given, "00112233", content)
+    publication.publish_member(str(tmp_path), given, "00112233", content)
     (card,) = members.cards(str(tmp_path))
     loaded = mirror.load(card, mirror.find(str(tmp_path), card)).state_dict()
     assert torch.equal(loaded["fc.bias"], network["fc.bias"] + 1)
@@ -88,29 +90,29 @@ def test_the_moving_average_is_what_is_published(tmp_path: Path) -> None:
 
 def test_other_weights_under_the_same_name_are_refused(tmp_path: Path) -> None:
     given, content = finished(str(tmp_path))
-    graduate.publish(str(tmp_path), given, "00112233", content)
+    publication.publish_member(str(tmp_path), given, "00112233", content)
     content["learner"]["network"]["fc.bias"] += 1
     with pytest.raises(ValueError, match=r"its card names SHA-256 \w+, .*lock.json has"):
-        graduate.publish(str(tmp_path), given, "00112233", content)
+        publication.publish_member(str(tmp_path), given, "00112233", content)
 
 
 def test_a_training_is_finished_at_the_last_step_of_its_last_stage_alone(tmp_path: Path) -> None:
     given, content = finished(str(tmp_path))
-    assert graduate.finished(given) is None
+    assert publication.finished(given) is None
     checkpoint.write(given.home, (0, given.stages[0].steps - 1), content)
-    assert graduate.finished(given) is None
+    assert publication.finished(given) is None
     checkpoint.write(given.home, (0, given.stages[0].steps), content, told=0)
-    assert graduate.finished(given) is None
+    assert publication.finished(given) is None
     checkpoint.write(given.home, (0, given.stages[0].steps), content)
-    assert graduate.finished(given)
+    assert publication.finished(given)
 
 
 def test_a_curve_is_drawn_over_all_stages(tmp_path: Path) -> None:
     data = put(str(tmp_path))
     two = [stage(data), replace(stage(data, epochs=2), name="finetune")]
-    curve = [stages.point(one, "set-0123") for one in (news(0, 10), news(0, 24), news(1, 6, METRICS))]
-    assert curves.png(two, curve, "pupil").startswith(b"\x89PNG")
-    assert curves.png(two, curve, "pupil") == curves.png(two, curve, "pupil")
+    curve = [specification.point(one, "set-0123") for one in (news(0, 10), news(0, 24), news(1, 6, METRICS))]
+    assert curve_png(two, curve, "pupil").startswith(b"\x89PNG")
+    assert curve_png(two, curve, "pupil") == curve_png(two, curve, "pupil")
 
 
 def test_a_folder_says_which_selection_it_is_or_nothing(tmp_path: Path) -> None:
@@ -173,18 +175,18 @@ def test_rows_that_no_manifest_says_are_counted_once(tmp_path: Path, local_ray: 
     data = put(str(tmp_path / "data"))
     unknown = replace(stage(data), rows=(0,) * 4)
     given = of_stages(tmp_path / "home", [unknown], data)
-    assert graduate.with_rows(given) == given
-    assert counting.counted(given, lambda _: None)[0].rows == (12,) * 4
+    assert publication.with_rows(given) == given
+    assert row_counts.counted(given, lambda _: None)[0].rows == (12,) * 4
     Path(data.shards[0].uri).unlink()  # it is not read again
-    assert counting.counted(given, lambda _: None)[0].rows == (12,) * 4
-    assert graduate.with_rows(given).stages[0].rows == (12,) * 4
+    assert row_counts.counted(given, lambda _: None)[0].rows == (12,) * 4
+    assert publication.with_rows(given).stages[0].rows == (12,) * 4
 
 
 def test_the_identity_is_of_what_the_weights_depend_on(tmp_path: Path) -> None:
     data = put(str(tmp_path))
     plain = (CARD, (stage(data),), 0, "fp32", False)
-    same = stages.training_id(replace(CARD, name="other"), *plain[1:])
-    assert same == stages.training_id(*plain)
+    same = specification.training_id(replace(CARD, name="other"), *plain[1:])
+    assert same == specification.training_id(*plain)
     others = [
         (replace(CARD, num_classes=5), *plain[1:]),
         (CARD, (stage(data, batch=32),), *plain[2:]),
@@ -192,4 +194,4 @@ def test_the_identity_is_of_what_the_weights_depend_on(tmp_path: Path) -> None:
         (*plain[:2], 1, *plain[3:]),
         (*plain[:3], "bf16", False),
     ]
-    assert len({same, *(stages.training_id(*other) for other in others)}) == 6
+    assert len({same, *(specification.training_id(*other) for other in others)}) == 6

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipelines import storage
 from pipelines.data.dataset import find_dataset
-from pipelines.portions import IGNORED
+from pipelines.training.batches import IGNORED
 from tests.pipelines.lessons import CLASSES, batches, picture, put, ration
 from tests.pipelines.shard_files import tar_of
 

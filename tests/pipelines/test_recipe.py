@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines import recipe
-from pipelines.recipe import Recipe
+from pipelines.training import recipe
+from pipelines.training.recipe import Recipe
 
 PAPER = recipe.with_length(recipe.pretraining(), images=1_000_000_000)
 

@@ -15,12 +15,13 @@ import psutil
 import pytest
 import torch
 
-from pipelines import checkpoint, feed, storage, training, validation
+from pipelines import storage
 from pipelines.cluster.shares import resources, share
 from pipelines.data.dataset import find_dataset
 from pipelines.evaluation import metrics
 from pipelines.records import Dataset
-from pipelines.stages import Pace, Training, TrainingProgress
+from pipelines.training import checkpoint, driver, loader, validation
+from pipelines.training.specification import Pace, Training, TrainingProgress
 from tests.pipelines.lessons import CARD, CLASSES, batches, put, ration, stage
 from tests.pipelines.lessons import training as of_stages
 from tests.pipelines.shard_files import tar_of
@@ -42,7 +43,7 @@ def train(
         news.append(one)
         watch(one)
 
-    training.train(given, hear, said.append)
+    driver.train(given, hear, said.append)
     return news, said
 
 
@@ -77,7 +78,7 @@ def two_stages(home: Path, dataset: Dataset, **changes: Any) -> Training:
 def test_ray_data_feeds_what_the_steps_alone_do(dataset: Dataset) -> None:
     given = ration(dataset, (12,) * 4)
     shares = share(*resources(), "cpu")
-    fed = list(feed.batches(given, 3, 11, shares, 1))
+    fed = list(loader.batches(given, 3, 11, shares, 1))
     for found, expected in zip(fed, batches(given, 3, 11), strict=True):
         assert (found.step, found.keys, found.errors) == (expected.step, expected.keys, expected.errors)
         assert np.array_equal(found.pixels, expected.pixels)
@@ -168,7 +169,7 @@ def test_two_workers_have_the_losses_of_one_and_resume_within_float_tolerance(da
 def test_a_loss_that_is_no_number_stops_with_the_keys_and_is_not_tried_again(dataset: Dataset, tmp_path: Path) -> None:
     given = of_stages(tmp_path, [stage(dataset, lr_per_256=1e20)], dataset)
     started = time.monotonic()
-    with pytest.raises(training.GivenUpError, match=r"the loss of step \d+ is no number; it is of the images \d-\d+, "):
+    with pytest.raises(driver.GivenUpError, match=r"the loss of step \d+ is no number; it is of the images \d-\d+, "):
         train(given)
     assert time.monotonic() - started < 100
 
@@ -179,7 +180,7 @@ def test_data_that_is_mostly_bad_stops_with_examples(tmp_path: Path) -> None:
     storage.put(f"{tmp_path}/data/0.tar", tar_of(members))
     bad = find_dataset([f"{tmp_path}/data"])
     given = of_stages(tmp_path / "home", [stage(bad, rows=20)], bad)
-    with pytest.raises(training.GivenUpError, match=r"1\d of the first 16 images are bad: \d+: not an image"):
+    with pytest.raises(driver.GivenUpError, match=r"1\d of the first 16 images are bad: \d+: not an image"):
         train(given)
     assert not checkpoint.listed(given.home)
 
@@ -189,7 +190,7 @@ def test_a_shard_that_is_gone_stops_by_name(tmp_path: Path) -> None:
     there = put(str(tmp_path / "data"), shards_=2)
     given = of_stages(tmp_path / "home", [stage(there)], there)
     storage.remove([there.shards[1].uri])
-    with pytest.raises(training.GivenUpError, match=r"images are bad: 00001#.*00001.tar: .*FileNotFoundError"):
+    with pytest.raises(driver.GivenUpError, match=r"images are bad: 00001#.*00001.tar: .*FileNotFoundError"):
         train(given)
 
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import ray
 from ray.data import DataContext, TaskPoolStrategy
 
-from pipelines import order
 from pipelines.cluster.ray_data import RETRIES, mapped, set_context
 from pipelines.cluster.shares import Shares
-from pipelines.portions import PART, SampleBatch, WorkerShare, decode_portions, gather, read_parts
+from pipelines.training import order
+from pipelines.training.batches import PART, SampleBatch, WorkerShare, decode_samples, gather_batches, read_parts
 
 _PARTS = 256
 """Parts of one execution: one for all would begin with a list of all parts of a stage."""
@@ -41,7 +41,7 @@ def batches(
         UnavailableError: if a store is away.
     """
     parts = order.parts(ration.order, first, last)
-    yield from gather(_portions(parts, ration, shares, workers), ration)
+    yield from gather_batches(_portions(parts, ration, shares, workers), ration)
 
 
 def _portions(
@@ -62,7 +62,7 @@ def _portions(
         )
         decoded = mapped(
             read,
-            partial(decode_portions, how=ration.augmentation, salt=ration.salt),
+            partial(decode_samples, how=ration.augmentation, salt=ration.salt),
             compute=TaskPoolStrategy(size=decoders),
             num_cpus=shares.decode_cpus,
             max_retries=RETRIES,

@@ -20,8 +20,8 @@ from pipelines.cluster.shares import Shares
 from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import Tally
 from pipelines.models.engine import Engine
-from pipelines.portions import DataError
 from pipelines.records import PLAIN, Dataset, View, cell_schema
+from pipelines.training.batches import DataError
 from pipelines.walk import dataflow
 from pipelines.walk.scorer import rows_of
 from zoo.cards import Card

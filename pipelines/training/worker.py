@@ -18,15 +18,16 @@ import torch.distributed as dist
 from ray import train as ray_train
 from ray.train.torch import get_device
 
-from pipelines import checkpoint, feed, order, stages, storage, token, validation
-from pipelines.accord import Agreement, Decision
-from pipelines.checkpoint import Resumed, Saved
+from pipelines import storage
 from pipelines.cluster.shares import resources, share
-from pipelines.learner import How, Learner, NonFiniteLossError
 from pipelines.pixels.random_crop import Augmentation
-from pipelines.portions import DataError, SampleBatch, WorkerShare
 from pipelines.records import JUDGED_ERRORS
-from pipelines.stages import Stage, Training, TrainingProgress
+from pipelines.training import checkpoint, loader, order, ownership, specification, validation
+from pipelines.training.agreement import Agreement, Decision
+from pipelines.training.batches import DataError, SampleBatch, WorkerShare
+from pipelines.training.checkpoint import Resumed, Saved
+from pipelines.training.learner import How, Learner, NonFiniteLossError
+from pipelines.training.specification import Stage, Training, TrainingProgress
 from zoo.preprocessing import Interpolation
 
 _JUDGED_IMAGES = 1000
@@ -130,7 +131,7 @@ class _Worker:
 
     def _require_ours(self) -> None:
         """See that the driver's store is ours, and that no later job has taken this training over."""
-        if not token.is_held(self._training.home, self._training.token):
+        if not ownership.is_held(self._training.home, self._training.token):
             raise DataError(
                 f"{self._training.home}: the workers do not see what the driver wrote there: it is no store that every "
                 "node reaches, or another job has taken this training over"
@@ -148,7 +149,7 @@ class _Worker:
         stage = self._training.stages[number]
         ration = self._ration(stage)
         self._since.started = time.monotonic()
-        with closing(feed.batches(ration, first, stage.steps, self._shares, self._workers)) as fed:
+        with closing(loader.batches(ration, first, stage.steps, self._shares, self._workers)) as fed:
             for done in range(first + 1, stage.steps + 1):
                 word = self._step(self._next(fed), learner, stage)
                 validates = self._training.pace.validates(stage, done)
@@ -227,7 +228,7 @@ class _Worker:
             metrics=validated,
         )
         on = self._training.validation
-        self._curve.append(stages.point(news, f"{on.name}-{on.digest}"))
+        self._curve.append(specification.point(news, f"{on.name}-{on.digest}"))
         if validated and (self._best is None or self._best[3] != on.digest or validated["top1"] > self._best[0]):
             self._best = validated["top1"], number, step, on.digest
         self._since = _Since(started=time.monotonic())

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from pipelines import order, storage
+from pipelines import storage
 from pipelines.data import read
 from pipelines.data.formats import ShardError
 from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
-from pipelines.order import Order, Places, SampleSlot
 from pipelines.pixels.decode import one_value
 from pipelines.pixels.random_crop import Augmentation, Chance
 from pipelines.pixels.sandbox import Sandbox
 from pipelines.records import Shard
+from pipelines.training import order
+from pipelines.training.order import Order, Places, SampleSlot
 
 IGNORED = -100
 """The label of a place that does not count in the loss: PyTorch's own."""
@@ -168,7 +169,7 @@ def _portions(
         yield pa.table(columns, schema=READ)
 
 
-def decode_portions(portions: pa.Table, how: Augmentation, salt: tuple[int, ...]) -> pa.Table:
+def decode_samples(portions: pa.Table, how: Augmentation, salt: tuple[int, ...]) -> pa.Table:
     """READ portions as DECODED ones; `salt` is a ration's.
 
     Raises:
@@ -189,7 +190,7 @@ def _decoded(portion: pa.Table, how: Augmentation, salt: tuple[int, ...]) -> pa.
     return kept.append_column("pixels", one_value(pa.py_buffer(pixels))).select(DECODED.names).cast(DECODED)
 
 
-def gather(portions: Iterable[pa.Table], ration: WorkerShare) -> Iterator[SampleBatch]:
+def gather_batches(portions: Iterable[pa.Table], ration: WorkerShare) -> Iterator[SampleBatch]:
     """A worker's share of each batch, as soon as all of it is there.
 
     Raises:

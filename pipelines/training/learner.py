@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.models.engine import normalise
-from pipelines.portions import IGNORED, SampleBatch
-from pipelines.recipe import Recipe
 from pipelines.records import Precision
+from pipelines.training.batches import IGNORED, SampleBatch
+from pipelines.training.recipe import Recipe
 from zoo.preprocessing import Preprocessing
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 from ray import train as ray_train
 
-from pipelines.learner import NonFiniteLossError, StepResult
-from pipelines.portions import SampleBatch
+from pipelines.training.batches import SampleBatch
+from pipelines.training.learner import NonFiniteLossError, StepResult
 
 _ASK_SECONDS = 1.0
 _SHOWN_KEYS = 10

@@ -13,7 +13,7 @@ from pipelines.cluster import tasks
 from pipelines.data import read
 from pipelines.data.formats import ShardError
 from pipelines.records import Shard
-from pipelines.stages import Stage, Training
+from pipelines.training.specification import Stage, Training
 
 _EVERY = 200
 """Shards after which it is written down: counting may be broken off too."""

@@ -22,10 +22,11 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipelines import storage, token
+from pipelines import storage
 from pipelines.cluster.shares import NoDeviceError, resources, share
-from pipelines.stages import Training, TrainingProgress
-from pipelines.student import work
+from pipelines.training import ownership
+from pipelines.training.specification import Training, TrainingProgress
+from pipelines.training.worker import work
 
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 12.0
@@ -125,7 +126,7 @@ def train(training: Training, watch: Callable[[TrainingProgress], None], say: Ca
         told = f"--workers {training.workers}: the cluster has {there} GPUs"
         raise NoDeviceError(f"{told}; --gpus {training.workers} has an autoscaler start more")
     board = _board()
-    fit = _Fit(replace(training, token=token.take(training.home)), board)
+    fit = _Fit(replace(training, token=ownership.take(training.home)), board)
     try:
         while not fit.over.wait(_POLL_SECONDS):
             _pass_on(board, watch, say)

@@ -19,11 +19,12 @@ import torch
 import yaml
 from safetensors.torch import save
 
-from pipelines import checkpoint, counting, storage
+from pipelines import storage
 from pipelines.models import members, mirror
 from pipelines.models.mirror import Lock
 from pipelines.selection import lineage
-from pipelines.stages import Stage, Training
+from pipelines.training import checkpoint, row_counts
+from pipelines.training.specification import Stage, Training
 from zoo.cards import WeightsFile
 
 _METRICS = {"top1": "Top 1 Accuracy", "top5": "Top 5 Accuracy"}
@@ -36,7 +37,7 @@ _PAPER = {
 
 def with_rows(training: Training) -> Training:
     """The training with the rows of shards that were counted when it began, if it has begun."""
-    return replace(training, stages=tuple(counting.noted(training.home, stage) or stage for stage in training.stages))
+    return replace(training, stages=tuple(row_counts.noted(training.home, stage) or stage for stage in training.stages))
 
 
 def finished(training: Training) -> dict[str, Any] | None:
@@ -48,7 +49,7 @@ def finished(training: Training) -> dict[str, Any] | None:
     return found.content if is_over else None
 
 
-def publish(store: str, training: Training, identity: str, content: Mapping[str, Any]) -> Lock:
+def publish_member(store: str, training: Training, identity: str, content: Mapping[str, Any]) -> Lock:
     """Make a finished training a member of the zoo; the same again changes nothing.
 
     Args:

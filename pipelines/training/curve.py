@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from pipelines.stages import Stage
+from pipelines.training.specification import Stage
 
 _LOSS, _RATE, _TOP1, _BORDER = "#3b6ea5", "#9aa5b1", "#d9694f", "#444444"
 
 
-def png(stages: Sequence[Stage], curve: Sequence[Mapping[str, Any]], title: str) -> bytes:
+def curve_png(stages: Sequence[Stage], curve: Sequence[Mapping[str, Any]], title: str) -> bytes:
     """The picture of a curve, whose points are those of `stages.point`."""
     figure = Figure(figsize=(7.0, 6.5), dpi=120, layout="constrained")
     loss, rate, accuracy = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1, 2))

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from pipelines import order
-from pipelines.order import Order
-from pipelines.recipe import Recipe
 from pipelines.records import Dataset, Precision, short_digest
+from pipelines.training import order
+from pipelines.training.order import Order
+from pipelines.training.recipe import Recipe
 from zoo.cards import Card
 
 StageName = Literal["pretrain", "finetune"]
