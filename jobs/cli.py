@@ -20,7 +20,7 @@ import zoo
 from jobs import ending
 from pipelines import storage
 from pipelines.models import members
-from zoo.card_reader import read_cards
+from zoo.cards.reader import read_cards
 
 DONE = 0
 BAD_ARGUMENTS = 2

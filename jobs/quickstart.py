@@ -38,7 +38,8 @@ from pipelines.data.dataset import find_dataset
 from pipelines.data.formats import IMAGE_SUFFIXES
 from pipelines.models import members
 from pipelines.records import short_digest
-from zoo import imagenet, wanted
+from zoo import imagenet
+from zoo.weights import wanted
 
 _MODEL = "efficientnet_lite0"
 _SAMPLES_PER_SHARD = "100"

@@ -30,7 +30,7 @@ from pipelines.training import recipe, specification
 from pipelines.training.recipe import Recipe
 from pipelines.training.specification import Pace, Stage, StageName, Training
 from pipelines.walk import estimate
-from zoo import architectures
+from zoo.architectures.table import find_architecture
 from zoo.cards import Card
 from zoo.preprocessing import Interpolation, Preprocessing
 
@@ -217,7 +217,7 @@ def _classes(config: TrainStudentConfig, parts: Sequence[Dataset]) -> int:
 
 
 def _card(config: TrainStudentConfig, classes: int) -> Card:
-    architectures.find(config.model)  # an unknown one is answered with those that are near
+    find_architecture(config.model)  # an unknown one is answered with those that are near
     seen = next((card.preprocessing for card in zoo.select() if card.name == config.model), _SMALL)
     chosen = replace(
         seen,

@@ -28,8 +28,8 @@ from jobs import cli
 from jobs.progress import Transfer, count, say
 from pipelines import storage
 from pipelines.models import mirror
-from zoo import cache
-from zoo.wanted import Wanted
+from zoo.weights import cache
+from zoo.weights.wanted import Wanted
 
 _FAILED = 3
 Action = Literal["list", "verify", "fetch", "mirror"]

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from zoo.card_reader import read_cards
+from zoo.cards.reader import read_cards
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("jobs", "pipelines", "zoo")

@@ -10,12 +10,12 @@ Example:
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import cache, wanted
 from zoo.cards import Card, Claim, Erratum, WeightsFile
+from zoo.cards.registry import card, names, select
 from zoo.preprocessing import Geometry, Preprocessing
-from zoo.registry import card, names, select
-from zoo.wanted import Wanted
-from zoo.weights import in_our_order, load_strict, parse, read_verified
+from zoo.weights import cache, wanted
+from zoo.weights.load import in_our_order, load_strict, parse, read_verified
+from zoo.weights.wanted import Wanted
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,9 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 import zoo
-from zoo import cache, wanted
 from zoo.audit import CardFinding, audit
-from zoo.card_reader import read_cards
+from zoo.cards.reader import read_cards
+from zoo.weights import cache, wanted
 
 _BAD_ARGUMENTS = 2
 _WIDTH = 120

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pipelines.records import PLAIN, Decoder, Settings, View, short_digest
 from zoo.cards import Card
-from zoo.wanted import Wanted
+from zoo.weights.wanted import Wanted
 
 SCHEMA_VERSION = 4
 

@@ -70,7 +70,7 @@ def _number(key: str, pattern: str, most: int) -> int:
 @cache
 def _label_sets(location: str) -> list[list[int]]:
     if location.startswith(OURS):
-        content = resources.files("pipelines").joinpath(location.removeprefix(OURS)).read_bytes()
+        content = resources.files("pipelines.evaluation").joinpath(location.removeprefix(OURS)).read_bytes()
     else:
         content = storage.read(location)
     try:

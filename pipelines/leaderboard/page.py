@@ -45,7 +45,7 @@ def render(board: Board, remarks: Sequence[str] = ()) -> bytes:
 
 @cache
 def _file(name: str) -> str:
-    return resources.files("pipelines").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("pipelines.leaderboard").joinpath(name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, scripts: list[str]) -> str:

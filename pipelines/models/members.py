@@ -7,8 +7,8 @@ how it was trained; weights are `mirror`'s.
 from dataclasses import dataclass
 
 from pipelines import storage
-from zoo.card_reader import read_cards
 from zoo.cards import Card
+from zoo.cards.reader import read_cards
 
 _FOLDER = "zoo"
 IDENTITY, TEACHER, SELECTION = "Training Identity", "Teacher", "Selection"

@@ -20,11 +20,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import zoo
 from pipelines import storage
-from zoo import cache, wanted
-from zoo.cache import Watch
 from zoo.cards import Card, LabelOrder
-from zoo.http import CHUNK_BYTES, FetchError
-from zoo.wanted import Wanted
+from zoo.weights import cache, wanted
+from zoo.weights.cache import Watch
+from zoo.weights.http import CHUNK_BYTES, FetchError
+from zoo.weights.wanted import Wanted
 
 _FOLDER = "weights"
 

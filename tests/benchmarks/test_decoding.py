@@ -25,8 +25,8 @@ from pipelines.data.dataset import find_dataset
 from pipelines.records import Decoder, Settings, Shard
 from pipelines.walk import dataflow
 from tests.pipelines.pictures import reference
-from zoo import wanted
 from zoo.preprocessing import Geometry
+from zoo.weights import wanted
 
 MODELS = ["efficientnet_lite0", "resnest50d", "resnest101e", "resnest200e"]
 """Of four geometries."""

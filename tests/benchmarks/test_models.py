@@ -31,9 +31,9 @@ from pipelines.records import Settings
 from pipelines.walk import filling
 from pipelines.walk.filling import Progress
 from tests import random_models
-from zoo import wanted
-from zoo.card_reader import read_cards
+from zoo.cards.reader import read_cards
 from zoo.preprocessing import Geometry
+from zoo.weights import wanted
 
 MODELS = ("selecsls42b", "ssl_resnext50_32x4d", "resnest50d")
 IMAGES = 1000

@@ -22,7 +22,7 @@ from pipelines.data.dataset import find_dataset
 from pipelines.data.manifest import Labels, Manifest, PackedShard, write_manifest
 from pipelines.records import Settings
 from pipelines.storage import s3_read
-from zoo import wanted
+from zoo.weights import wanted
 
 FEW, MANY, ON_S3 = 10_000, 100_000, 20_000
 CARD = zoo.card("efficientnet_lite0")
@@ -34,7 +34,7 @@ from pipelines.cells.column import Column
 from pipelines.cells.plan import plan_cells
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
-from zoo import wanted
+from zoo.weights import wanted
 
 card = zoo.card("efficientnet_lite0")
 file = wanted.published(card)

@@ -22,7 +22,7 @@ from pipelines.data.dataset import find_dataset
 from pipelines.walk import dataflow
 from pipelines.walk.passes import PassConfig
 from tests.jobs import chaos
-from zoo import wanted
+from zoo.weights import wanted
 
 MODEL, BATCH, SECONDS, EACH = "efficientnet_lite0", 16, 5.0, 8
 NODES, CPUS, GPUS = 4, 8, (1, 2, 4, 8, 16)

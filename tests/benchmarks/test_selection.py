@@ -26,7 +26,7 @@ from pipelines.cluster import connection, tasks
 from pipelines.records import Dataset, Shard, cell_schema
 from pipelines.selection import distributed
 from pipelines.selection.candidates import Rule
-from zoo import wanted
+from zoo.weights import wanted
 
 CLASSES, TOP, K, ROWS = 1000, 5, 4000, 50_000
 CANDIDATES = (10_000_000, 40_000_000, 160_000_000, 640_000_000)

@@ -28,7 +28,7 @@ from pipelines.training.batches import PART, SampleBatch, WorkerShare, decode_sa
 from pipelines.training.learner import How, Learner
 from pipelines.training.specification import Stage
 from tests.pipelines.shard_files import tar_of
-from zoo import architectures
+from zoo.architectures.table import find_architecture
 from zoo.preprocessing import Preprocessing
 
 LABELS, SEEDS = (20, 50, 100, 200), range(5)
@@ -89,7 +89,7 @@ def _parts(folder: Path, labelled: int, seed: int) -> dict[str, Dataset]:
 
 def _learnt(model: str, stages: Sequence[Stage], seed: int) -> torch.nn.Module:
     torch.manual_seed(seed)
-    network = architectures.find(model).build(digits.CLASSES)
+    network = find_architecture(model).build(digits.CLASSES)
     for stage in stages:
         learner = Learner(
             network, SEEN, stage.recipe, How(device="cpu", precision="fp32", channels_last=False, seed=seed)

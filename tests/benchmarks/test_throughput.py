@@ -23,7 +23,7 @@ from pipelines.packing.pack import Target, pack
 from pipelines.records import Settings
 from pipelines.walk import filling
 from pipelines.walk.filling import Progress
-from zoo import wanted
+from zoo.weights import wanted
 
 MODEL, BATCH = "efficientnet_lite0", 32
 CARD = zoo.card(MODEL)

@@ -16,7 +16,7 @@ from pipelines.cells.cell import load_cells
 from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from tests.jobs import chaos
-from zoo import wanted
+from zoo.weights import wanted
 
 MODEL = "efficientnet_lite0"
 

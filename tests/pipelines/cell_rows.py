@@ -5,7 +5,7 @@ import pyarrow as pa
 import zoo
 from pipelines.cells.column import Column
 from pipelines.records import SCORES
-from zoo import wanted
+from zoo.weights import wanted
 
 CARD = zoo.card("efficientnet_lite0")
 COLUMN = Column(card=CARD, file=wanted.published(CARD))

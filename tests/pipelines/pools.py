@@ -10,7 +10,7 @@ import zoo
 from pipelines.cells.cell import publish_cell
 from pipelines.cells.column import Column
 from pipelines.records import Dataset, Shard, cell_schema
-from zoo import wanted
+from zoo.weights import wanted
 
 CLASSES = 7
 CARD = replace(zoo.card("efficientnet_lite0"), num_classes=CLASSES)

@@ -15,7 +15,7 @@ from pipelines.cells.column import Column
 from pipelines.data import evaluation_sets
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.records import PLAIN, Dataset, Decoder, Settings, Shard, cell_schema
-from zoo.wanted import Wanted
+from zoo.weights.wanted import Wanted
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
 

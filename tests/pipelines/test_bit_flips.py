@@ -17,7 +17,7 @@ from tests.conftest import WebFiles
 from tests.fault_proxy import Fault, FaultProxy
 from tests.pipelines.cell_rows import COLUMN, cell_rows
 from tests.pipelines.shard_files import shard_at, write_both
-from zoo.wanted import Wanted
+from zoo.weights.wanted import Wanted
 
 FLIPS = 200
 SAMPLES = [Sample(key=str(i), image=os.urandom(900), label=i) for i in range(6)]

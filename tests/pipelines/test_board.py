@@ -123,7 +123,7 @@ def test_the_model_index_has_a_result_for_each_set_and_is_no_card(filled: str) -
     assert len(results["resnest50d"]) == 3 and len(results["selecsls60"]) == 1
     (measured,) = results["selecsls60"]
     assert measured["Metrics"]["Top 1 Accuracy"] == "85.000%" and measured["Verified"] is False
-    from zoo.card_reader import read_cards
+    from zoo.cards.reader import read_cards
 
     with pytest.raises(ValueError, match=r"Verified|Images"):
         read_cards(content, "model-index.yaml")

@@ -16,7 +16,7 @@ from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
 from pipelines.walk import filling
 from pipelines.walk.filling import Progress
-from zoo import wanted
+from zoo.weights import wanted
 
 CARD = zoo.card("efficientnet_lite0")
 COLUMN = Column(card=CARD, file=wanted.published(CARD), settings=Settings(batch_size=4))
@@ -31,7 +31,7 @@ from pipelines.cells.column import Column
 from pipelines.cells.plan import plan_cells
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
-from zoo import wanted
+from zoo.weights import wanted
 cpus, data, store = sys.argv[1:]
 ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False)
 name = "efficientnet_lite0"

@@ -21,7 +21,7 @@ from pipelines.training.curve import curve_png
 from pipelines.training.specification import Training, TrainingProgress
 from tests.pipelines.lessons import CARD, CLASSES, put, stage
 from tests.pipelines.lessons import training as of_stages
-from zoo.card_reader import read_cards
+from zoo.cards.reader import read_cards
 
 METRICS = {"n": 48.0, "errors": 0.0, "top1": 87.5, "top5": 100.0}
 MARK = {"selection": "5e1ec7ed", "teacher": "sage-12345678", "column": "sage-12345678-aa-bb", "format": "tar"}

@@ -16,7 +16,7 @@ import zoo
 from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.models import mirror
-from zoo import weights
+from zoo.weights import load
 
 BASE = zoo.card("efficientnet_lite0")
 
@@ -171,7 +171,7 @@ def test_a_stored_file_that_changed_is_refused_before_it_is_parsed(
     spoilt = bytearray(data)
     spoilt[len(data) // 2] ^= 1
     storage.put(f"{store}/weights{place(card)}", bytes(spoilt) if change == "one bit" else data[:-1000])
-    monkeypatch.setattr(weights, "load_state", lambda *_: pytest.fail("parsed"))
+    monkeypatch.setattr(load, "load_state", lambda *_: pytest.fail("parsed"))
     wanted = mirror.find(store, card)
     with pytest.raises((FileNotFoundError, ValueError), match=f"expected SHA-256 {card.weights.sha256}, found"):
         mirror.load(card, wanted)

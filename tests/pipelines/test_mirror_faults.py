@@ -12,7 +12,7 @@ from pipelines import storage
 from pipelines.models import mirror
 from pipelines.storage import s3_read, s3_retries
 from tests.fault_proxy import Fault, FaultProxy
-from zoo.wanted import Wanted
+from zoo.weights.wanted import Wanted
 
 CONTENT = bytes(range(256)) * 100
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -19,7 +19,7 @@ from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_S
 from pipelines.walk import scorer as score_module
 from pipelines.walk.passes import PassConfig
 from pipelines.walk.scorer import Scorer
-from zoo import wanted
+from zoo.weights import wanted
 
 NAME = "efficientnet_lite0"
 CARD = zoo.card(NAME)

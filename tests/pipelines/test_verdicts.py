@@ -13,7 +13,8 @@ from pipelines.data import evaluation_sets
 from pipelines.evaluation import metrics, verdicts
 from pipelines.evaluation.verdicts import Measured
 from pipelines.records import cell_schema
-from zoo import Claim, Erratum, wanted
+from zoo import Claim, Erratum
+from zoo.weights import wanted
 
 IMAGES, CLASSES = 50_000, 1000
 VAL = evaluation_sets.named("imagenet-val")

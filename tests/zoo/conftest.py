@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo import architectures
+from zoo.architectures.table import find_architecture
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -27,7 +27,7 @@ def filled() -> Callable[..., nn.Module]:
     """Builds an architecture of ours in evaluation mode, every tensor a function of its name and shape."""
 
     def build(name: str) -> nn.Module:
-        model = architectures.find(name).build(1000)
+        model = find_architecture(name).build(1000)
         model.load_state_dict({key: by_rule(key, tuple(value.shape)) for key, value in model.state_dict().items()})
         return model.eval()
 

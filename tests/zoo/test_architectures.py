@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import architectures, counts
-from zoo.architectures import ARCHITECTURES
-from zoo.dropblock import DropBlock2d
-from zoo.resnet import Bottleneck
+from zoo import counts
+from zoo.architectures.dropblock import DropBlock2d
+from zoo.architectures.resnet import Bottleneck
+from zoo.architectures.table import ARCHITECTURES, find_architecture
 
 TEST_SIZES = {"resnest101e": 256, "resnest200e": 320, "resnest269e": 416}
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -31,7 +31,7 @@ COMPILED = {"selecsls42b", "resnest50d"}
 
 def on_meta(name: str, num_classes: int = 1000) -> nn.Module:
     with torch.device("meta"):
-        return architectures.find(name).build(num_classes)
+        return find_architecture(name).build(num_classes)
 
 
 def test_sixteen_models_have_reference_keys_and_twelve_reference_logits():
@@ -67,7 +67,7 @@ def test_logits_and_features_equal_the_independent_implementations(name: str, fi
 @torch.inference_mode()
 def test_sknet_on_caffes_weights_equals_the_reading_of_the_authors_prototxt(caffe_blobs: Callable, noise: Callable):
     expected = np.load(GOLDEN / "sknet50.npz")["logits"]
-    architecture = architectures.find("sknet50")
+    architecture = find_architecture("sknet50")
     model = architecture.build(1000).eval()
     model.load_state_dict(architecture.rename(caffe_blobs("sknet50")))
     torch.testing.assert_close(model(noise(224)), torch.from_numpy(expected), rtol=0, atol=1e-4 * float(expected.std()))
@@ -75,7 +75,7 @@ def test_sknet_on_caffes_weights_equals_the_reading_of_the_authors_prototxt(caff
 
 @pytest.mark.parametrize("name", ["sknet50", "sknet101"])
 def test_caffes_blobs_are_renamed_one_to_one_and_our_own_keys_stay(name: str, caffe_blobs: Callable):
-    architecture, own = architectures.find(name), on_meta(name).state_dict()
+    architecture, own = find_architecture(name), on_meta(name).state_dict()
     blobs = caffe_blobs(name)
     renamed = architecture.rename(blobs)
     assert {key: value.shape for key, value in renamed.items()} == {key: value.shape for key, value in own.items()}
@@ -85,15 +85,15 @@ def test_caffes_blobs_are_renamed_one_to_one_and_our_own_keys_stay(name: str, ca
 
 def test_a_strange_caffe_layer_keeps_its_name():
     strange = ["conv6_1/3x3g32/0", "conv2_1/5x5/0", "conv2_1/1x1_proj/bn/4", "classifier/x"]
-    assert list(architectures.find("sknet50").rename(dict.fromkeys(strange, torch.zeros(2)))) == strange
+    assert list(find_architecture("sknet50").rename(dict.fromkeys(strange, torch.zeros(2)))) == strange
 
 
 def test_the_authors_classifier_is_renamed_and_nothing_else():
     own = on_meta("selecsls60").state_dict()
     theirs = {key.replace("fc.", "classifier.0."): value for key, value in own.items()}
     assert theirs.keys() != own.keys()
-    assert architectures.find("selecsls60").rename(theirs).keys() == own.keys()
-    assert architectures.find("selecsls60").rename(own).keys() == own.keys()
+    assert find_architecture("selecsls60").rename(theirs).keys() == own.keys()
+    assert find_architecture("selecsls60").rename(own).keys() == own.keys()
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -134,7 +134,7 @@ def test_it_compiles_whole_to_evaluate_and_to_train(name: str, filled: Callable,
 @pytest.mark.parametrize("name", KINDS)
 def test_a_fresh_model_keeps_the_scale_of_its_input_and_has_gradients_everywhere(name: str, noise: Callable):
     torch.manual_seed(0)
-    model = architectures.find(name).build(7)
+    model = find_architecture(name).build(7)
     logits = model(noise(96))
     assert logits.shape == (2, 7)
     assert 1e-3 < float(logits.detach().std()) < 10
@@ -144,7 +144,7 @@ def test_a_fresh_model_keeps_the_scale_of_its_input_and_has_gradients_everywhere
 
 def test_a_fresh_resnest_starts_as_the_identity_and_a_resnext_does_not():
     def scales(name: str) -> list[Tensor]:
-        return [block.bn3.weight for block in architectures.find(name).build(1000).modules() if _is_block(block)]
+        return [block.bn3.weight for block in find_architecture(name).build(1000).modules() if _is_block(block)]
 
     assert all(not scale.any() for scale in scales("resnest14d"))
     assert all(scale.eq(1).all() for scale in scales("ssl_resnext50_32x4d"))
@@ -166,7 +166,7 @@ def test_the_recipes_regularisation_is_where_the_authors_have_it():
 
 def test_an_unknown_architecture_is_answered_with_near_ones():
     with pytest.raises(ValueError, match=r"'resnset50d'; did you mean resnest50d.*known: cifar_resnet20, "):
-        architectures.find("resnset50d")
+        find_architecture("resnset50d")
 
 
 def _is_block(module: nn.Module) -> bool:
@@ -182,7 +182,7 @@ def test_the_small_resnets_have_the_papers_layers_and_parameters():
 
 @torch.inference_mode()
 def test_a_small_resnets_shortcut_skips_pixels_and_pads_channels_without_a_parameter():
-    block = architectures.find("cifar_resnet8").build(10).layer2[0].eval()
+    block = find_architecture("cifar_resnet8").build(10).layer2[0].eval()
     for norm in (block.bn1, block.bn2):
         nn.init.zeros_(norm.weight)  # nothing is left but the shortcut
     x = torch.rand(2, 16, 8, 8)

@@ -7,7 +7,7 @@ import pytest
 
 import zoo
 from zoo.audit import CardFinding, audit
-from zoo.card_reader import read_cards
+from zoo.cards.reader import read_cards
 
 SEEDS = sorted((Path(__file__).parents[1] / "seeds").glob("*.txt"))
 HOSTED = [name for name in zoo.names() if not name.startswith(("sknet", "efficientnet"))]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import zoo
-from zoo import cache, http
-from zoo.wanted import Wanted, explicit, published
+from zoo.weights import cache, http
+from zoo.weights.wanted import Wanted, explicit, published
 
 CONTENT = bytes(range(256)) * 20_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -39,7 +39,7 @@ def test_eight_processes_at_once_download_once(web, new_machine: Callable[[], Pa
     new_machine()
     url = web.put(f"/{NAME}", CONTENT)
     code = (
-        "import sys, time; from zoo import cache; from zoo.wanted import Wanted\n"
+        "import sys, time; from zoo.weights import cache; from zoo.weights.wanted import Wanted\n"
         "time.sleep(max(0, float(sys.argv[1]) - time.time()))\n"
         f"path = cache.obtain(Wanted(file={NAME!r}, sha256={DIGEST!r}, sources=({url!r},)))\n"
         "print(len(path.read_bytes()))"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import zoo
-from zoo import caffe, imagenet
+from zoo import imagenet
+from zoo.weights import caffe
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from zoo import architectures, counts
+from zoo import counts
+from zoo.architectures.table import find_architecture
 
 # As other tools count convolutions and classifier at 224 x 224, in millions.
 SQUARE_MACS = {"selecsls42b": 2971.924480, "ssl_resnext50_32x4d": 4230.479872, "sknet50": 4462.710784}
@@ -12,7 +13,7 @@ SQUARE_MACS = {"selecsls42b": 2971.924480, "ssl_resnext50_32x4d": 4230.479872, "
 
 def on_meta(name: str) -> nn.Module:
     with torch.device("meta"):
-        return architectures.find(name).build(1000)
+        return find_architecture(name).build(1000)
 
 
 @pytest.mark.parametrize("name", sorted(SQUARE_MACS))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from zoo.dropblock import DropBlock2d
+from zoo.architectures.dropblock import DropBlock2d
 
 
 def test_outside_training_and_at_zero_nothing_is_dropped():

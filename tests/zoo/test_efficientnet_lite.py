@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo import cache, wanted, weights
-from zoo.efficientnet_lite import from_published
+from zoo.architectures.efficientnet_lite import from_published
+from zoo.weights import cache, load, wanted
 
 # (stride, residual) of the sixteen blocks: all that the published tensors do not say themselves.
 BLOCKS = [
@@ -26,7 +26,7 @@ BLOCKS = [
 def published() -> dict[str, Tensor]:
     card = zoo.card("efficientnet_lite0")
     assert card.weights is not None
-    return weights.load_state(weights.read_verified(cache.obtain(wanted.published(card)), card.weights.sha256))
+    return load.load_state(load.read_verified(cache.obtain(wanted.published(card)), card.weights.sha256))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_the_key_map_keeps_our_own_keys(model: nn.Module):
 def test_a_strange_key_is_refused_by_name(published: dict[str, Tensor]):
     state = from_published(published | {"_blocks.16._expand_conv.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"1 extra: _blocks\.16\._expand_conv\.weight"):
-        weights.load_strict(zoo.create("efficientnet_lite0"), state)
+        load.load_strict(zoo.create("efficientnet_lite0"), state)
 
 
 def test_the_bare_architecture_trains_and_the_loaded_one_evaluates(model: nn.Module):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zoo
-from zoo import model_index
-from zoo.card_reader import read_cards
+from zoo.cards import model_index
+from zoo.cards.reader import read_cards
 
 SEEDS = Path(__file__).parents[1] / "seeds"
 PUBLISHED = Path(zoo.__file__).parent / "published"

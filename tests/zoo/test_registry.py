@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import zoo
-from zoo.architectures import ARCHITECTURES
+from zoo.architectures.table import ARCHITECTURES
 
 
 @pytest.mark.parametrize(

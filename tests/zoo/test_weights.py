@@ -13,7 +13,8 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 import zoo
-from zoo import cache, wanted, weights
+from zoo.cards.digests import digest_in
+from zoo.weights import cache, load, wanted
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, 2.0])}
 
@@ -42,7 +43,7 @@ def saved(value: object, zipped: bool = True) -> bytes:
 def test_bytes_are_returned_when_the_digest_or_its_beginning_agrees(tmp_path: Path, digits: int):
     path = tmp_path / "weights.pth"
     path.write_bytes(b"bytes")
-    assert weights.read_verified(path, hashlib.sha256(b"bytes").hexdigest()[:digits]) == b"bytes"
+    assert load.read_verified(path, hashlib.sha256(b"bytes").hexdigest()[:digits]) == b"bytes"
 
 
 def test_a_wrong_digest_names_the_file_the_expected_and_the_found(tmp_path: Path):
@@ -50,7 +51,7 @@ def test_a_wrong_digest_names_the_file_the_expected_and_the_found(tmp_path: Path
     path.write_bytes(b"bytes")
     found = hashlib.sha256(b"bytes").hexdigest()
     with pytest.raises(ValueError, match=rf"weights\.pth: expected SHA-256 01234567, found {found} \(5 bytes\)"):
-        weights.read_verified(path, "01234567")
+        load.read_verified(path, "01234567")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_a_wrong_digest_names_the_file_the_expected_and_the_found(tmp_path: Path
     ],
 )
 def test_a_digest_is_found_in_a_file_name_by_torch_hubs_convention(name: str, digest: str | None):
-    assert weights.digest_in(name) == digest
+    assert digest_in(name) == digest
 
 
 @pytest.mark.parametrize("name", ["lite0.pth", "lite0-student.pth", "lite0-{}.pth"])
@@ -78,7 +79,7 @@ def test_a_file_name_without_a_wrong_digest_is_loaded(tmp_path: Path, name: str)
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_saved_state_is_read_back(zipped: bool):
-    state = weights.load_state(saved(STATE, zipped))
+    state = load.load_state(saved(STATE, zipped))
     assert state.keys() == STATE.keys()
     assert all(torch.equal(state[key], STATE[key]) for key in STATE)
 
@@ -91,7 +92,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest
     witness = tmp_path / "witness"
     data = saved({**STATE, "more": Malice(witness)}, zipped)
     with pytest.raises(ValueError, match=r"student\.pth: refused, it holds pickled code \(\w+\.open\)"):
-        weights.load_state(data, "student.pth")
+        load.load_state(data, "student.pth")
     assert not witness.exists()
 
 
@@ -101,13 +102,13 @@ def test_a_file_cut_short_anywhere_is_refused(zipped: bool):
     for size in range(0, len(data), 13):
         # A name cut short inside the older, unzipped format reads as one that is not allowed.
         with pytest.raises(ValueError, match=r"student\.pth: (not a whole checkpoint, cut short|refused)"):
-            weights.load_state(data[:size], "student.pth")
+            load.load_state(data[:size], "student.pth")
 
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_refused(data: bytes):
     with pytest.raises(ValueError, match="the checkpoint: "):
-        weights.load_state(data)
+        load.load_state(data)
 
 
 @pytest.mark.parametrize(
@@ -122,12 +123,12 @@ def test_arbitrary_bytes_are_refused(data: bytes):
 )
 def test_a_file_that_holds_no_dict_of_tensors_is_refused(value: object, told: str):
     with pytest.raises(ValueError, match=f"expected a dict of tensors, {told}"):
-        weights.load_state(saved(value))
+        load.load_state(saved(value))
 
 
 def test_a_fitting_state_fills_the_model():
     model = nn.Linear(3, 2)
-    weights.load_strict(model, STATE)
+    load.load_strict(model, STATE)
     assert all(torch.equal(value, STATE[key]) for key, value in model.state_dict().items())
 
 
@@ -140,7 +141,7 @@ def test_one_error_lists_missing_extra_and_misshaped_keys_and_changes_nothing():
         r"5 extra: other0, other1, other2, \.\.\.; 1 mis-shaped: weight is \(2, 4\), not \(2, 3\)$"
     )
     with pytest.raises(ValueError, match=told):
-        weights.load_strict(model, state, "student.pth")
+        load.load_strict(model, state, "student.pth")
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
@@ -156,13 +157,13 @@ def test_one_error_lists_missing_extra_and_misshaped_keys_and_changes_nothing():
 )
 def test_values_of_another_kind_or_not_finite_are_refused(value: torch.Tensor, told: str):
     with pytest.raises(ValueError, match=f"1 unusable: {told}"):
-        weights.load_strict(nn.Linear(3, 2), {**STATE, "bias": value})
+        load.load_strict(nn.Linear(3, 2), {**STATE, "bias": value})
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floating_point_weights_fill_the_model_in_float32(kind: torch.dtype):
     model = nn.Linear(3, 2)
-    weights.load_strict(model, {key: value.to(kind) for key, value in STATE.items()})
+    load.load_strict(model, {key: value.to(kind) for key, value in STATE.items()})
     assert torch.equal(model.bias, STATE["bias"])
     assert model.bias.dtype == torch.float32
 
@@ -170,7 +171,7 @@ def test_other_floating_point_weights_fill_the_model_in_float32(kind: torch.dtyp
 def test_an_empty_digest_agrees_with_nothing(tmp_path: Path):
     (tmp_path / "a.pth").write_bytes(b"bytes")
     with pytest.raises(ValueError, match="expected SHA-256 , found"):
-        weights.read_verified(tmp_path / "a.pth", "")
+        load.read_verified(tmp_path / "a.pth", "")
 
 
 def test_a_trained_model_saved_by_its_user_loads_again(tmp_path: Path):
@@ -209,31 +210,31 @@ def test_a_damaged_copy_of_the_published_file_is_refused_before_it_is_parsed(
 
 def test_safetensors_are_read_and_refused_when_cut_short():
     data = save_safetensors(STATE)
-    state = weights.parse(data, "student.safetensors")
+    state = load.parse(data, "student.safetensors")
     assert all(torch.equal(state[key], STATE[key]) for key in STATE)
     for size in range(0, len(data), 7):
         with pytest.raises(ValueError, match=r"student\.safetensors: not a whole checkpoint"):
-            weights.parse(data[:size], "student.safetensors")
+            load.parse(data[:size], "student.safetensors")
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.caffemodel"])
 def test_a_web_page_in_place_of_weights_is_called_one(name: str):
     with pytest.raises(ValueError, match=f"{name}: a web page, no checkpoint"):
-        weights.parse(b"\n<!DOCTYPE html><title>Virus scan warning</title>", name)
+        load.parse(b"\n<!DOCTYPE html><title>Virus scan warning</title>", name)
 
 
 def test_a_classifier_in_the_devkits_order_is_put_into_ours():
     rows = torch.arange(1000.0)
-    state = weights.in_our_order({"fc.weight": rows[:, None], "fc.bias": rows, "conv.weight": rows}, "fc")
+    state = load.in_our_order({"fc.weight": rows[:, None], "fc.bias": rows, "conv.weight": rows}, "fc")
     # Class 970, the alp, has ILSVRC2012_ID 361; class 0, the tench, has 449.
     assert (float(state["fc.bias"][970]), float(state["fc.weight"][0, 0])) == (360.0, 448.0)
     assert torch.equal(state["conv.weight"], rows)
     with pytest.raises(ValueError, match=r"devkit goes with 1000 classes, fc\.weight has 10"):
-        weights.in_our_order({"fc.weight": torch.zeros(10, 3)}, "fc")
+        load.in_our_order({"fc.weight": torch.zeros(10, 3)}, "fc")
 
 
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path):
     witness = tmp_path / "witness"
     with pytest.raises(ValueError, match="the checkpoint: refused"):
-        weights.load_state(pickle.dumps(Malice(witness), protocol=2))
+        load.load_state(pickle.dumps(Malice(witness), protocol=2))
     assert not witness.exists()

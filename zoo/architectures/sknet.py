@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from zoo.resnet import Bottleneck, Place, ResNet, Trunk, grouped_width
+from zoo.architectures.resnet import Bottleneck, Place, ResNet, Trunk, grouped_width
 
 _GROUPS = 32
 _BASE_WIDTH = 4

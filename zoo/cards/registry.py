@@ -11,10 +11,10 @@ from fnmatch import fnmatchcase
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from zoo.architectures import TIMM
+from zoo.architectures.architecture import TIMM
 
 if TYPE_CHECKING:
-    from zoo.cards import Card
+    from zoo.cards.card import Card
 
 
 def names(pattern: str = "*", extra: "Iterable[Card]" = ()) -> tuple[str, ...]:
@@ -52,18 +52,18 @@ def card(name: str) -> "Card":
     if name in known:
         return known[name]
     if name.startswith(TIMM):
-        from zoo import timm_models
+        from zoo.cards import from_timm
 
-        return timm_models.card(name)
+        return from_timm.card(name)
     raise ValueError(_unknown(name, known))
 
 
 @functools.cache
 def published() -> "Mapping[str, Card]":
     """The zoo's own cards, by name."""
-    from zoo.card_reader import read_cards
+    from zoo.cards.reader import read_cards
 
-    folder = resources.files("zoo").joinpath("published")
+    folder = resources.files("zoo.cards").joinpath("published")
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
     cards = [card for file in files for card in read_cards(file.read_text(encoding="utf-8"), file.name)]
     return {card.name: card for card in sorted(cards, key=lambda card: card.name)}

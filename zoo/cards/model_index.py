@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from zoo import readme_table, schema
+from zoo.cards import readme_table, schema
 
 _FIRST_KEYS = {"Collections": "Name", "Models": "Name", "Results": "Task", "Errata": "Field"}
 """Lists of maps, and the key that begins an item."""

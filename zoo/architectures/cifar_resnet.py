@@ -10,7 +10,7 @@ Tensors are named by shape: B batch, C channels, H height, W width, K classes.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.resnet import initialise
+from zoo.architectures.resnet import initialise
 
 _WIDTHS = (16, 32, 64)
 

@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo import architectures
-from zoo.architectures import Architecture
+from zoo.architectures.architecture import TIMM, Architecture
+from zoo.architectures.table import find_architecture
 from zoo.preprocessing import Preprocessing
 
 LabelOrder = Literal["synset", "devkit"]
 """Which of a classifier's outputs is which class: sorted synset ids, as everywhere here, or ILSVRC2012_ID less one."""
 
-_NAME = re.compile(rf"({architectures.TIMM})?\w[\w.-]*")
+_NAME = re.compile(rf"({TIMM})?\w[\w.-]*")
 _NAME_BYTES = 200
 """Folders of cells and files of weights are called after a model: local disks allow 255, and digests need some."""
 
@@ -99,7 +99,7 @@ class Card:
                 f"a card is called {self.name!r}: a name is of letters, digits, '_' and, after the first, '.' and '-' "
                 f"and has {_NAME_BYTES} bytes at most, since folders are called after it"
             )
-        architectures.find(self.architecture)
+        find_architecture(self.architecture)
         if self.name == "all":
             raise ValueError("the name 'all' selects every model; give yours another name")
         if self.label_order == "devkit" and self.num_classes != 1000:
@@ -108,7 +108,7 @@ class Card:
     @property
     def network(self) -> Architecture:
         """What builds the model."""
-        return architectures.find(self.architecture)
+        return find_architecture(self.architecture)
 
     @property
     def params(self) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from zoo.resnet import Bottleneck, Place, ResNet, Trunk, grouped_width
+from zoo.architectures.resnet import Bottleneck, Place, ResNet, Trunk, grouped_width
 
 _GROUPS = 32
 _DEPTHS_50 = (3, 4, 6, 3)

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from torch import Tensor, cat, nn
 
-from zoo.resnet import initialise
+from zoo.architectures.resnet import initialise
 
 _STEM_CHANNELS = 32
 

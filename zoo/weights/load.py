@@ -1,8 +1,7 @@
-"""From a file to a model that holds its weights.
+"""From a file to a model that holds its weights: verify, parse, load.
 
-Owns the chain verify, parse, load; each link refuses what it cannot vouch for. Refuses to run code: a checkpoint is
-bytes whose digest is checked before they are parsed, parsed as tensors and nothing else, and loaded whole or not at
-all. Where files come from is `zoo.cache`'s business. Imports torch only where bytes become tensors.
+No code in a checkpoint is run: its digest is checked before it is parsed, it is parsed as tensors and nothing else, and
+it is loaded whole or not at all. Torch is imported only where bytes become tensors.
 """
 
 import hashlib
@@ -18,9 +17,14 @@ from zoo import imagenet
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+
 CAFFE = ".caffemodel"
+
+
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", CAFFE)
 """What files of weights are called; each but the last two is `torch.save`'s."""
+
+
 _SHOWN_KEYS = 3
 
 
@@ -41,15 +45,6 @@ def read_verified(path: Path, sha256: str | None) -> bytes:
     return data
 
 
-def digest_in(name: str) -> str | None:
-    """The digest that a file's name holds, as in `resnet50-0676ba61.pth`; None where it holds none.
-
-    This is torch.hub's convention: after the last hyphen, eight or more digits that begin the file's SHA-256.
-    """
-    digest = re.search(r"-([0-9a-f]{8,64})\.\w+$", name.partition("?")[0])
-    return digest[1] if digest else None
-
-
 def parse(data: bytes, source: str) -> "dict[str, Tensor]":
     """The tensors of a checkpoint, of the kind that the suffix of `source` names.
 
@@ -63,7 +58,7 @@ def parse(data: bytes, source: str) -> "dict[str, Tensor]":
     if data[:64].lstrip().startswith(b"<"):
         raise ValueError(f"{source}: a web page, no checkpoint")
     if source.endswith(CAFFE):
-        from zoo import caffe
+        from zoo.weights import caffe
 
         return caffe.read(data, source)
     if source.endswith(".safetensors"):

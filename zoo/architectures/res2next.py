@@ -6,7 +6,7 @@ Owns the multi-scale block and the one model whose weights are published. Refuse
 
 from torch import Tensor, cat, nn
 
-from zoo.resnet import Bottleneck, Place, ResNet, Trunk, grouped_width
+from zoo.architectures.resnet import Bottleneck, Place, ResNet, Trunk, grouped_width
 
 _SCALES = 4
 _GROUPS = 8

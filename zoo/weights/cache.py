@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from zoo.http import FetchError, open_url
-from zoo.wanted import Wanted
+from zoo.weights.http import FetchError, open_url
+from zoo.weights.wanted import Wanted
 
 Opener = Callable[[str], AbstractContextManager[tuple[Iterable[bytes], int | None]]]
 """Opens a URI: what is at it in pieces, and its size in bytes where that is known. Raises `FetchError`."""

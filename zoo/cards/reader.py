@@ -1,4 +1,4 @@
-"""Documents -> cards: the zoo's own, which lie in `zoo/published`, and a user's.
+"""Documents -> cards: the zoo's own, which lie in `zoo/cards/published`, and a user's.
 
 Owns what each key of a model-index becomes. A card of a user's needs no code where the architecture exists: `ID` names
 it, and the keys that timm's cards do not have (`Mean`, `Std`, `Channels`, `Label Order`, `Classes`, `SHA-256`,
@@ -8,10 +8,10 @@ it, and the keys that timm's cards do not have (`Mean`, `Std`, `Channels`, `Labe
 from collections.abc import Iterator
 from typing import Any
 
-from zoo import model_index
-from zoo.cards import Card, Claim, Erratum, WeightsFile
+from zoo.cards import model_index
+from zoo.cards.card import Card, Claim, Erratum, WeightsFile
+from zoo.cards.digests import digest_in
 from zoo.preprocessing import Preprocessing
-from zoo.weights import digest_in
 
 _METRICS = {"Top 1 Accuracy": "top1", "Top 5 Accuracy": "top5"}
 _DATASETS = {"ImageNet": "ImageNet-1k validation"}

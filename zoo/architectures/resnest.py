@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from zoo.dropblock import DropBlock2d
-from zoo.resnet import Bottleneck, Place, ResNet, Trunk, grouped_width
+from zoo.architectures.dropblock import DropBlock2d
+from zoo.architectures.resnet import Bottleneck, Place, ResNet, Trunk, grouped_width
 
 _REDUCTION = 4
 _LEAST_ATTENTION = 32

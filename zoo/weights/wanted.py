@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 
 from zoo.cards import Card, LabelOrder
-from zoo.weights import CAFFE, SUFFIXES, digest_in
+from zoo.cards.digests import digest_in
+from zoo.weights.load import CAFFE, SUFFIXES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

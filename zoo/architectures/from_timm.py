@@ -1,0 +1,65 @@
+"""Any architecture of timm's, as `timm:NAME`, where timm is installed (`pip install 'menagerie[timm]'`)."""
+
+import contextlib
+import functools
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from zoo.architectures.architecture import TIMM, Architecture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@functools.cache
+def architecture(name: str) -> Architecture:
+    """The architecture of `timm:NAME`; its parameters are counted on a build without weights.
+
+    Raises:
+        ValueError: if timm is not installed or has no such model.
+    """
+    import torch
+
+    from zoo import counts
+
+    config = config_of(name)
+    with torch.device("meta"):
+        model = build(name.removeprefix(TIMM), num_classes=1000)
+    return Architecture(
+        builder="zoo.architectures.from_timm:build",
+        arguments=(name.removeprefix(TIMM),),
+        params=counts.parameters(model),
+        features=int(getattr(model, "head_hidden_size", None) or model.num_features),  # pyright: ignore
+        classifier=str(config["classifier"]),
+    )
+
+
+def build(name: str, num_classes: int) -> "nn.Module":
+    """Timm's own architecture `name`, randomly initialised."""
+    return _timm().create_model(name, pretrained=False, num_classes=num_classes)
+
+
+def config_of(name: str) -> dict[str, Any]:
+    """The pretrained configuration of `timm:NAME`, as timm has it.
+
+    Raises:
+        ValueError: if timm is not installed or has no such model with one classifier.
+    """
+    timm, known = _timm(), name.removeprefix(TIMM)
+    config = None
+    # An unknown tag is a RuntimeError of timm's.
+    with contextlib.suppress(RuntimeError):
+        config = timm.models.get_pretrained_cfg(known) if timm.is_model(known.partition(".")[0]) else None
+    if config is None:
+        raise ValueError(f"timm has no model {known!r}; `timm.list_pretrained()` lists them")
+    found = config.to_dict()
+    if found["num_classes"] < 1 or not isinstance(found["classifier"], str):
+        raise ValueError(f"{name}: expected a model with one classifier, timm's has {found['num_classes']} classes")
+    return found
+
+
+def _timm() -> Any:
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise ValueError(f"models named {TIMM}NAME need timm: pip install 'menagerie[timm]' ({error})") from error
