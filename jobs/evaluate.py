@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs import cli, maintenance, planning, reporting, scoring
+from jobs import cli, filling, maintenance, planning, reporting
 from jobs.progress import say
 from pipelines import storage
 from pipelines.cells import inventory
@@ -73,7 +73,7 @@ def run(config: EvaluateConfig) -> int:
     if config.dry_run:
         return reporting.say_unusable(unusable)
     if config.retry_failed:
-        scoring.remove_failed(plan, unusable, config)
+        maintenance.remove_failed(plan, unusable, config)
         plan = plan_cells(config.store, plan.dataset, plan.columns)
     if config.retrack and plan.pending == plan.needed:
         raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
@@ -82,7 +82,7 @@ def run(config: EvaluateConfig) -> int:
         say(f"warning: {said}")
     outcome = None
     if plan.pending and not config.retrack:
-        outcome = scoring.fill(plan, unusable, config)
+        outcome = filling.run(plan, unusable, config)
         plan = plan_cells(config.store, plan.dataset, plan.columns)
     return _report(plan, outcome, unusable, config)
 

@@ -1,6 +1,7 @@
-"""Filling cells as a job does it: with progress to watch, a record in the store, and an end when it is told to.
+"""From a plan to committed cells: weights fetched, unfit models left out, the rest filled with progress to watch.
 
-Owns what a run says while it walks. Refuses to hold results: they are committed cells.
+A run leaves a record in the store. One model's fault is reported and costs no other model. Results are committed cells;
+reporting on them is each job's own step.
 """
 
 import re
@@ -8,11 +9,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from jobs import ending
+from jobs import ending, planning, preflight
 from jobs.planning import WalkConfig
 from jobs.progress import Meter, say
 from pipelines import storage
-from pipelines.cells.plan import Plan
+from pipelines.cells.column import Column
+from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cells.runs import RunRecorder, evaluation_id
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ _SECRETS = re.compile(r"(?<=//)\S*@|\?\S*")
 """In URLs: a user and a password, and queries, where signatures may stand. Others can read the store."""
 
 
-def fill(plan: Plan, config: WalkConfig) -> "Outcome":
+def _walk(plan: Plan, config: WalkConfig) -> "Outcome":
     """Commit the cells that `plan` lacks, as far as they can be had.
 
     Raises:
@@ -121,3 +123,25 @@ def reasons(outcome: "Outcome") -> dict[str, str]:
     if stopped := outcome.spoiled or (outcome.broken if outcome.plan.pending else None):
         failed[RUN] = stopped
     return failed | {columns[column].name: reason for column, reason in outcome.unusable.items()}
+
+
+def run(plan: Plan, unusable: dict[str, str], config: WalkConfig, *, labelled: bool = True) -> "Outcome | None":
+    """Fill the cells of the models whose weights are there, if any; adds to `unusable` what comes to light.
+
+    Where the data is not `labelled`, or by others than the models, its labels need not be the models' classes.
+    """
+    unusable |= preflight.fetch_weights(plan, others=bool(unusable))
+    part = plan_cells(config.store, plan.dataset, [column for column in plan.columns if is_usable(column, unusable)])
+    if not part.pending:
+        return None
+    if told := preflight.unfit(part) if labelled else {}:
+        unusable |= {planning.label(column, plan): told[column.name] for column in part.columns if column.name in told}
+        part = plan_cells(config.store, plan.dataset, [column for column in part.columns if column.name not in told])
+    outcome = _walk(part, config)
+    unusable |= {planning.label(part.columns[i], part): reason for i, reason in outcome.unusable.items()}
+    return outcome
+
+
+def is_usable(column: Column, unusable: dict[str, str]) -> bool:
+    """Whether no member of `column` is among the models that cannot be used."""
+    return not any(member.card.name in unusable for member in column.members)

@@ -5,19 +5,21 @@ Owns what --status, --verify, --retry-failed and --gc say and ask. Refuses to re
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import localtime, strftime, time
 
 from rich.box import SIMPLE_HEAD
 from rich.prompt import Confirm
 from rich.table import Table
 
-from jobs import cli, filling
+from jobs import cli, filling, preflight
+from jobs.filling import is_usable
+from jobs.planning import WalkConfig
 from jobs.progress import Meter, clock, console, count, say
 from pipelines import storage
 from pipelines.cells import audit, runs
 from pipelines.cells.audit import CellProblem, Garbage
-from pipelines.cells.plan import Plan
+from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cells.runs import Run
 
 _SHOWN = 10
@@ -183,3 +185,17 @@ def _confirmed(number: int) -> bool:
     if not agreed:
         say("nothing was removed")
     return agreed
+
+
+def remove_failed(plan: Plan, unusable: dict[str, str], config: WalkConfig) -> None:
+    """Remove cells that are damaged or have quarantined rows, so that they are computed again.
+
+    Nothing is removed before it is known that it can be computed again; adds to `unusable` what cannot.
+    """
+    everything = tuple(range(len(plan.dataset.shards)))
+    unusable |= preflight.fetch_weights(replace(plan, missing=(everything,) * len(plan.columns)), bool(unusable))
+    usable = [column for column in plan.columns if is_usable(column, unusable)]
+    if worth_retrying := failed(config.store, plan_cells(config.store, plan.dataset, usable)):
+        filling.require_device(config.device, config.gpus)
+        storage.probe(config.store)
+        storage.remove(preflight.with_readable_shards(config.store, plan.dataset, usable, worth_retrying))

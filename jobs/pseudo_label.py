@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs import cli, maintenance, planning, reporting, scoring, teaching
+from jobs import cli, filling, maintenance, planning, reporting, teaching
 from jobs.progress import count, say
 from pipelines import storage
 from pipelines.cells import inventory
@@ -57,11 +57,11 @@ def run(config: PseudoLabelConfig) -> int:
         return cli.DONE
     unusable: dict[str, str] = {}
     if config.retry_failed:
-        scoring.remove_failed(plan, unusable, config)
+        maintenance.remove_failed(plan, unusable, config)
         plan = plan_cells(config.store, plan.dataset, plan.columns)
     if said := inventory.note(config.store, plan.dataset, planning.evaluation_set(config)):
         say(f"warning: {said}")
-    outcome = scoring.fill(plan, unusable, config, labelled=False) if plan.pending else None
+    outcome = filling.run(plan, unusable, config, labelled=False) if plan.pending else None
     plan = plan_cells(config.store, plan.dataset, plan.columns)
     code = max(reporting.say_failures(plan, outcome), reporting.say_unusable(unusable))
     if outcome and outcome.spoiled:
