@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs import cli, filling, maintenance, planning, reporting
-from jobs.progress import say
+from jobs.console import cli
+from jobs.console.progress import say
+from jobs.steps import fill, maintenance, planning, report
 from pipelines import storage
 from pipelines.cells import inventory
 from pipelines.cells.plan import Plan, plan_cells
@@ -67,11 +68,11 @@ def run(config: EvaluateConfig) -> int:
     unusable, plan = planning.plan(config)
     planning.say_plan(plan, config)
     if config.status:
-        return max(maintenance.status(config.store, plan), reporting.say_unusable(unusable))
+        return max(maintenance.status(config.store, plan), report.say_unusable(unusable))
     if config.verify:
-        return max(maintenance.verify(config.store, plan), reporting.say_unusable(unusable))
+        return max(maintenance.verify(config.store, plan), report.say_unusable(unusable))
     if config.dry_run:
-        return reporting.say_unusable(unusable)
+        return report.say_unusable(unusable)
     if config.retry_failed:
         maintenance.remove_failed(plan, unusable, config)
         plan = plan_cells(config.store, plan.dataset, plan.columns)
@@ -82,7 +83,7 @@ def run(config: EvaluateConfig) -> int:
         say(f"warning: {said}")
     outcome = None
     if plan.pending and not config.retrack:
-        outcome = filling.run(plan, unusable, config)
+        outcome = fill.run(plan, unusable, config)
         plan = plan_cells(config.store, plan.dataset, plan.columns)
     return _report(plan, outcome, unusable, config)
 
@@ -113,14 +114,14 @@ def _report(plan: Plan, outcome: "Outcome | None", unusable: Mapping[str, str], 
     speeds = {outcome.plan.columns[i].name: speed for i, speed in outcome.speeds.items()} if outcome else {}
     known = planning.evaluation_set(config)
     tracking, results = config.tracking_uri, config.results_file
-    evaluations, damaged = reporting.report(config.store, plan, results, tracking, speeds, known)
-    overflow = reporting.overflowed(evaluations, config.max_bad_rate)
+    evaluations, damaged = report.report(config.store, plan, results, tracking, speeds, known)
+    overflow = report.overflowed(evaluations, config.max_bad_rate)
     if known:
-        reporting.say_verdicts_without_weights(planning.chosen_cards(config), unusable, known)
-    code = max(reporting.say_failures(plan, outcome), reporting.say_unusable({**unusable, **damaged, **overflow}))
+        report.say_verdicts_without_weights(planning.chosen_cards(config), unusable, known)
+    code = max(report.say_failures(plan, outcome), report.say_unusable({**unusable, **damaged, **overflow}))
     if outcome and outcome.spoiled:
         raise ValueError(f"stopped by --max-bad-rate {config.max_bad_rate:g}: {outcome.spoiled}")
-    reporting.require_good(evaluations, config.max_bad_rate)
+    report.require_good(evaluations, config.max_bad_rate)
     return code
 
 

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 import zoo
-from jobs import cli, provenance
-from jobs.progress import Listing, Meter, count, say
+from jobs.console import cli
+from jobs.console.progress import Listing, Meter, count, say
+from jobs.steps import provenance
+from jobs.steps.cards import all_cards
 from pipelines import storage
 from pipelines.cells import runs
 from pipelines.records import short_digest
@@ -90,7 +92,7 @@ def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
     from pipelines.leaderboard import board, diff_report, exports, page
     from pipelines.leaderboard.sets import leaderboard_sets
 
-    cards = zoo.select(config.models, cli.cards(config.cards, config.store))
+    cards = zoo.select(config.models, all_cards(config.cards, config.store))
     sets = leaderboard_sets(holdings, config.datasets)
     logged = _logged(config, config.store)
     with Meter("columns", sum(len(board.comparable(held.columns)) for held in holdings)) as meter:
@@ -137,7 +139,7 @@ def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Seque
     from pipelines.leaderboard.pairs import is_within_store, pair_columns, select_side
 
     elsewhere = [name for name in names if not is_within_store(name, holdings)]
-    names_of = {card.name for card in zoo.select(config.models, cli.cards(config.cards, config.store))}
+    names_of = {card.name for card in zoo.select(config.models, all_cards(config.cards, config.store))}
     found = {name: inventory.holdings(name, Listing()) for name in elsewhere}
     for name, there in found.items():
         if not there:

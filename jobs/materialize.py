@@ -16,8 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from jobs import cli, ending, provenance
-from jobs.progress import Meter, count, say
+from jobs.console import cli, signals
+from jobs.console.progress import Meter, count, say
+from jobs.steps import provenance
 from pipelines import storage
 from pipelines.packing.pack import Target
 from pipelines.selection.files import Selection, read_selection
@@ -116,7 +117,7 @@ def _materialize(
 
     shown = _shown(found, {label: pictures.shown_ranks(number) for label, number in classes.items()})
     connection.connect()
-    ending.heed()
+    signals.heed()
     with Meter("shards", sum(group.outputs for group in groups), expected=len(found.chosen)) as meter:
         thumbnails = materialize.materialize(found, groups, target, shown, meter.update)
     names, labels = imagenet.class_names(), thumbnails["label"].to_numpy()

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jobs import cli, ending
-from jobs.progress import Meter, count, say
+from jobs.console import cli, signals
+from jobs.console.progress import Meter, count, say
 from pipelines import storage
 from pipelines.data.manifest import Manifest, PackedShard
 from pipelines.packing import folders, imagenet_archives, uri_list
@@ -112,7 +112,7 @@ def _collect(config: PackShardsConfig, listed: str, target: Target) -> int:
     from pipelines.packing import collect
 
     connection.connect()
-    ending.heed()
+    signals.heed()
     if config.retry_unread:
         forgotten = collect.forget_unread(listed, target, config.limit, config.dedup)
         say(f"again    {count(forgotten, 'slice')} of the list, of which something could not be read")

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs import cli, filling, maintenance, planning, reporting, teaching
-from jobs.progress import count, say
+from jobs.console import cli
+from jobs.console.progress import count, say
+from jobs.steps import fill, maintenance, planning, report, teachers
 from pipelines import storage
 from pipelines.cells import inventory
 from pipelines.cells.plan import plan_cells
@@ -25,7 +26,7 @@ _MODES = ("dry_run", "status", "verify", "retry_failed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PseudoLabelConfig(maintenance.MaintenanceOptions, teaching.TeacherConfig):
+class PseudoLabelConfig(maintenance.MaintenanceOptions, teachers.TeacherConfig):
     """Score a pool of images with a teacher, one model or several that are averaged; labels are not needed.
 
     The same command again continues. Exit codes: 0 done, 2 bad arguments or bad data, 3 cells are missing, 130 and 143
@@ -47,7 +48,7 @@ def run(config: PseudoLabelConfig) -> int:
         FileNotFoundError: if the pool or weights are not there.
     """
     _check(config)
-    plan = teaching.plan(config)
+    plan = teachers.plan(config)
     planning.say_plan(plan, config)
     if config.status:
         return maintenance.status(config.store, plan)
@@ -61,9 +62,9 @@ def run(config: PseudoLabelConfig) -> int:
         plan = plan_cells(config.store, plan.dataset, plan.columns)
     if said := inventory.note(config.store, plan.dataset, planning.evaluation_set(config)):
         say(f"warning: {said}")
-    outcome = filling.run(plan, unusable, config, labelled=False) if plan.pending else None
+    outcome = fill.run(plan, unusable, config, labelled=False) if plan.pending else None
     plan = plan_cells(config.store, plan.dataset, plan.columns)
-    code = max(reporting.say_failures(plan, outcome), reporting.say_unusable(unusable))
+    code = max(report.say_failures(plan, outcome), report.say_unusable(unusable))
     if outcome and outcome.spoiled:
         raise ValueError(f"stopped by --max-bad-rate {config.max_bad_rate:g}: {outcome.spoiled}")
     (column,) = plan.columns
@@ -72,7 +73,7 @@ def run(config: PseudoLabelConfig) -> int:
 
 
 def _check(config: PseudoLabelConfig) -> None:
-    teaching.check(config)
+    teachers.check(config)
     modes = [f"--{mode.replace('_', '-')}" for mode in _MODES if getattr(config, mode)]
     if len(modes) > 1:
         raise ValueError(f"{' and '.join(modes)}: choose one")

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from jobs import cli, ending, planning, provenance, teaching
-from jobs.progress import Listing, Meter, say
+from jobs.console import cli, signals
+from jobs.console.progress import Listing, Meter, say
+from jobs.steps import planning, provenance, teachers
 from pipelines import storage
 from pipelines.cells.plan import Plan
 from pipelines.data.dataset import find_dataset
@@ -44,7 +45,7 @@ _NOTHING = ".probe"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectTopkConfig(teaching.TeacherConfig):
+class SelectTopkConfig(teachers.TeacherConfig):
     """Select of each class the K images with the highest scores, from what `jobs.pseudo_label` has committed.
 
     Give the options of pseudo_label, by which its cells are found. The same command again continues. Exit codes: 0
@@ -87,12 +88,12 @@ def run(config: SelectTopkConfig) -> int:
         ValueError: if cells are missing or damaged, or options cannot be used.
         FileNotFoundError: if the pool is not there.
     """
-    teaching.check(config)
+    teachers.check(config)
     keys = frozenset(_lines(config.exclude_keys)) if config.exclude_keys else frozenset()
     rule = Rule(
         k=config.k, score=config.score, floor=config.floor, dedup=config.dedup, keys=keys, shards=config.exclude_shards
     )
-    plan = teaching.plan(config)
+    plan = teachers.plan(config)
     planning.say_plan(plan, config)
     _require_cells(plan, config)
     for pattern in rule.shards:
@@ -145,7 +146,7 @@ def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
     from pipelines.selection import distributed
 
     connection.connect()
-    ending.heed()
+    signals.heed()
     if config.exclude_images:
         excluded = find_dataset(config.exclude_images, watch=Listing()).shards
         with Meter("excluded shards", len(excluded)) as meter:

@@ -20,8 +20,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 import zoo
-from jobs import cli, filling, graduation, planning
-from jobs.progress import Listing, Meter, count, say
+from jobs.console import cli
+from jobs.console.progress import Listing, Meter, count, say
+from jobs.steps import fill, follow_training, planning
 from pipelines import storage
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Dataset, Precision
@@ -126,7 +127,7 @@ def run(config: TrainStudentConfig) -> int:
         return cli.DONE
     storage.require_writable(storage.join(config.store, _NOTHING))
     say(f"probed   {storage.probe(config.store)}")
-    follower = graduation.Follower(config.store, config.tracking_uri, training, identity)
+    follower = follow_training.Follower(config.store, config.tracking_uri, training, identity)
     if (content := follower.finished()) is None:
         _train(training, config, follower)
         content = follower.finished()
@@ -241,11 +242,11 @@ def _rows(dataset: Dataset) -> tuple[int, ...]:
     return tuple(shard.rows or 0 for shard in dataset.shards)
 
 
-def _train(training: Training, config: TrainStudentConfig, follower: "graduation.Follower") -> None:
+def _train(training: Training, config: TrainStudentConfig, follower: "follow_training.Follower") -> None:
     # Ray and torch take seconds to load; --help and a finished training need neither.
     from pipelines.training import driver as on_cluster
 
-    device = filling.require_device(config.device, config.gpus, {"menagerie_run": training.home})
+    device = fill.require_device(config.device, config.gpus, {"menagerie_run": training.home})
     if device == "cpu" and config.precision == "tf32":
         raise ValueError("--precision tf32: that is GPUs' own, and the cluster has none; choose fp32, bf16 or fp16")
     training = replace(training, device=device, stages=_counted(training))

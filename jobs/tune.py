@@ -23,8 +23,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 import zoo
-from jobs import cli, ending
-from jobs.progress import count, say
+from jobs.console import cli, signals
+from jobs.console.progress import count, say
+from jobs.steps.cards import all_cards
 from pipelines import storage
 from pipelines.records import Precision
 
@@ -63,7 +64,7 @@ def run(config: TuneConfig) -> int:
     Raises:
         ValueError: if models, precisions or the device cannot be used.
     """
-    chosen = zoo.select(config.models, cli.cards(config.cards, config.store))
+    chosen = zoo.select(config.models, all_cards(config.cards, config.store))
     if not config.precision or len(set(config.precision)) < len(config.precision):
         raise ValueError(f"--precision {' '.join(config.precision)}: give one or several, each once")
     if config.results_file:
@@ -78,7 +79,7 @@ def run(config: TuneConfig) -> int:
         tune.candidates(precision, device)  # raises here, before anything is measured
     storage.probe(config.store)
     connection.connect()
-    ending.heed()
+    signals.heed()
     share(*resources(), device)  # raises where there is no such device
     tunings: list[Tuning] = []
     failed: dict[str, str] = {}

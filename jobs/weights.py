@@ -24,8 +24,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 import zoo
-from jobs import cli
-from jobs.progress import Transfer, count, say
+from jobs.console import cli
+from jobs.console.progress import Transfer, count, say
+from jobs.steps.cards import all_cards
 from pipelines import storage
 from pipelines.models import mirror
 from zoo.weights import cache
@@ -75,7 +76,7 @@ def run(config: WeightsConfig) -> int:
     Raises:
         ValueError: if options do not go together or a model is unknown.
     """
-    chosen = zoo.select(config.models, cli.cards(config.cards, config.store))
+    chosen = zoo.select(config.models, all_cards(config.cards, config.store))
     _check(config, chosen)
     action: Callable[[WeightsConfig, zoo.Card], Row] = {
         "list": _list,

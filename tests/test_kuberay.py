@@ -13,7 +13,7 @@ import pytest
 import yaml
 from ray.scripts.scripts import start
 
-from jobs import cli
+from jobs.console import cli
 from jobs.evaluate import EvaluateConfig
 
 ROOT = Path(__file__).parents[1]

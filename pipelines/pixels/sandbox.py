@@ -101,7 +101,7 @@ class _Child:
         self._socket, theirs = socket.socketpair()
         self._file = _memory_file()
         self._shared = _resized(self._file, ROOM)
-        paths = [str(Path(__file__).parents[1]), *sys.path]
+        paths = [str(Path(__file__).parents[2]), *sys.path]
         program = (
             f"import sys; sys.path[:] = {paths!r}; from {module} import decode; "
             f"from {serve.__module__} import serve; serve(decode, {self._file}, {_MEMORY})"

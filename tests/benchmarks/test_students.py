@@ -16,7 +16,8 @@ import torch
 from matplotlib.figure import Figure
 from scipy import stats
 
-from jobs import digits, pack_shards, train_student
+from jobs import pack_shards, train_student
+from jobs.quickstart import digits
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
 from pipelines.models.engine import Engine

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import zoo
-from jobs import cli
+from jobs.console import cli
 from pipelines import storage
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import ray
 
-from jobs import cli, ending
+from jobs.console import cli, signals
 
 ROOT = Path(__file__).parents[2]
 
 JOB = """
 import dataclasses, sys, time
-from jobs import cli, ending
+from jobs.console import cli
+from jobs.console import signals
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(cli.Job):
@@ -33,7 +34,7 @@ def run(_):
             if sys.argv[1] == "polite":
                 raise
 
-ending._GRACE_SECONDS = 1
+signals._GRACE_SECONDS = 1
 sys.exit(cli.run_job(Config, run, []))
 """
 
@@ -81,7 +82,7 @@ class Config(cli.Job):
 
 
 def test_who_calls_a_job_lives_on_and_hears_signals_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(signals, "_GRACE_SECONDS", 0.1)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
 
     def told(_: Config) -> int:

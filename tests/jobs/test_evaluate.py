@@ -14,7 +14,7 @@ from PIL import Image
 
 import zoo
 from jobs import evaluate
-from jobs.cli import UNFINISHED
+from jobs.console.cli import UNFINISHED
 from pipelines.cells.cell import read_cell
 from pipelines.walk import filling
 from tests.jobs.chaos import logged_below_sweeps

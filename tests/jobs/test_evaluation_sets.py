@@ -8,7 +8,7 @@ import yaml
 
 import zoo
 from jobs import evaluate, leaderboard
-from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
+from jobs.console.cli import BAD_ARGUMENTS, DONE, UNFINISHED
 from pipelines import storage
 from pipelines.cells.cell import read_cell
 

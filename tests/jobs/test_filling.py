@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 import zoo
-from jobs import evaluate, filling, progress
-from jobs.cli import BAD_ARGUMENTS, DONE, INTERRUPTED, TERMINATED, UNFINISHED
-from jobs.progress import Meter
+from jobs import evaluate
+from jobs.console import progress
+from jobs.console.cli import BAD_ARGUMENTS, DONE, INTERRUPTED, TERMINATED, UNFINISHED
+from jobs.console.progress import Meter
+from jobs.steps import fill
 from pipelines.cells import runs
 from pipelines.cells.cell import publish_cell
 from pipelines.cells.column import Column
@@ -81,7 +83,7 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
     monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(progress, "_LOG_SECONDS", 0)
     monkeypatch.setattr(progress, "_LEAST_SECONDS", 0)
-    tell, codes = filling._tell, []
+    tell, codes = fill._tell, []
 
     def then_ask(meter: Meter, diary: runs.RunRecorder, gauges: object, done: walk_filling.Progress) -> None:
         tell(meter, diary, gauges, done)
@@ -90,7 +92,7 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
                 time.sleep(0.01)
             codes.append(run(tmp_path, "--status"))
 
-    monkeypatch.setattr(filling, "_tell", then_ask)
+    monkeypatch.setattr(fill, "_tell", then_ask)
     assert run(tmp_path) == DONE
     assert codes == [UNFINISHED]
     said = capsys.readouterr()
@@ -142,11 +144,11 @@ def test_a_run_that_is_stopped_leaves_the_reason_in_its_record_without_what_is_s
     monkeypatch.setattr(walk_filling, "fill", stopped)
     assert run(tmp_path) == code
     ended = the_run(tmp_path)
-    assert (ended.state, ended.failures) == ("stopped", {filling.RUN: reason})
+    assert (ended.state, ended.failures) == ("stopped", {fill.RUN: reason})
 
 
 def test_the_reason_of_a_stop_is_short_and_in_one_line() -> None:
-    said = filling._cause(RuntimeError("\n".join(["a line of a worker's traceback"] * 1000)))
+    said = fill._cause(RuntimeError("\n".join(["a line of a worker's traceback"] * 1000)))
     assert said.startswith("RuntimeError: a line of")
     assert "\n" not in said
     assert len(said) <= 300

@@ -11,8 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jobs import evaluate, preflight
-from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
+from jobs import evaluate
+from jobs.console.cli import BAD_ARGUMENTS, DONE, UNFINISHED
+from jobs.steps import preflight
 from pipelines import storage
 from pipelines.cells.cell import cell_uri, encode_cell, publish_cell, read_cell
 from pipelines.cells.plan import Plan

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs import planning
+from jobs.steps import planning
 from pipelines.walk.estimate import Estimate
 
 WORK = Estimate(images=1000, gpu_seconds=7200.0, cpu_seconds=90.0, decode_seconds=10.0)

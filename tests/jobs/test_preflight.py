@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import preflight
+from jobs.steps import preflight
 from pipelines.cells.column import Column
 from pipelines.cells.plan import plan_cells
 from pipelines.data.dataset import find_dataset

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import quickstart
+from jobs.quickstart import __main__ as quickstart
 from zoo import imagenet
 
 ROOT = Path(__file__).parents[2]

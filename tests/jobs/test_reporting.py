@@ -12,8 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from jobs import cli, evaluate, filling
-from jobs.cli import BAD_ARGUMENTS, DONE, UNFINISHED
+from jobs import evaluate
+from jobs.console import cli
+from jobs.console.cli import BAD_ARGUMENTS, DONE, UNFINISHED
+from jobs.steps import fill
 from pipelines import storage
 from pipelines.cells.cell import publish_cell
 from pipelines.cells.runs import Run
@@ -206,7 +208,7 @@ def test_the_status_names_what_failed_last_and_still_lacks_cells(tmp_path, datas
 
 def test_the_status_says_why_each_run_ended_before_its_time_whatever_runs_since(tmp_path, dataset, status) -> None:
     for ago, state, reason in ((300, "stopped", "stopped by SIGTERM"), (200, "unfinished", "RayError:\n  lost")):
-        record(tmp_path, dataset, ago=ago, state=state, failures={filling.RUN: reason})
+        record(tmp_path, dataset, ago=ago, state=state, failures={fill.RUN: reason})
     record(tmp_path, dataset)
     ended = [line for line in status()[2].splitlines() if line.startswith("ended")]
     assert [line.partition(" here:7: ")[2] for line in ended] == ["stopped by SIGTERM", "RayError: lost"]

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from jobs import evaluate, provenance
+from jobs import evaluate
+from jobs.steps import provenance
 from tests.conftest import free_port
 from tests.jobs import chaos
 

@@ -6,8 +6,8 @@ that would be another teacher.
 
 from dataclasses import dataclass, replace
 
-from jobs import planning
-from jobs.progress import Listing
+from jobs.console.progress import Listing
+from jobs.steps import planning
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.records import Decoder, Precision

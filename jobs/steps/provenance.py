@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs import cli
-from jobs.progress import count, say
+from jobs.console import cli
+from jobs.console.progress import count, say
 
 if TYPE_CHECKING:
     from pipelines.cells.plan import Plan
@@ -73,7 +73,7 @@ def environment() -> dict[str, str]:
 
 def _git_commit() -> str:
     """The commit of this code, `unknown` where it was installed or shipped without its repository."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     try:
         if _git(root, "rev-parse", "--show-toplevel") != str(root.resolve()):
             return "unknown"  # installed below a repository of somebody else's

@@ -1,7 +1,7 @@
-"""From a command line to a job's config and back to an exit code.
+"""From a command line to a job's config, and from what it does to an exit code.
 
-Owns the `--config FILE.yaml` rule (the command line overrides it, unknown keys are errors), and the exit codes.
-Refuses to know any job's options: they are the fields of its config dataclass, their docstrings its `--help`.
+Options are the fields of a job's config dataclass, their docstrings its `--help`. The command line overrides a
+`--config` file, in which an unknown key is an error.
 """
 
 import argparse
@@ -16,20 +16,30 @@ import tyro
 import yaml
 from rich.console import Console
 
-import zoo
-from jobs import ending
+from jobs.console import signals
 from pipelines import storage
-from pipelines.models import members
-from zoo.cards.reader import read_cards
 
 DONE = 0
+
+
 BAD_ARGUMENTS = 2
+
+
 UNFINISHED = 3
+
+
 MISMATCH = 4
+
+
 INTERRUPTED = 130
+
+
 TERMINATED = 143
+
+
 stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 """For results; what is said on the way goes to standard error. A pipe has no width, and 80 would fold names."""
+
 
 ConfigT = TypeVar("ConfigT")
 
@@ -50,7 +60,7 @@ def run_job(config_type: type[ConfigT], run: Callable[[ConfigT], int], argv: Seq
         is away, 130 after Ctrl-C, or 143 after SIGTERM.
     """
     try:
-        with ending.on_signals():
+        with signals.on_signals():
             return run(parse(config_type, argv))
     except storage.UnavailableError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\nthe same command continues where it was\n")
@@ -62,7 +72,7 @@ def run_job(config_type: type[ConfigT], run: Callable[[ConfigT], int], argv: Seq
         return BAD_ARGUMENTS
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command continues where it was\n")
-        return TERMINATED if ending.by_sigterm() else INTERRUPTED
+        return TERMINATED if signals.by_sigterm() else INTERRUPTED
 
 
 def _is_ours(error: BaseException) -> bool:
@@ -90,6 +100,7 @@ def parse(config_type: type[ConfigT], argv: Sequence[str] | None = None) -> Conf
     # What has no name comes first, or a list among the file's options would take it for one of its own.
     first = 1 if arguments and not arguments[0].startswith("-") else 0
     module = config_type.__module__ if config_type.__module__ != "__main__" else _main_module()
+    module = module.removesuffix(".__main__")  # a package is run by its own name
     return tyro.cli(config_type, args=[*arguments[:first], *from_file, *arguments[first:]], prog=f"python -m {module}")
 
 
@@ -158,20 +169,6 @@ def _flag(name: str, value: object) -> list[str]:
         return [f"--{name}" if value else f"--no-{name}"]
     values = value if isinstance(value, list) else [value]
     return [f"--{name}", *(str(item) for item in values)]
-
-
-def cards(paths: Sequence[str], store: str | None = None) -> list[zoo.Card]:
-    """The cards in a user's model-index files, and those of the models that were trained into `store`.
-
-    A file's card counts where a member of the store has its name.
-
-    Raises:
-        ValueError: if one is no text, or has no model-index.
-        FileNotFoundError: if one is not there.
-    """
-    given = [card for path in paths for card in read_cards(storage.read(path), path)]
-    names = {card.name for card in given}
-    return [card for card in members.cards(store) if card.name not in names] + given if store else given
 
 
 def set_environment_defaults(**defaults: str) -> None:

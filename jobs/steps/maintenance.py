@@ -12,10 +12,11 @@ from rich.box import SIMPLE_HEAD
 from rich.prompt import Confirm
 from rich.table import Table
 
-from jobs import cli, filling, preflight
-from jobs.filling import is_usable
-from jobs.planning import WalkConfig
-from jobs.progress import Meter, clock, console, count, say
+from jobs.console import cli
+from jobs.console.progress import Meter, clock, console, count, say
+from jobs.steps import fill, preflight
+from jobs.steps.fill import is_usable
+from jobs.steps.planning import WalkConfig
 from pipelines import storage
 from pipelines.cells import audit, runs
 from pipelines.cells.audit import CellProblem, Garbage
@@ -54,8 +55,8 @@ def status(store: str, plan: Plan) -> int:
     if shown:
         cli.stdout.print(_table(shown))
     for run in shown:
-        if filling.RUN in run.failures:
-            say(f"ended    {_name(run)}: {' '.join(run.failures[filling.RUN].split())}")
+        if fill.RUN in run.failures:
+            say(f"ended    {_name(run)}: {' '.join(run.failures[fill.RUN].split())}")
     for what, reason in failures.items():
         say(f"failed   {what}: {' '.join(reason.split())}")
     return cli.UNFINISHED if plan.pending else cli.DONE
@@ -196,6 +197,6 @@ def remove_failed(plan: Plan, unusable: dict[str, str], config: WalkConfig) -> N
     unusable |= preflight.fetch_weights(replace(plan, missing=(everything,) * len(plan.columns)), bool(unusable))
     usable = [column for column in plan.columns if is_usable(column, unusable)]
     if worth_retrying := failed(config.store, plan_cells(config.store, plan.dataset, usable)):
-        filling.require_device(config.device, config.gpus)
+        fill.require_device(config.device, config.gpus)
         storage.probe(config.store)
         storage.remove(preflight.with_readable_shards(config.store, plan.dataset, usable, worth_retrying))

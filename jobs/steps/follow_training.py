@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from jobs import cli, provenance
-from jobs.progress import Meter, say
+from jobs.console import cli
+from jobs.console.progress import Meter, say
+from jobs.steps import provenance
 from pipelines import storage
 from pipelines.models import members
 from pipelines.selection import lineage

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import product
 
 import zoo
-from jobs import cli
-from jobs.progress import Listing, count, say
+from jobs.console import cli
+from jobs.console.progress import Listing, count, say
+from jobs.steps.cards import all_cards
 from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
@@ -111,7 +112,7 @@ def chosen_cards(config: WalkConfig) -> tuple[zoo.Card, ...]:
     Raises:
         ValueError: if one part of the pattern selects none.
     """
-    return zoo.select(config.models or "", cli.cards(config.cards, config.store))
+    return zoo.select(config.models or "", all_cards(config.cards, config.store))
 
 
 def plan(config: WalkConfig) -> tuple[dict[str, str], Plan]:

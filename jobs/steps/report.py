@@ -6,8 +6,9 @@ Owns the order: what was computed is written down before anything is complained 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from jobs import cli, provenance
-from jobs.progress import count, say
+from jobs.console import cli
+from jobs.console.progress import count, say
+from jobs.steps import provenance
 from pipelines import storage
 from pipelines.cells.plan import Plan
 from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from jobs import ending, planning, preflight
-from jobs.planning import WalkConfig
-from jobs.progress import Meter, say
+from jobs.console import signals
+from jobs.console.progress import Meter, say
+from jobs.steps import planning, preflight
+from jobs.steps.planning import WalkConfig
 from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
@@ -75,7 +76,7 @@ def require_device(device: str, gpus: int, about: Mapping[str, str] | None = Non
     from pipelines.walk import filling
 
     connection.connect(about)
-    ending.heed()
+    signals.heed()
     if gpus and connection.is_alone():
         raise ValueError(f"--gpus {gpus}: there is no cluster here that could start any; RAY_ADDRESS names one")
     device = filling.resolve_device(device, gpus)
@@ -94,7 +95,7 @@ def _about(plan: Plan, diary: RunRecorder) -> dict[str, str]:
 def _cause(error: BaseException) -> str:
     """What broke a run off, in one line."""
     if isinstance(error, KeyboardInterrupt):
-        return f"stopped by {'SIGTERM' if ending.by_sigterm() else 'Ctrl-C'}"
+        return f"stopped by {'SIGTERM' if signals.by_sigterm() else 'Ctrl-C'}"
     said = " ".join(f"{type(error).__name__}: {error}".split())
     return _SECRETS.sub("", said)[:_LONGEST_SAID]
 

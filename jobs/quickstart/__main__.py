@@ -6,7 +6,7 @@
 
 Owns the walk of a newcomer: each command is shown and run. First photographs are evaluated, with the top five of each;
 then handwritten digits go the whole way from a few labels to a student and its leaderboard, see `jobs.digits`. Without
---data it takes photographs that ship inside installed packages. `quickstart_photos.csv` names them, with labels
+--data it takes photographs that ship inside installed packages. `photos.csv` names them, with labels
 given by looking at the picture, never at a model's answer; those that show nothing which ImageNet names (a dahlia, a
 motorcycle, coins) are left out. Refuses folders of classes that are not ImageNet's, since their positions would be
 taken for its labels. The same command again finds everything done and shows the same.
@@ -30,7 +30,8 @@ from rich.table import Table
 from rich.text import Text
 
 import zoo
-from jobs import cli, digits, ending
+from jobs.console import cli, signals
+from jobs.quickstart import digits
 from pipelines import storage
 from pipelines.cells.cell import load_cells
 from pipelines.cells.column import Column
@@ -142,8 +143,8 @@ def _digits(output: str) -> int:
 
 
 def photos() -> list[Photo]:
-    """The photographs that `quickstart_photos.csv` names."""
-    text = resources.files("jobs").joinpath("quickstart_photos.csv").read_text(encoding="utf-8")
+    """The photographs that `photos.csv` names."""
+    text = resources.files("jobs.quickstart").joinpath("photos.csv").read_text(encoding="utf-8")
     return [Photo(**row) for row in csv.DictReader(text.splitlines())]
 
 
@@ -202,7 +203,7 @@ def _run(job: str, options: Sequence[str]) -> int:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            if ending.by_sigterm():
+            if signals.by_sigterm():
                 process.terminate()  # it was for us alone
                 raise
             return process.wait()  # Ctrl-C reached the job too, which stops by itself and says so

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from jobs.progress import count, say
+from jobs.console.progress import count, say
 from pipelines.cells.cell import cell_uri
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan
