@@ -1,11 +1,10 @@
 """The README is the map: every file of ours is in its tree, and nothing that is not there."""
 
 import re
-from pathlib import Path
 
+from tests.support.paths import ROOT
 from zoo.cards.reader import read_cards
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = ("jobs", "pipelines", "zoo")
 
 
