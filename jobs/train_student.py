@@ -128,12 +128,12 @@ def run(config: TrainStudentConfig) -> int:
     storage.require_writable(storage.join(config.store, _NOTHING))
     say(f"probed   {storage.probe(config.store)}")
     follower = follow_training.Follower(config.store, config.tracking_uri, training, identity)
-    if (content := follower.finished()) is None:
+    if (content := follower.final_content()) is None:
         _train(training, config, follower)
-        content = follower.finished()
+        content = follower.final_content()
         if content is None:
             raise ValueError(f"--store {config.store}: the training's last checkpoint is not there or damaged")
-    follower.graduate(content)
+    follower.publish(content)
     return cli.DONE
 
 
@@ -251,7 +251,7 @@ def _train(training: Training, config: TrainStudentConfig, follower: "follow_tra
         raise ValueError("--precision tf32: that is GPUs' own, and the cluster has none; choose fp32, bf16 or fp16")
     training = replace(training, device=device, stages=_counted(training))
     with follower.following(training):
-        on_cluster.train(training, follower.hear, say)
+        on_cluster.train(training, follower.show, say)
 
 
 def _counted(training: Training) -> tuple[Stage, ...]:
@@ -263,7 +263,7 @@ def _counted(training: Training) -> tuple[Stage, ...]:
         return training.stages
     say(f"counting the samples of {count(unknown, 'shard')} without a manifest, once")
     with Meter("shards", unknown) as meter:
-        return row_counts.counted(training, meter.update)
+        return row_counts.count_rows(training, meter.update)
 
 
 def _estimate(training: Training) -> estimate.Estimate:
@@ -291,7 +291,7 @@ def _table(training: Training) -> Table:
 
 def _rates(stage: Stage) -> str:
     how = stage.recipe
-    return f"{how.peak:.3g} x {how.drop_factor:g}, {how.drops} times"
+    return f"{how.peak_lr:.3g} x {how.drop_factor:g}, {how.drops} times"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,13 +1,13 @@
-"""A training as a job follows it: progress to watch, its curve in MLflow, and at its end a member of the zoo.
+"""Follows a training: shows its progress, logs its curve to MLflow, and publishes it at its end.
 
-Owns what is said and tracked on the way, and lineage: whose selection it learnt from. Refuses to let MLflow cost a
-training: what cannot be logged now is logged with the next validation, or by the same command again.
+The registered model carries the lineage: the selection and the teacher it was trained with. An unavailable MLflow never
+stops a training: what cannot be logged now is logged with the next validation, or by the same command later.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from jobs.console import cli
 from jobs.console.progress import Meter, say
@@ -15,11 +15,21 @@ from jobs.steps import provenance
 from pipelines import storage
 from pipelines.models import members
 from pipelines.selection import lineage
-from pipelines.training.specification import Training, TrainingProgress, point
+from pipelines.training.progress import CurvePoint, TrainingProgress
+from pipelines.training.specification import Training
 
 if TYPE_CHECKING:
     from pipelines.evaluation.tracking import Record
     from pipelines.models.mirror import Lock
+    from pipelines.training.checkpoint import CheckpointContent
+
+
+@dataclass(frozen=True, slots=True)
+class _LoggedPoint:
+    """A point of the curve, and what else MLflow gets with it."""
+
+    point: CurvePoint
+    speed: Mapping[str, float]
 
 
 class Follower:
@@ -29,63 +39,63 @@ class Follower:
         self._store, self._tracking_uri = store, tracking_uri
         self._training, self._identity = training, identity
         self._meter: Meter | None = None
-        self._points: list[tuple[dict[str, Any], dict[str, float]]] = []
+        self._points: list[_LoggedPoint] = []
         self._is_away = False
 
-    def finished(self) -> dict[str, Any] | None:
-        """The last checkpoint, where the training is at its end."""
+    def final_content(self) -> "CheckpointContent | None":
+        """The content of the last checkpoint; None if the training is not at its end."""
         from pipelines.training import publication
 
         self._training = publication.with_rows(self._training)
-        return publication.finished(self._training)
+        return publication.final_content(self._training)
 
     @contextmanager
     def following(self, training: Training) -> Iterator[None]:
-        """While this lasts, `hear` may be called with news of the training, whose rows are known now."""
+        """A context in which `show` may be called with progress of `training`, whose rows are known now."""
         self._training = training
         with Meter("images", sum(stage.steps * stage.recipe.batch for stage in training.stages)) as self._meter:
             yield
 
-    def hear(self, news: TrainingProgress) -> None:
-        """Show news; with a validation, log all since the last."""
-        stages, meter = self._training.stages, self._meter
+    def show(self, progress: TrainingProgress) -> None:
+        """Show progress; after a validation, log all points since the last one."""
+        stages, meter, point = self._training.stages, self._meter, progress.point
         assert meter
-        stage = stages[news.stage]
-        before = sum(each.steps * each.recipe.batch for each in stages[: news.stage])
-        bad = f" · {news.bad:,} bad" if news.bad else ""
-        note = f"{stage.name} · loss {news.loss:.3f} · lr {news.lr:.3g} · data {news.waiting:.0%}{bad}"
-        meter.update(before + news.step * stage.recipe.batch, note=note)
-        speed = {"images_per_second": news.images_per_second, "data_share": news.waiting}
+        stage = stages[point.stage]
+        before = sum(each.steps * each.recipe.batch for each in stages[: point.stage])
+        bad = f" · {progress.bad:,} bad" if progress.bad else ""
+        note = f"{stage.name} · loss {point.loss:.3f} · lr {point.lr:.3g} · data {progress.waiting:.0%}{bad}"
+        meter.update(before + point.step * stage.recipe.batch, note=note)
+        speed = {"images_per_second": progress.images_per_second, "data_share": progress.waiting}
         if self._tracking_uri != "none":
-            self._points.append((point(news, ""), speed))
-        if news.metrics:
-            told = f"top-1 {news.metrics['top1']:.2f}, top-5 {news.metrics['top5']:.2f}"
-            say(f"validated {stage.name}, step {news.step:,} of {stage.steps:,}: {told}")
+            self._points.append(_LoggedPoint(point, speed))
+        if point.metrics:
+            accuracies = f"top-1 {point.metrics['top1']:.2f}, top-5 {point.metrics['top5']:.2f}"
+            say(f"validated {stage.name}, step {point.step:,} of {stage.steps:,}: {accuracies}")
             self._log_points()
 
-    def graduate(self, content: Mapping[str, Any]) -> None:
-        """Publish what a finished training's last checkpoint holds, and say where it is."""
+    def publish(self, content: "CheckpointContent") -> None:
+        """Publish the weights of a finished training's last checkpoint, and print where they are."""
         from pipelines.training import publication
         from pipelines.training.curve import curve_png
 
         training, store = self._training, self._store
         lock = publication.publish_member(store, training, self._identity, content)
-        picture = curve_png(training.stages, content["curve"], training.card.name)
-        storage.replace(storage.join(training.home, "curves.png"), picture)
-        last = content["curve"][-1]
-        validated = last["metrics"]
+        curve = curve_png(training.stages, content.curve, training.card.name)
+        storage.replace(storage.join(training.home, "curves.png"), curve)
+        last = content.curve[-1]
+        validated = last.metrics or {}
         cli.stdout.print(
             f"{training.card.name}: top-1 {validated['top1']:.2f}, top-5 {validated['top5']:.2f} of "
-            f"{validated['n']:,.0f} images of {last['validation']}"
+            f"{validated['n']:,.0f} images of {last.validation}"
         )
-        if last["validation"] != (now := f"{training.validation.name}-{training.validation.digest}"):
-            say(f"note     it was validated on {last['validation']}, not on {now}; jobs.evaluate scores other sets")
+        if last.validation != (now := f"{training.validation.name}-{training.validation.digest}"):
+            say(f"note     it was validated on {last.validation}, not on {now}; jobs.evaluate scores other sets")
         say(f"weights  {storage.join(store, 'weights', lock.file)}")
         say(f"card     {members.uri(store, training.card.name)}")
         say(f"curves   {storage.join(training.home, 'curves.png')}")
-        said = {"curves.png": picture, "card.yaml": storage.read(members.uri(store, training.card.name))}
-        self._points = [(one, {}) for one in content["curve"]] + self._points
-        self._log(lambda: self._log_end(said, validated, lock))
+        files = {"curves.png": curve, "card.yaml": storage.read(members.uri(store, training.card.name))}
+        self._points = [_LoggedPoint(point, {}) for point in content.curve] + self._points
+        self._log(lambda: self._log_end(files, validated, lock))
 
     def _log_points(self) -> None:
         self._log(lambda: self._log_curve({}, {}))
@@ -117,15 +127,15 @@ class Follower:
     def _log_curve(self, files: Mapping[str, bytes], validated: Mapping[str, float]) -> str:
         from pipelines.evaluation import tracking
 
-        points = [tracking.Point(one["step"], self._values(one, speed)) for one, speed in self._points]
+        points = [tracking.Point(logged.point.step, self._values(logged)) for logged in self._points]
         run = tracking.log_curve(self._uri, self._store, self._record(files, validated), points)
         self._points = []
         return run
 
-    def _values(self, one: Mapping[str, Any], speed: Mapping[str, float]) -> dict[str, float]:
-        stage = self._training.stages[one["stage"]].name
-        values = {"loss": one["loss"], "lr": one["lr"], **speed, **one.get("metrics", {})}
-        return {f"{stage}/{name}": float(value) for name, value in values.items()}
+    def _values(self, logged: _LoggedPoint) -> dict[str, float]:
+        point = logged.point
+        values = {"loss": point.loss, "lr": point.lr, **logged.speed, **(point.metrics or {})}
+        return {f"{self._training.stages[point.stage].name}/{name}": float(value) for name, value in values.items()}
 
     def _record(self, files: Mapping[str, bytes], validated: Mapping[str, float]) -> "Record":
         from pipelines.evaluation.tracking import Record
@@ -153,7 +163,7 @@ class Follower:
         )
 
     def _log(self, call: Callable[[], object]) -> None:
-        """Call what talks to MLflow; where that is away, say so once."""
+        """Call a function that logs to MLflow; if MLflow is unavailable, say so once."""
         if self._tracking_uri == "none":
             return
         provenance.be_brief()
@@ -164,5 +174,5 @@ class Follower:
             self._is_away = False
         except tracking.TrackingError as error:
             if not self._is_away:
-                say(f"warning: not logged to MLflow: {error}; the training goes on, the same command logs it later")
+                say(f"warning: not logged to MLflow: {error}; the training continues, the same command logs it later")
             self._is_away = True

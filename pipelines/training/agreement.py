@@ -1,12 +1,11 @@
-"""What the workers of a training agree on at every step: sums over all of them, and what the first one says.
+"""What the workers of a training agree on at every step: sums over all of them, and what to do next.
 
-Owns that nobody waits for one that does something else: whether to stop, to save, to ask for preemptions the first
-worker decides, and its word travels with the sums. Refuses to act on it: `student` does.
+Rank 0 decides when to stop, to save or to poll for preemptions; the decision travels with the sums of the loss, so all
+ranks act in the same step and none waits for another. `worker` acts on it.
 """
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 import torch
@@ -14,72 +13,97 @@ import torch.distributed as dist
 from ray import train as ray_train
 
 from pipelines.training.batches import SampleBatch
+from pipelines.training.coordinator import Coordinator
 from pipelines.training.learner import NonFiniteLossError, StepResult
 
-_ASK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _SHOWN_KEYS = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The sums of a step over all workers, and what the first worker says that all do now."""
+    """A step over all workers, and what all of them do after it.
 
-    loss: float
+    Args:
+        loss_sum: cross-entropy summed over all images that count, in nats.
+        images: the number of these images.
+        bad: the number of images that do not count.
+        stop: write a checkpoint and end.
+        save: write a checkpoint.
+        poll: ask for preemptions.
+    """
+
+    loss_sum: float
     images: int
     bad: int
     stop: bool
     save: bool
-    ask: bool
+    poll: bool
 
 
 class Agreement:
-    """The accord of so many workers, as the `rank`-th of them has it; `board` is the driver's."""
+    """Worker `rank`'s side of the agreement of `world_size` workers."""
 
-    def __init__(self, board: Any, rank: int, workers: int, device: torch.device, save_seconds: float) -> None:
-        self._board, self._rank, self._workers, self._device = board, rank, workers, device
-        self._save_seconds = save_seconds
-        self._saved = self._asked = time.monotonic()
-        self._preemption: Any = None
-        self._stopping = board.stopping.remote()
+    def __init__(
+        self, coordinator: Coordinator, rank: int, world_size: int, device: torch.device, save_seconds: float
+    ) -> None:
+        self._coordinator, self._rank, self._world_size = coordinator, rank, world_size
+        self._device, self._save_seconds = device, save_seconds
+        self._saved = self._polled = time.monotonic()
+        self._preemption: ray_train.PreemptionInfo | None = None
+        self._stop_answer = coordinator.is_stop_requested()
 
-    def reach(self, taken: StepResult, batch: SampleBatch) -> Decision:
-        """Add up over all workers; what the first says holds for all.
+    def decide(self, result: StepResult, batch: SampleBatch) -> Decision:
+        """Add up the results of all workers, and learn what rank 0 decides.
 
         Raises:
-            NonFiniteLossError: if a loss is no number, in every worker; the one that has it names the images.
+            NonFiniteLossError: in every worker, if a loss is infinite or NaN; only the worker whose loss it is names
+                the images.
         """
-        now, first = time.monotonic(), self._rank == 0
-        ask = first and now - self._asked > _ASK_SECONDS
-        save = first and now - self._saved > self._save_seconds
-        stop = first and self._is_told_to_stop()
-        said = [taken.loss, taken.images, len(batch.errors), len(taken.non_finite), stop, save, ask]
-        if self._workers > 1:
-            sums = torch.tensor(said, dtype=torch.float64, device=self._device)
-            dist.all_reduce(sums)
-            said = sums.tolist()
-        if taken.non_finite:
-            shown = ", ".join(taken.non_finite[:_SHOWN_KEYS])
-            more = f" and {len(taken.non_finite) - _SHOWN_KEYS} more" if len(taken.non_finite) > _SHOWN_KEYS else ""
-            raise NonFiniteLossError(f"the loss of step {batch.step} is no number; it is of the images {shown}{more}")
-        if said[3]:
+        now, is_first = time.monotonic(), self._rank == 0
+        poll = is_first and now - self._polled > _POLL_SECONDS
+        save = is_first and now - self._saved > self._save_seconds
+        stop = is_first and self._is_stop_requested()
+        loss_sum, images, bad, non_finite, *flags = self._summed(
+            [result.loss_sum, result.images, len(batch.errors), len(result.non_finite), stop, save, poll]
+        )
+        if result.non_finite:
+            shown = ", ".join(result.non_finite[:_SHOWN_KEYS])
+            hidden = len(result.non_finite) - _SHOWN_KEYS
+            more = f" and {hidden} more" if hidden > 0 else ""
+            raise NonFiniteLossError(f"the loss of step {batch.step} is not finite; its images: {shown}{more}")
+        if non_finite:
             raise NonFiniteLossError
-        if said[6]:
-            self._asked = now
-        return Decision(said[0], int(said[1]), int(said[2]), *(bool(flag) for flag in said[4:]))
+        stop, save, poll = map(bool, flags)
+        if poll:
+            self._polled = now
+        return Decision(loss_sum=loss_sum, images=int(images), bad=int(bad), stop=stop, save=save, poll=poll)
+
+    def _summed(self, values: list[float]) -> list[float]:
+        """Each value summed over all workers; flags of rank 0 reach all of them so."""
+        if self._world_size == 1:
+            return values
+        sums = torch.tensor(values, dtype=torch.float64, device=self._device)
+        dist.all_reduce(sums)
+        return sums.tolist()
 
     def saved(self) -> None:
-        """A checkpoint is being written: the next is due so many seconds from now."""
+        """A checkpoint is being written: the next one is due `save_seconds` from now."""
         self._saved = time.monotonic()
 
     def is_preempted(self) -> bool:
-        """Whether it is news that a node of ours will be taken away; every worker asks in the same step."""
+        """Whether a preemption of one of the workers' nodes is announced that was not before.
+
+        Every worker has to call this in the same step.
+        """
         before, self._preemption = self._preemption, ray_train.get_preemption_info()
         return self._preemption is not None and self._preemption != before
 
-    def _is_told_to_stop(self) -> bool:
-        ready, _ = ray.wait([self._stopping], timeout=0)
+    def _is_stop_requested(self) -> bool:
+        """The latest answer of the coordinator, without waiting for the next."""
+        ready, _ = ray.wait([self._stop_answer], timeout=0)
         if not ready:
             return False
-        told = ray.get(self._stopping)
-        self._stopping = self._board.stopping.remote()
-        return bool(told)
+        answer = ray.get(self._stop_answer)
+        self._stop_answer = self._coordinator.is_stop_requested()
+        return answer

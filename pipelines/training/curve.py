@@ -1,33 +1,32 @@
-"""A training's curve -> a picture: loss, learning rate and accuracy over the images of all stages.
+"""Draws a training's curve: loss, learning rate and top-1 over the images of all stages.
 
-Owns the picture and the curve's form outside of checkpoints. Refuses to smooth: a point is the mean of what was between
-two reports.
+Nothing is smoothed: a point is the mean of what was between two reports.
 """
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from pipelines.training.progress import CurvePoint
 from pipelines.training.specification import Stage
 
 _LOSS, _RATE, _TOP1, _BORDER = "#3b6ea5", "#9aa5b1", "#d9694f", "#444444"
 
 
-def curve_png(stages: Sequence[Stage], curve: Sequence[Mapping[str, Any]], title: str) -> bytes:
-    """The picture of a curve, whose points are those of `stages.point`."""
+def curve_png(stages: Sequence[Stage], curve: Sequence[CurvePoint], title: str) -> bytes:
+    """A PNG of a training's curve."""
     figure = Figure(figsize=(7.0, 6.5), dpi=120, layout="constrained")
     loss, rate, accuracy = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1, 2))
     images = [_images(stages, point) for point in curve]
-    loss.plot(images, [point["loss"] for point in curve], color=_LOSS)
+    loss.plot(images, [point.loss for point in curve], color=_LOSS)
     loss.set(ylabel="loss")
     loss.set_title(title, parse_math=False)
-    rate.plot(images, [point["lr"] for point in curve], color=_RATE)
+    rate.plot(images, [point.lr for point in curve], color=_RATE)
     rate.set(ylabel="learning rate", yscale="log")
-    validated = [(at, point["metrics"]["top1"]) for at, point in zip(images, curve, strict=True) if "metrics" in point]
+    validated = [(at, point.metrics["top1"]) for at, point in zip(images, curve, strict=True) if point.metrics]
     accuracy.plot(*zip(*validated, strict=True), color=_TOP1, marker="o", markersize=3)
     accuracy.set(xlabel="images processed", ylabel="top-1, validation")
     accuracy.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -38,13 +37,14 @@ def curve_png(stages: Sequence[Stage], curve: Sequence[Mapping[str, Any]], title
     return buffer.getvalue()
 
 
-def _images(stages: Sequence[Stage], point: Mapping[str, Any]) -> int:
+def _images(stages: Sequence[Stage], point: CurvePoint) -> int:
     """Images processed until a point, over all stages."""
-    before = sum(stage.steps * stage.recipe.batch for stage in stages[: point["stage"]])
-    return before + point["step"] * stages[point["stage"]].recipe.batch
+    before = sum(stage.steps * stage.recipe.batch for stage in stages[: point.stage])
+    return before + point.step * stages[point.stage].recipe.batch
 
 
 def _tidy(axes: Axes, stages: Sequence[Stage]) -> None:
+    """Leave two spines and a grid, and mark where stages end."""
     border = 0
     for stage in stages[:-1]:
         border += stage.steps * stage.recipe.batch

@@ -1,7 +1,6 @@
-"""What a worker of a training is fed: portions of samples, read and decoded by Ray Data beside the training.
+"""Feeds a worker: ranges of samples are read and decoded by Ray Data while the worker trains.
 
-Owns the shares of the cluster that this takes, and how far it may run ahead. Refuses to choose: which sample comes when
-is `order`'s, what a batch is, `portions`'.
+Decides how much of the cluster this takes and how far it may run ahead; never which sample comes when, see `order`.
 """
 
 from collections.abc import Generator, Iterator
@@ -15,54 +14,55 @@ from ray.data import DataContext, TaskPoolStrategy
 from pipelines.cluster.ray_data import RETRIES, mapped, set_context
 from pipelines.cluster.shares import Shares
 from pipelines.training import order
-from pipelines.training.batches import PART, SampleBatch, WorkerShare, decode_samples, gather_batches, read_parts
+from pipelines.training.batches import SampleBatch, gather_batches
+from pipelines.training.order import Range
+from pipelines.training.samples import RANGE, WorkerShare, decode_samples, read_ranges
 
-_PARTS = 256
-"""Parts of one execution: one for all would begin with a list of all parts of a stage."""
+_RANGES = 256
+"""Ranges of one execution; a single execution would have to begin with a list of all ranges of a stage."""
 _AHEAD = 2
-"""Portions that wait at a worker, beside those in the object store."""
+"""Chunks that wait at a worker, beside those in the object store."""
 _READERS = 2
-"""Each holds all samples of a part, encoded."""
+"""Each holds all samples of a range, encoded."""
 
 
 def batches(
-    ration: WorkerShare, first: int, last: int, shares: Shares, workers: int
+    share: WorkerShare, first: int, last: int, shares: Shares, world_size: int
 ) -> Generator[SampleBatch, None, None]:
-    """A worker's share of the batches from step `first` to before `last`.
+    """A worker's batches of the steps [first, last).
 
     Args:
-        ration: what it is fed.
-        first: the first step.
+        share: the worker's.
+        first: the first step, counted from 0.
         last: the step after the last.
         shares: of the cluster, for all workers together.
-        workers: how many there are.
+        world_size: the number of workers.
 
     Raises:
-        UnavailableError: if a store is away.
+        UnavailableError: if a store is unavailable.
     """
-    parts = order.parts(ration.order, first, last)
-    yield from gather_batches(_portions(parts, ration, shares, workers), ration)
-
-
-def _portions(
-    parts: Iterator[tuple[int, int]], ration: WorkerShare, shares: Shares, workers: int
-) -> Iterator[pa.Table]:
     set_context()
-    # Not all CPUs: what is decoded ahead holds them while a validation needs some.
-    decoders = max(1, (shares.decoders or shares.readers) // workers)
     DataContext.get_current().execution_options.preserve_order = True
-    while some := list(islice(parts, _PARTS)):
-        tables = [pa.Table.from_pylist([{"start": start, "stop": stop}], schema=PART) for start, stop in some]
+    ranges = order.ranges(share.order, first, last)
+    chunks = _decoded_chunks(ranges, share, shares, world_size)
+    yield from gather_batches(chunks, share)
+
+
+def _decoded_chunks(ranges: Iterator[Range], share: WorkerShare, shares: Shares, world_size: int) -> Iterator[pa.Table]:
+    # Not all CPUs: tasks that decode ahead hold them while a validation needs some.
+    decoders = max(1, (shares.decoders or shares.readers) // world_size)
+    while some := list(islice(ranges, _RANGES)):
+        tables = [pa.Table.from_pylist([{"start": one.start, "stop": one.stop}], schema=RANGE) for one in some]
         read = mapped(
             ray.data.from_arrow(tables),
-            partial(read_parts, ration=ration),
+            partial(read_ranges, share=share),
             compute=TaskPoolStrategy(size=_READERS),
             num_cpus=shares.read_cpus,
             max_retries=RETRIES,
         )
         decoded = mapped(
             read,
-            partial(decode_samples, how=ration.augmentation, salt=ration.salt),
+            partial(decode_samples, augmentation=share.augmentation, salt=share.salt),
             compute=TaskPoolStrategy(size=decoders),
             num_cpus=shares.decode_cpus,
             max_retries=RETRIES,

@@ -1,11 +1,9 @@
-"""In which order a stage sees its samples: a function of the seed, whatever the workers and wherever it is resumed.
+"""The order in which a stage sees its samples: a pure function of the seed, for any number of workers and any step.
 
-The data is a number of streams, side by side, each with its share of every batch: in each epoch the shards are laid end
-to end in a new order and cut into as many equal parts as there are streams, and within a part the samples of a window
-are shuffled. A worker reads the streams of its own share and no others, so that workers together read everything once.
-Batch and place, epoch and sample follow from one another, so that any step can be the first.
-
-Owns this arithmetic. Refuses to read anything.
+The data is a number of streams, read side by side; each gives a fixed quota of every batch. In each epoch the shards
+are laid end to end in a new order and cut into as many equal streams; within a stream the samples of a window are
+shuffled. A worker reads the streams of its own slots and no others, so the workers together read everything once. Step
+and slot, epoch and sample follow from one another, so any step can be the first. Nothing is read here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +13,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 _WINDOW = 16384
-"""Samples that are shuffled together, over all streams: what a worker that reads all of them holds, encoded."""
+"""Samples that are shuffled together, over all streams; a worker that reads all streams holds as many, encoded."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +23,9 @@ class Order:
     Args:
         rows: samples in each shard.
         batch: images of a step.
-        streams: parts that are read side by side; divides the batch.
-        seed: of everything that is by chance.
-        stage: another stage has another order.
+        streams: the number of streams; divides the batch.
+        seed: of all shuffling.
+        stage: the name of the stage; other stages have other orders.
     """
 
     rows: tuple[int, ...]
@@ -38,63 +36,74 @@ class Order:
 
     @cached_property
     def epoch(self) -> int:
-        """Samples of a stream in one epoch; a rest smaller than the number of streams is left out of it by chance."""
+        """Samples of a stream in one epoch; each epoch leaves out a random remainder smaller than `streams`."""
         return sum(self.rows) // self.streams
 
     @property
-    def share(self) -> int:
-        """A stream's samples in one batch."""
+    def quota(self) -> int:
+        """Samples that a stream gives to one batch."""
         return self.batch // self.streams
 
     @property
     def window(self) -> int:
-        """Samples of a stream that are shuffled together, of one epoch at most."""
+        """Samples of a stream that are shuffled together; at most one epoch."""
         return min(self.epoch, max(1, _WINDOW // self.streams))
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """A worker's places in every batch, [start, stop); place p is of stream p // share."""
+class Slots:
+    """A worker's slots in every batch, [start, stop); slot s belongs to stream s // quota."""
 
     start: int
     stop: int
 
+    def __len__(self) -> int:
+        return self.stop - self.start
+
     def streams(self, order: Order) -> range:
-        """The streams that these places take from."""
-        return range(self.start // order.share, -(-self.stop // order.share))
+        """The streams that fill these slots."""
+        return range(self.start // order.quota, -(-self.stop // order.quota))
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Samples [start, stop) of every stream, counted over all epochs: the unit of reading."""
+
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSlot:
-    """A sample of one part: its `place` in the batch of `step`, and where it lies."""
+    """A slot in the batch of a step, and the sample that fills it: its epoch, its shard and its index there."""
 
     step: int
-    place: int
+    slot: int
     epoch: int
     shard: int
     index: int
 
 
 def streams(shards: int, batch: int, most: int) -> int:
-    """How many streams there are: the greatest power of two that divides the batch, up to `most` and the shards."""
+    """The number of streams: the greatest power of two that divides `batch`, at most `most` and `shards`."""
     count = 1
     while 2 * count <= min(shards, most) and batch % (2 * count) == 0:
         count *= 2
     return count
 
 
-def places(order: Order, rank: int, workers: int) -> Places:
-    """The places of one of so many workers, which divide the batch."""
-    share = order.batch // workers
-    return Places(rank * share, (rank + 1) * share)
+def worker_slots(order: Order, rank: int, world_size: int) -> Slots:
+    """The slots of worker `rank` of `world_size`, which divides the batch."""
+    size = order.batch // world_size
+    return Slots(rank * size, (rank + 1) * size)
 
 
-def parts(order: Order, first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Ranges [start, stop) of a stream's samples, the unit of reading, from step `first` to before `last`.
+def ranges(order: Order, first: int, last: int) -> Iterator[Range]:
+    """The ranges that the steps [first, last) need.
 
-    A part is a window, or several whole epochs of a small dataset; the first and the last are cut to the steps.
+    A range is a window, or several whole epochs of a small dataset; the first and the last are cut to the steps.
     """
-    start, end = first * order.share, last * order.share
+    start, end = first * order.quota, last * order.quota
     several = max(1, _WINDOW // order.streams // order.epoch) * order.epoch
     while start < end:
         if order.window == order.epoch:
@@ -102,54 +111,55 @@ def parts(order: Order, first: int, last: int) -> Iterator[tuple[int, int]]:
         else:
             into = start % order.epoch
             stop = start - into + min(order.epoch, (into // order.window + 1) * order.window)
-        yield start, min(stop, end)
+        yield Range(start, min(stop, end))
         start = min(stop, end)
 
 
-def wanted(order: Order, of: Places, start: int, stop: int) -> list[SampleSlot]:
-    """The samples of a part that belong to a worker's places, in the order in which batches need them."""
+def filled_slots(order: Order, slots: Slots, within: Range) -> list[SampleSlot]:
+    """A worker's slots that the samples of a range fill, in the order in which batches need them."""
     found = []
-    sources = {stream: _located(order, stream, start, stop) for stream in of.streams(order)}
-    for at in range(start, stop):
-        step, within = divmod(at, order.share)
-        for stream, located in sources.items():
-            place = stream * order.share + within
-            if of.start <= place < of.stop:
-                shard, index = located[at - start]
-                found.append(SampleSlot(step, place, at // order.epoch, shard, index))
+    sources = {stream: _locations(order, stream, within) for stream in slots.streams(order)}
+    for at in range(within.start, within.stop):
+        step, offset = divmod(at, order.quota)
+        for stream, locations in sources.items():
+            slot = stream * order.quota + offset
+            if slots.start <= slot < slots.stop:
+                shard, index = locations[at - within.start]
+                found.append(SampleSlot(step, slot, at // order.epoch, shard, index))
     return found
 
 
-def _located(order: Order, stream: int, start: int, stop: int) -> list[tuple[int, int]]:
-    """Shard and index of a stream's samples [start, stop)."""
+def _locations(order: Order, stream: int, within: Range) -> list[tuple[int, int]]:
+    """Shard and index of each of a stream's samples in a range."""
     found: list[tuple[int, int]] = []
-    while start < stop:
+    start = within.start
+    while start < within.stop:
         epoch, into = divmod(start, order.epoch)
         window = into // order.window
         begins = window * order.window
         length = min(order.window, order.epoch - begins)
-        take = min(stop - start, begins + length - into)
-        shuffled = _random(order, epoch, stream, window).permutation(length)[into - begins : into - begins + take]
+        take = min(within.stop - start, begins + length - into)
+        shuffled = _generator(order, epoch, stream, window).permutation(length)[into - begins : into - begins + take]
         found += _in_shards(order, epoch, stream * order.epoch + begins + shuffled)
         start += take
     return found
 
 
 def _in_shards(order: Order, epoch: int, positions: np.ndarray) -> Sequence[tuple[int, int]]:
-    """Where positions in an epoch's row of shards lie."""
-    shards, ends = _laid(order, epoch)
+    """Shard and index of positions in the shards of an epoch, laid end to end."""
+    shards, ends = _shard_sequence(order, epoch)
     at = np.searchsorted(ends, positions, side="right")
     starts = np.concatenate([[0], ends[:-1]])
     return list(zip(shards[at].tolist(), (positions - starts[at]).tolist(), strict=True))
 
 
 @lru_cache(maxsize=4)
-def _laid(order: Order, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The shards of an epoch in their order, and where each ends."""
-    shards = _random(order, epoch).permutation(len(order.rows))
+def _shard_sequence(order: Order, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The shards of an epoch in their order, and the position at which each ends."""
+    shards = _generator(order, epoch).permutation(len(order.rows))
     return shards, np.cumsum(np.asarray(order.rows)[shards])
 
 
-def _random(order: Order, *what: int) -> np.random.Generator:
-    """Chance that depends on the seed, the stage and `what`; another of these, another chance."""
+def _generator(order: Order, *what: int) -> np.random.Generator:
+    """A generator seeded by (seed, stage, *what); other inputs give an independent stream of numbers."""
     return np.random.default_rng([order.seed, *order.stage.encode(), 0, *what])

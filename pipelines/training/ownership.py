@@ -1,9 +1,9 @@
-"""Which job a training belongs to: the one that began last.
+"""Ownership of a training's folder: only the job that was started last may write checkpoints.
 
     STORE/training/NAME/job.json
 
-Owns that a job which was thought dead, or whose workers outlive it, does not write over what a later one has written;
-and that workers see the driver's store: a folder of one node is not that of another.
+A job that was believed dead, or workers that outlive their job, cannot overwrite what a later job has written. The same
+check shows that the workers see the driver's store: a local folder of one node is not that of another.
 """
 
 import json
@@ -14,16 +14,32 @@ from pipelines import storage
 _NAME = "job.json"
 
 
+class NotOwnerError(ValueError):
+    """A training's folder does not belong to the job that wants to write into it."""
+
+
 def take(home: str) -> str:
-    """Take the training at `home` over; the token by which its workers are known."""
-    token = uuid.uuid4().hex
-    storage.replace(storage.join(home, _NAME), (json.dumps({"token": token}) + "\n").encode())
-    return token
+    """Take over the training at `home`; returns the new owner, by which its workers are known."""
+    owner = uuid.uuid4().hex
+    storage.replace(storage.join(home, _NAME), (json.dumps({"token": owner}) + "\n").encode())
+    return owner
 
 
-def is_held(home: str, token: str) -> bool:
-    """Whether the training at `home` belongs to the job of this token."""
+def require(home: str, owner: str) -> None:
+    """Check that the training at `home` belongs to `owner`.
+
+    Raises:
+        NotOwnerError: if it does not.
+    """
+    if not _is_held(home, owner):
+        raise NotOwnerError(
+            f"{home}: the workers do not see what the driver wrote there: either not every node reaches this store, "
+            "or another job has taken over this training"
+        )
+
+
+def _is_held(home: str, owner: str) -> bool:
     try:
-        return json.loads(storage.read(storage.join(home, _NAME)))["token"] == token
+        return json.loads(storage.read(storage.join(home, _NAME)))["token"] == owner
     except FileNotFoundError:
         return False

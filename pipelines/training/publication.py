@@ -1,21 +1,19 @@
-"""A finished training -> a member of the zoo: its weights in the store, locked, and its card.
+"""Publishes a finished training as a member of the zoo: its weights, their lock, and its card.
 
     STORE/weights/NAME-SHA8.safetensors, NAME.lock.json
     STORE/zoo/NAME.yaml
 
-Owns what the card says: recipe, data by digest, teacher, selection, measured metrics. Refuses to publish what is not at
-its end, and weights that do not load into their architecture.
+The card states the recipe, the data by digest, the teacher, the selection and the measured metrics. Weights that do not
+load into their architecture are never published, nor is a training before its end.
 """
 
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from safetensors.torch import save
 
@@ -24,6 +22,8 @@ from pipelines.models import members, mirror
 from pipelines.models.mirror import Lock
 from pipelines.selection import lineage
 from pipelines.training import checkpoint, row_counts
+from pipelines.training.checkpoint import CheckpointContent
+from pipelines.training.progress import Position
 from pipelines.training.specification import Stage, Training
 from zoo.cards import WeightsFile
 
@@ -36,61 +36,56 @@ _PAPER = {
 
 
 def with_rows(training: Training) -> Training:
-    """The training with the rows of shards that were counted when it began, if it has begun."""
-    return replace(training, stages=tuple(row_counts.noted(training.home, stage) or stage for stage in training.stages))
+    """The training with the rows of its shards, as far as they were counted when it began."""
+    stages = tuple(row_counts.with_known_rows(training.home, stage) or stage for stage in training.stages)
+    return replace(training, stages=stages)
 
 
-def finished(training: Training) -> dict[str, Any] | None:
-    """The content of a training's last checkpoint, if it is at its end."""
-    last = len(training.stages) - 1
-    found = checkpoint.newest(training.home)
-    end = last, training.stages[last].steps, 1
-    is_over = found.saved and (found.saved.stage, found.saved.step, found.saved.told) == end
-    return found.content if is_over else None
+def final_content(training: Training) -> CheckpointContent | None:
+    """The content of a training's last checkpoint; None if the training is not at its end."""
+    end = Position(len(training.stages) - 1, training.stages[-1].steps)
+    resumed = checkpoint.newest(training.home)
+    is_at_end = resumed.saved and resumed.saved.complete and resumed.saved.position == end
+    return resumed.content if is_at_end else None
 
 
-def publish_member(store: str, training: Training, identity: str, content: Mapping[str, Any]) -> Lock:
-    """Make a finished training a member of the zoo; the same again changes nothing.
+def publish_member(store: str, training: Training, identity: str, content: CheckpointContent) -> Lock:
+    """Make a finished training a member of the zoo; publishing it again changes nothing.
 
     Args:
-        store: where to.
-        training: what was trained.
-        identity: of the training.
+        store: folder or URI in which it becomes a member.
+        training: with the rows of its shards.
+        identity: of the training, see `specification.training_id`.
         content: of its last checkpoint.
 
     Raises:
-        ValueError: if other weights of this name are locked.
+        ValueError: if different weights are locked under this name.
     """
-    data = save({name: value.contiguous() for name, value in _weights(content).items()})
+    data = save({name: value.contiguous() for name, value in content.learner.weights.items()})
     digest = hashlib.sha256(data).hexdigest()
     file = f"{training.card.name.replace(':', '_')}-{digest[:8]}.safetensors"
-    place = storage.join(storage.absolute(store), "weights", file)
-    card = replace(training.card, weights=WeightsFile(location=place, sha256=digest, license=None))
+    uri = storage.join(storage.absolute(store), "weights", file)
+    card = replace(training.card, weights=WeightsFile(location=uri, sha256=digest, license=None))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, file)
         path.write_bytes(data)
         lock = mirror.mirror(store, card, str(path))
-    storage.replace(members.uri(store, card.name), _document(training, identity, content, place, digest))
+    storage.replace(members.uri(store, card.name), _card_yaml(training, identity, content, uri, digest))
     return lock
 
 
-def _weights(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    learner = content["learner"]
-    return learner["network"] | (learner["average"] or {})
-
-
-def _document(training: Training, identity: str, content: Mapping[str, Any], place: str, digest: str) -> bytes:
+def _card_yaml(training: Training, identity: str, content: CheckpointContent, uri: str, digest: str) -> bytes:
     card, origin = training.card, lineage.origin(training.stages[0].dataset)
-    seen = card.preprocessing
+    preprocessing = card.preprocessing
     facts: dict[str, Any] = {
         "ID": card.architecture,
         "Parameters": card.params,
-        "Image Size": seen.size,
-        "Crop Pct": seen.crop_pct,
-        "Interpolation": seen.interpolation,
-        "Mean": list(seen.mean),
-        "Std": list(seen.std),
-        "Channels": seen.channels,
+        "Image Size": preprocessing.size,
+        "Crop Pct": preprocessing.crop_pct,
+        "Interpolation": preprocessing.interpolation,
+        "Mean": list(preprocessing.mean),
+        "Std": list(preprocessing.std),
+        "Channels": preprocessing.channels,
         "Classes": card.num_classes,
         "SHA-256": digest,
         "Training Techniques": ["SGD with Momentum", "Weight Decay", *_techniques(training.stages)],
@@ -102,18 +97,18 @@ def _document(training: Training, identity: str, content: Mapping[str, Any], pla
         facts |= {members.TEACHER: origin.teacher, members.SELECTION: origin.selection}
     for stage in training.stages:
         facts |= _stage_facts(stage)
-    last = content["curve"][-1]
-    validated = last["metrics"]
+    last = content.curve[-1]
+    validated = last.metrics or {}
     results = {
         "Task": "Image Classification",
-        "Dataset": last["validation"],
+        "Dataset": last.validation,
         "Metrics": {title: f"{validated[name]:.3f}%" for name, title in _METRICS.items() if name in validated},
     }
     entry = {
         "Name": card.name,
         **({"Paper": _PAPER} if origin else {}),
         "Metadata": facts,
-        "Weights": place,
+        "Weights": uri,
         "Results": [results],
     }
     return yaml.safe_dump({"Models": [entry]}, sort_keys=False, allow_unicode=True, width=120).encode()

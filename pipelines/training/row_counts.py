@@ -1,7 +1,7 @@
-"""How many samples the shards of a training hold, where no manifest says it.
+"""Counts the samples of a training's shards where no manifest has their number.
 
-Owns that they are counted once, by Ray tasks that read them, and written down beside the checkpoints: a training has
-one order of its samples, from its first day to its last.
+Ray tasks read each shard once; the counts are stored beside the checkpoints, so a training keeps one order of its
+samples from its first start to its last.
 """
 
 import json
@@ -16,44 +16,44 @@ from pipelines.records import Shard
 from pipelines.training.specification import Stage, Training
 
 _EVERY = 200
-"""Shards after which it is written down: counting may be broken off too."""
+"""Shards between two writes of the counts: counting can be interrupted too."""
 
 
-def counted(training: Training, watch: Callable[[int], None]) -> tuple[Stage, ...]:
-    """The stages with the rows of every shard; `watch` is told how many have been counted.
+def count_rows(training: Training, watch: Callable[[int], None]) -> tuple[Stage, ...]:
+    """The stages with the rows of every shard; `watch` is called with the number of shards counted so far.
 
     Raises:
         ValueError: if a shard cannot be read.
     """
     done, stages = 0, []
     for stage in training.stages:
-        rows = list(_known(training.home, stage) or stage.rows)
+        rows = list(_stored_rows(training.home, stage) or stage.rows)
         done += sum(map(bool, rows)) - sum(map(bool, stage.rows))
         unknown = [(at, (shard,)) for at, shard in enumerate(stage.dataset.shards) if not rows[at]]
         for number, (at, found) in enumerate(tasks.run(_count, unknown), 1):
             rows[at], done = found, done + 1
             watch(done)
             if number % _EVERY == 0 or number == len(unknown):
-                storage.replace(_place(training.home, stage), json.dumps(rows).encode())
+                storage.replace(_uri(training.home, stage), json.dumps(rows).encode())
         stages.append(replace(stage, rows=tuple(rows)))
     return tuple(stages)
 
 
-def noted(home: str, stage: Stage) -> Stage | None:
-    """The stage with the rows that manifests or an earlier count say; None where shards have to be read."""
-    known = stage.rows if all(stage.rows) else _known(home, stage)
+def with_known_rows(home: str, stage: Stage) -> Stage | None:
+    """The stage with the rows from its manifests or from an earlier count; None if shards have to be read."""
+    known = stage.rows if all(stage.rows) else _stored_rows(home, stage)
     return replace(stage, rows=tuple(known)) if known and all(known) else None
 
 
-def _known(home: str, stage: Stage) -> Sequence[int] | None:
-    """What has been counted, 0 where it has not."""
+def _stored_rows(home: str, stage: Stage) -> Sequence[int] | None:
+    """Rows of each shard from an earlier count, 0 where not counted; None without one."""
     try:
-        return json.loads(storage.read(_place(home, stage)))
+        return json.loads(storage.read(_uri(home, stage)))
     except FileNotFoundError:
         return None
 
 
-def _place(home: str, stage: Stage) -> str:
+def _uri(home: str, stage: Stage) -> str:
     return storage.join(home, f"rows-{stage.name}.json")
 
 

@@ -1,13 +1,12 @@
-"""A training as data: its stages, its model, its pace; and what is told of it on the way.
+"""A training as data: its stages, its model, and how often it reports, validates and saves.
 
-Owns the identity of a training: what its weights depend on, so that the same command goes on with it and another one
-does not. Refuses to run anything.
+`training_id` covers everything that the weights depend on, so the same command continues a training and a different
+one starts another. Nothing runs here.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from pipelines.records import Dataset, Precision, short_digest
 from pipelines.training import order
@@ -20,7 +19,15 @@ StageName = Literal["pretrain", "finetune"]
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage: `rows` are the samples of each shard of `dataset`, which has at most `streams` streams."""
+    """One stage of a training.
+
+    Args:
+        name: pretrain or finetune.
+        recipe: its length, batches, learning rate and regularisation.
+        dataset: the shards it reads.
+        rows: samples in each of these shards, 0 where not known yet.
+        streams: the most streams that are read side by side, see `order`.
+    """
 
     name: StageName
     recipe: Recipe
@@ -30,22 +37,25 @@ class Stage:
 
     @cached_property
     def steps(self) -> int:
-        """How many batches."""
+        """The number of steps, each of one batch."""
         return self.recipe.steps(sum(self.rows))
 
     def order(self, seed: int) -> Order:
-        """In which order its samples come."""
+        """The order of its samples."""
         streams = order.streams(len(self.rows), self.recipe.batch, self.streams)
         return Order(self.rows, self.recipe.batch, streams, seed, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """What happens beside learning; none of it changes a weight.
+    """How often a training reports, validates and saves; no weight depends on it.
 
-    Progress is told and validation made every so many images (a stage's 200th and 10th part where None), a checkpoint
-    written every so many seconds; `keep` of them are kept, beside the best. `max_bad_rate` is the share of images that
-    may be bad.
+    Args:
+        log_every: images between two points of the curve; a 200th of the stage where None.
+        validate_every: images between two validations; a tenth of the stage where None.
+        save_seconds: seconds between two checkpoints.
+        keep: checkpoints to keep beside the best one.
+        max_bad_rate: the greatest share of images that may be bad.
     """
 
     log_every: int | None = None
@@ -54,27 +64,39 @@ class Pace:
     keep: int = 2
     max_bad_rate: float = 0.01
 
-    def tells(self, stage: Stage, step: int) -> bool:
-        """Whether there is a report after so many steps."""
+    def reports(self, stage: Stage, step: int) -> bool:
+        """Whether there is a report after `step` steps."""
         return _is_due(self.log_every, stage, step, 200) or self.validates(stage, step)
 
     def validates(self, stage: Stage, step: int) -> bool:
-        """Whether there is a validation after so many steps."""
+        """Whether there is a validation after `step` steps."""
         return _is_due(self.validate_every, stage, step, 10) or step == stage.steps
 
 
-def _is_due(images: int | None, stage: Stage, step: int, parts: int) -> bool:
-    """Whether this step ends one of the stage's parts, or of those of so many images."""
+def _is_due(images: int | None, stage: Stage, step: int, intervals: int) -> bool:
+    """Whether `step` ends an interval: of so many images, or else one of so many intervals of the stage."""
     if images is None:
-        return step * parts // stage.steps > (step - 1) * parts // stage.steps
+        return step * intervals // stage.steps > (step - 1) * intervals // stage.steps
     return step % max(1, round(images / stage.recipe.batch)) == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """All that a worker has to know.
+    """Everything that a worker needs to know.
 
-    `card` is of the model that is to be; `home` is where checkpoints lie, `token` says which job may write there.
+    Args:
+        home: folder or prefix of the training in its store.
+        card: of the model that is trained; it has no weights yet.
+        stages: in their order.
+        validation: labelled shards.
+        seed: of the weights, the order and the augmentation.
+        precision: arithmetic of the forward and backward pass.
+        channels_last: memory layout.
+        device: cpu or cuda.
+        workers: the number of workers (the world size).
+        gpus: the most GPUs that an autoscaler may be asked for.
+        pace: how often it reports, validates and saves.
+        owner: the job that may write into `home`, see `ownership`.
     """
 
     home: str
@@ -87,43 +109,13 @@ class Training:
     device: str
     workers: int
     gpus: int = 0
-    """That an autoscaler may be asked for."""
     pace: Pace
-    token: str = ""
+    owner: str = ""
 
 
 def training_id(card: Card, stages: tuple[Stage, ...], seed: int, precision: str, channels_last: bool) -> str:
-    """Eight hex digits that change with whatever the weights depend on, but for the number of workers."""
+    """Eight hex digits that change with everything the weights depend on, except the number of workers."""
     return short_digest(
         [card.architecture, card.num_classes, asdict(card.preprocessing), seed, precision, channels_last]
         + [[stage.name, asdict(stage.recipe), stage.dataset.digest, stage.streams] for stage in stages]
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingProgress:
-    """How far a training is: after `step` steps of a stage, counted from 0 in `stages`.
-
-    `loss` is the mean since the news before, `images_per_second` and `waiting` (the share of the time in which workers
-    waited for data) likewise; `metrics` are those of a validation, where there was one just now.
-    """
-
-    stage: int
-    step: int
-    loss: float
-    lr: float
-    images_per_second: float
-    waiting: float
-    bad: int
-    metrics: Mapping[str, float] | None = None
-
-
-def point(news: TrainingProgress, validation: str) -> dict[str, Any]:
-    """What of the news is kept in checkpoints: what does not depend on the clock; and on what was validated."""
-    return {
-        "stage": news.stage,
-        "step": news.step,
-        "loss": news.loss,
-        "lr": news.lr,
-        **({"metrics": dict(news.metrics), "validation": validation} if news.metrics else {}),
-    }

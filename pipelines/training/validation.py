@@ -1,11 +1,11 @@
-"""Validation within a training: the same steps and the same metrics as `jobs.evaluate` on the weights as they are.
+"""Validation within a training: the steps and metrics of `jobs.evaluate`, on the weights as they are now.
 
-Owns that every worker scores its part of the shards, and that counts are added up exactly. Refuses to lose an image:
-one that cannot be read counts as wrong.
+Each worker scores its own part of the shards, and the exact counts are added up. No image is left out: one that cannot
+be read counts as wrong.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from pipelines import storage
 from pipelines.cluster.shares import Shares
@@ -22,87 +22,79 @@ from pipelines.evaluation.metrics import Tally
 from pipelines.models.engine import Engine
 from pipelines.records import PLAIN, Dataset, View, cell_schema
 from pipelines.training.batches import DataError
+from pipelines.training.learner import Learner
 from pipelines.walk import dataflow
 from pipelines.walk.scorer import rows_of
 from zoo.cards import Card
 
 _TOP = 5
-_SHOWN = ("n", "errors", "top1", "top5", "nll", "ece")
+_REPORTED = ("n", "errors", "top1", "top5", "nll", "ece")
 
 
 def validate(
-    network: nn.Module,
-    weights: Mapping[str, Tensor],
-    card: Card,
-    dataset: Dataset,
-    part: tuple[int, int],
-    shares: Shares,
+    learner: Learner, card: Card, dataset: Dataset, shares: Shares, rank: int, world_size: int
 ) -> dict[str, float]:
-    """What is told and tracked of a validation by all workers, each of which calls this with its own `part`.
+    """The metrics of all workers together; every worker calls this with its own `rank`.
 
     Args:
-        network: see `tally`; so are the others.
-        weights: see there.
-        card: see there.
-        dataset: see there.
-        part: see there.
+        learner: whose weights are validated.
+        card: its preprocessing and number of classes.
+        dataset: labelled shards.
         shares: of the cluster, for all workers together.
+        rank: of this worker.
+        world_size: the number of workers.
+
+    Returns:
+        n and errors as counts, top1, top5 and ece in percent, nll in nats.
 
     Raises:
         DataError: if a shard cannot be read, or no image has a label.
-        UnavailableError: if its store is away.
+        UnavailableError: if the store of the shards is unavailable.
     """
-    readers = max(1, shares.readers // part[1])
-    decoders = shares.decoders and max(1, shares.decoders // part[1])
-    own = replace(shares, readers=readers, decoders=decoders)
-    counted = tally(network, weights, card, dataset, part, own)
-    everybodys = [counted]
-    if part[1] > 1:
-        everybodys = [None] * part[1]
-        dist.all_gather_object(everybodys, counted)
-    summed = metrics.summary(reduce(metrics.merge, (one for one in everybodys if one is not None)))
-    if summed.top1 is None:
+    network = copy.deepcopy(learner.network)
+    network.load_state_dict(learner.weights())
+    readers = max(1, shares.readers // world_size)
+    decoders = shares.decoders and max(1, shares.decoders // world_size)
+    own = tally(network, card, dataset, replace(shares, readers=readers, decoders=decoders), rank, world_size)
+    tallies: list[Tally | None] = [own]
+    if world_size > 1:
+        tallies = [None] * world_size
+        dist.all_gather_object(tallies, own)
+    summary = metrics.summary(reduce(metrics.merge, (one for one in tallies if one is not None)))
+    if summary.top1 is None:
         raise DataError("--val: no image has a label")
-    return {name: float(value) for name in _SHOWN if (value := getattr(summed, name)) is not None}
+    return {name: float(value) for name in _REPORTED if (value := getattr(summary, name)) is not None}
 
 
-def tally(
-    network: nn.Module,
-    weights: Mapping[str, Tensor],
-    card: Card,
-    dataset: Dataset,
-    part: tuple[int, int],
-    shares: Shares,
-) -> Tally | None:
-    """Counts of the shards that are a worker's: of `part` (rank, workers); None where it has none.
+def tally(network: nn.Module, card: Card, dataset: Dataset, shares: Shares, rank: int, world_size: int) -> Tally | None:
+    """The counts of every `world_size`-th shard from shard `rank` on; None if there is no such shard.
 
     Args:
-        network: whose copy is evaluated.
-        weights: of the copy.
+        network: in the state to evaluate; it is put into evaluation mode.
         card: its preprocessing and number of classes.
         dataset: labelled shards.
-        part: which worker of how many this is.
-        shares: of the cluster.
+        shares: of the cluster, for this worker.
+        rank: of this worker.
+        world_size: the number of workers.
 
     Raises:
         DataError: if a shard cannot be read.
-        UnavailableError: if its store is away.
+        UnavailableError: if the store of the shards is unavailable.
     """
-    places = range(len(dataset.shards))[part[0] :: part[1]]
+    places = range(len(dataset.shards))[rank::world_size]
     if not places:
         return None
     device = next(network.parameters()).device
-    evaluated = copy.deepcopy(network)
-    evaluated.load_state_dict(weights)
-    engine = Engine(evaluated, card.preprocessing, PLAIN, device, min(_TOP, card.num_classes))
+    engine = Engine(network, card.preprocessing, PLAIN, device, min(_TOP, card.num_classes))
     views = [View("exact", card.preprocessing.geometry)]
     shards = [dataset.shards[place] for place in places]
     decoded = dataflow.pixels(shards, places, PLAIN.batch_size, views, shares)
     tables: Iterable[Any] = decoded.iter_batches(batch_size=None, batch_format="pyarrow")
-    return reduce(metrics.merge, (_counted(chunk, engine, card) for table in tables for chunk in table.to_pylist()))
+    chunks = (chunk for table in tables for chunk in table.to_pylist())
+    return reduce(metrics.merge, (_chunk_tally(chunk, engine, card) for chunk in chunks))
 
 
-def _counted(chunk: dict, engine: Engine, card: Card) -> Tally:
+def _chunk_tally(chunk: dict, engine: Engine, card: Card) -> Tally:
     if chunk["failure"] is not None:
         raise (storage.UnavailableError if chunk["transient"] else DataError)(f"--val: {chunk['failure']}")
     side = card.preprocessing.size

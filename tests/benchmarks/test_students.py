@@ -25,8 +25,9 @@ from pipelines.pixels import exact_decode
 from pipelines.pixels.random_crop import Augmentation
 from pipelines.records import PLAIN, Dataset
 from pipelines.training import order
-from pipelines.training.batches import PART, SampleBatch, WorkerShare, decode_samples, gather_batches, read_parts
-from pipelines.training.learner import How, Learner
+from pipelines.training.batches import SampleBatch, gather_batches
+from pipelines.training.learner import ComputeSettings, Learner
+from pipelines.training.samples import RANGE, WorkerShare, decode_samples, read_ranges
 from pipelines.training.specification import Stage
 from tests.support.shard_files import tar_of
 from zoo.architectures.table import find_architecture
@@ -92,13 +93,12 @@ def _learnt(model: str, stages: Sequence[Stage], seed: int) -> torch.nn.Module:
     torch.manual_seed(seed)
     network = find_architecture(model).build(digits.CLASSES)
     for stage in stages:
-        learner = Learner(
-            network, SEEN, stage.recipe, How(device="cpu", precision="fp32", channels_last=False, seed=seed)
-        )
+        settings = ComputeSettings(device="cpu", precision="fp32", channels_last=False, seed=seed)
+        learner = Learner(network, SEEN, stage.recipe, settings)
         for batch in _batches(stage, seed):
             learner.gradients(batch, stage.name)
             learner.step(stage.recipe.lr(batch.step, stage.steps))
-        network.load_state_dict(learner.result())
+        network.load_state_dict(learner.weights())
     return network.eval()
 
 
@@ -107,13 +107,17 @@ def _batches(stage: Stage, seed: int) -> Iterator[SampleBatch]:
     looks = Augmentation(
         size=SEEN.size, interpolation="bilinear", scale=how.crop_scale, ratio=how.crop_ratio, flip=how.flip
     )
-    whole = order.places(given, 0, 1)
-    ration = WorkerShare(
-        order=given, places=whole, shards=stage.dataset.shards, augmentation=looks, classes=digits.CLASSES
+    share = WorkerShare(
+        order=given,
+        slots=order.worker_slots(given, 0, 1),
+        shards=stage.dataset.shards,
+        augmentation=looks,
+        classes=digits.CLASSES,
     )
-    parts = (pa.Table.from_pylist([{"start": a, "stop": b}], PART) for a, b in order.parts(given, 0, stage.steps))
-    read_ = itertools.chain.from_iterable(read_parts(part, ration) for part in parts)
-    return gather_batches((decode_samples(table, ration.augmentation, ration.salt) for table in read_), ration)
+    ranges = order.ranges(given, 0, stage.steps)
+    tables = (pa.Table.from_pylist([{"start": one.start, "stop": one.stop}], RANGE) for one in ranges)
+    chunks = itertools.chain.from_iterable(read_ranges(table, share) for table in tables)
+    return gather_batches((decode_samples(chunk, share.augmentation, share.salt) for chunk in chunks), share)
 
 
 def _probabilities(model: torch.nn.Module, samples: Sequence) -> np.ndarray:

@@ -23,8 +23,9 @@ from pipelines.data.dataset import find_dataset
 from pipelines.packing.folders import list_images
 from pipelines.packing.pack import Target, pack
 from pipelines.training import driver
+from pipelines.training.progress import TrainingProgress
 from pipelines.training.recipe import Recipe
-from pipelines.training.specification import Pace, Stage, Training, TrainingProgress
+from pipelines.training.specification import Pace, Stage, Training
 from zoo.cards import Card
 from zoo.preprocessing import Preprocessing
 
@@ -111,7 +112,7 @@ def of_training(card: Card, encoded: list[bytes], home: Path) -> float:
     stage = Stage(
         name="pretrain", recipe=how, dataset=data, rows=tuple(shard.rows or 0 for shard in data.shards), streams=4
     )
-    news: list[TrainingProgress] = []
+    reports: list[TrainingProgress] = []
     given = Training(
         home=f"{home}/training",
         card=card,
@@ -124,6 +125,6 @@ def of_training(card: Card, encoded: list[bytes], home: Path) -> float:
         workers=1,
         pace=Pace(log_every=BATCH * STEPS // 2, validate_every=10**9),
     )
-    driver.train(given, news.append, lambda _: None)
-    print(f"  {card.architecture}: {news[-1].waiting:.0%} of the time waiting for data")
-    return news[-1].images_per_second
+    driver.train(given, reports.append, lambda _: None)
+    print(f"  {card.architecture}: {reports[-1].waiting:.0%} of the time waiting for data")
+    return reports[-1].images_per_second

@@ -1,4 +1,4 @@
-"""Small trainings for tests: labelled shards of small pictures, a model that learns them, and its parts."""
+"""Small trainings for tests: labelled shards of small images, a model that learns them, and its parts."""
 
 import io
 from collections.abc import Sequence
@@ -15,9 +15,10 @@ from pipelines.data.dataset import find_dataset
 from pipelines.pixels.random_crop import Augmentation
 from pipelines.records import Dataset
 from pipelines.training import order
-from pipelines.training.batches import PART, SampleBatch, WorkerShare, decode_samples, gather_batches, read_parts
+from pipelines.training.batches import SampleBatch, gather_batches
 from pipelines.training.order import Order
 from pipelines.training.recipe import Recipe
+from pipelines.training.samples import RANGE, WorkerShare, decode_samples, read_ranges
 from pipelines.training.specification import Pace, Stage, Training
 from tests.support.shard_files import tar_of
 from zoo.cards import Card
@@ -35,10 +36,10 @@ CARD = Card(
     num_classes=CLASSES,
 )
 RECIPE = Recipe(epochs=8, batch=16, micro_batch=8, lr_per_256=1.6, drops=3, crop_scale=(0.6, 1.0), flip=0.0)
-HOW = Augmentation(size=12, interpolation="bilinear", scale=(0.6, 1.0), ratio=(0.75, 1.34), flip=0.5)
+AUGMENTATION = Augmentation(size=12, interpolation="bilinear", scale=(0.6, 1.0), ratio=(0.75, 1.34), flip=0.5)
 
 
-def picture(label: int, seed: int) -> bytes:
+def image(label: int, seed: int) -> bytes:
     """A PNG whose brightest quarter says its class."""
     pixels = np.random.default_rng([label, seed]).integers(0, 90, (14, 14, 3), np.uint8)
     row, column = divmod(label, 2)
@@ -49,13 +50,13 @@ def picture(label: int, seed: int) -> bytes:
 
 
 def put(folder: str, shards_: int = 4, rows: int = 12, first: int = 0) -> Dataset:
-    """Shards of labelled pictures; a key is `SHARD-INDEX`."""
+    """Shards of labelled images; a key is `SHARD-INDEX`."""
     for shard in range(shards_):
         members: list[tuple[str, bytes]] = []
         for index in range(rows):
             label = (shard + index) % CLASSES
             key = f"{shard}-{index}"
-            members += [(f"{key}.png", picture(label, first + 100 * shard + index)), (f"{key}.cls", b"%d" % label)]
+            members += [(f"{key}.png", image(label, first + 100 * shard + index)), (f"{key}.cls", b"%d" % label)]
         storage.put(f"{folder}/{shard:05d}.tar", tar_of(members))
     return find_dataset([folder])
 
@@ -83,20 +84,22 @@ def training(home: Path | str, stages: Sequence[Stage], validation: Dataset, **c
     return Training(**plain | changes)
 
 
-def ration(dataset: Dataset, rows: Sequence[int], batch: int = 16, rank: int = 0, workers: int = 1) -> WorkerShare:
-    """What one of so many workers is fed."""
+def worker_share(
+    dataset: Dataset, rows: Sequence[int], batch: int = 16, rank: int = 0, world_size: int = 1
+) -> WorkerShare:
+    """What worker `rank` of `world_size` sees."""
     given = Order(tuple(rows), batch, order.streams(len(rows), batch, 4), 5, "pretrain")
     return WorkerShare(
         order=given,
-        places=order.places(given, rank, workers),
+        slots=order.worker_slots(given, rank, world_size),
         shards=dataset.shards,
-        augmentation=HOW,
+        augmentation=AUGMENTATION,
         classes=CLASSES,
     )
 
 
-def batches(ration_: WorkerShare, first: int, last: int) -> list[SampleBatch]:
+def batches(share: WorkerShare, first: int, last: int) -> list[SampleBatch]:
     """Its batches, without Ray."""
-    parts = [{"start": start, "stop": stop} for start, stop in order.parts(ration_.order, first, last)]
-    read = read_parts(pa.Table.from_pylist(parts, schema=PART), ration_)
-    return list(gather_batches((decode_samples(table, ration_.augmentation, ration_.salt) for table in read), ration_))
+    ranges = [{"start": one.start, "stop": one.stop} for one in order.ranges(share.order, first, last)]
+    read = read_ranges(pa.Table.from_pylist(ranges, schema=RANGE), share)
+    return list(gather_batches((decode_samples(table, share.augmentation, share.salt) for table in read), share))

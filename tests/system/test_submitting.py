@@ -100,7 +100,7 @@ def test_a_training_that_was_stopped_goes_on_from_a_checkpoint_of_that_moment(
     assert "stopped after a checkpoint" in said
     code, said = submit(head, "train-2", *command).wait()
     assert code == 0, said
-    assert "goes on from step" in said
+    assert "continues from step" in said
     assert "small-" in said
 
 

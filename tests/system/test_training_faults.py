@@ -46,7 +46,7 @@ def last(store: str) -> tuple[str, list]:
     newest, (card,) = saved(store)[-1], members.cards(store)
     assert newest.step == STEPS
     assert card.weights and card.weights.sha256
-    return card.weights.sha256, checkpoint.load(newest)["curve"]
+    return card.weights.sha256, list(checkpoint.load(newest).curve)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_sigterm_leaves_a_checkpoint_of_that_moment_and_the_same_command_goes_on
     assert before.step < saved(store)[-1].step < STEPS
     code, said = start(data, store).wait(300)
     assert code == 0, said
-    assert "goes on from step" in said
+    assert "continues from step" in said
     assert last(store) == calm
 
 
@@ -110,7 +110,7 @@ def test_a_node_that_is_lost_costs_the_steps_since_the_last_checkpoint(
         if code != 0:  # of several nodes on one machine a driver may be at any; it is lost with its own
             code, said = start(data, store, address=str(cluster.address)).wait(300)
         assert code == 0, said
-        assert "goes on from step" in said
+        assert "continues from step" in said
         assert last(store) == calm
     finally:
         cluster.shutdown()

@@ -1,4 +1,4 @@
-"""Training from its command line: what it refuses and plans, and the loop closed from a pool to the leaderboard."""
+"""train_student from its command line: its errors, its plan, and the whole way from a pool to the leaderboard."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from pipelines import storage
 from pipelines.evaluation import tracking
 from pipelines.models import members
 from pipelines.training import checkpoint
-from tests.support.small_trainings import CLASSES, picture, put
+from tests.support.small_trainings import CLASSES, image, put
 
 SMALL = ["--size", "12", "--pre.batch", "16", "--pre.micro-batch", "8", "--pre.flip", "0", "--pre.lr-per-256", "1.6"]
 SHORT = [*SMALL, "--pre.epochs", "8", "--pre.drops", "3"]
@@ -19,12 +19,12 @@ SHORT = [*SMALL, "--pre.epochs", "8", "--pre.drops", "3"]
 
 @pytest.fixture
 def packed(tmp_path: Path) -> str:
-    """48 labelled pictures in 4 shards with a manifest."""
-    folder = tmp_path / "pictures"
+    """48 labelled images in 4 shards with a manifest."""
+    folder = tmp_path / "images"
     folder.mkdir()
     rows = [(f"{i:02d}", i % CLASSES) for i in range(48)]
     for key, label in rows:
-        (folder / f"{key}.png").write_bytes(picture(label, int(key)))
+        (folder / f"{key}.png").write_bytes(image(label, int(key)))
     (tmp_path / "labels.csv").write_text("".join(["key,label\n", *(f"{key},{label}\n" for key, label in rows)]))
     target = ["--output", str(tmp_path / "shards"), "--samples-per-shard", "12"]
     assert pack_shards.main(["--images", str(folder), "--labels", str(tmp_path / "labels.csv"), *target]) == 0
@@ -51,7 +51,7 @@ def test_a_dry_run_says_stages_steps_and_classes_and_writes_nothing(packed: str,
     [
         (["--pre.flip", "2"], "--pre.flip 2.0: expected a share from 0 to 1"),
         (["--fine.epochs", "3", "--fine.images", "5"], "--fine.images 5, --fine.epochs 3.0: give one of them"),
-        (["--workers", "2", "--pre.batch", "16"], "--pre.batch 16: 2 workers in micro-batches of 16 do not divide it"),
+        (["--workers", "2", "--pre.batch", "16"], "--pre.batch 16: not a multiple of 2 workers x micro-batches of 16"),
         (["--workers", "0"], "--workers 0: expected a positive number"),
         (["--classes", "3"], "labels from 0 to 3, expected 0 to 2"),
         (["--model", "resnset50d"], "did you mean resnest50d"),

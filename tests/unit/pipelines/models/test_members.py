@@ -1,4 +1,4 @@
-"""From a finished training to a member of the zoo: its card, its weights, and whom it is held against."""
+"""Members and publication: the card and weights of a finished training, its lineage, and its pairs on a leaderboard."""
 
 import json
 from dataclasses import replace
@@ -17,8 +17,10 @@ from pipelines.models import members, mirror
 from pipelines.records import Dataset
 from pipelines.selection import lineage
 from pipelines.training import checkpoint, publication, row_counts, specification
+from pipelines.training.checkpoint import CheckpointContent, LearnerState
 from pipelines.training.curve import curve_png
-from pipelines.training.specification import Training, TrainingProgress
+from pipelines.training.progress import CurvePoint, Position
+from pipelines.training.specification import Training
 from tests.support.small_trainings import CARD, CLASSES, put, stage
 from tests.support.small_trainings import training as of_stages
 from zoo.cards.reader import read_cards
@@ -27,13 +29,14 @@ METRICS = {"n": 48.0, "errors": 0.0, "top1": 87.5, "top5": 100.0}
 MARK = {"selection": "5e1ec7ed", "teacher": "sage-12345678", "column": "sage-12345678-aa-bb", "format": "tar"}
 
 
-def news(number: int, step: int, metrics: dict[str, float] | None = None) -> TrainingProgress:
-    return TrainingProgress(
-        stage=number, step=step, loss=0.5, lr=0.1, images_per_second=1, waiting=0, bad=0, metrics=metrics
-    )
+def point(number: int, step: int, metrics: dict[str, float] | None = None) -> CurvePoint:
+    validation = "set-0123" if metrics else None
+    return CurvePoint(stage=number, step=step, loss=0.5, lr=0.1, metrics=metrics, validation=validation)
 
 
-def finished(store: str, name: str = "pupil-00112233", selected: bool = True, **changes: Any) -> tuple[Training, dict]:
+def finished(
+    store: str, name: str = "pupil-00112233", selected: bool = True, **changes: Any
+) -> tuple[Training, CheckpointContent]:
     """A training at its end, with weights that were never trained, and its last checkpoint's content."""
     data = put(f"{store}/data-{name}")
     if selected:
@@ -42,9 +45,8 @@ def finished(store: str, name: str = "pupil-00112233", selected: bool = True, **
     given = of_stages(f"{store}/training/{name}", [stage(data, mixup=0.2, **changes)], data, card=card)
     torch.manual_seed(0)
     network = card.network.build(CLASSES)
-    point = specification.point(news(0, 24, METRICS), "set-0123")
-    content = {"learner": {"network": network.state_dict(), "average": None}, "curve": [point]}
-    return given, content
+    state = LearnerState(network=network.state_dict(), optimiser={}, scaler={}, average=None)
+    return given, CheckpointContent(learner=state, step=24, curve=(point(0, 24, METRICS),))
 
 
 def test_a_member_is_found_by_its_name_and_has_the_weights_of_its_checkpoint(store: str) -> None:
@@ -55,7 +57,7 @@ def test_a_member_is_found_by_its_name_and_has_the_weights_of_its_checkpoint(sto
     assert lock.file == f"pupil-00112233-{lock.sha256[:8]}.safetensors"
     model = mirror.load(card, mirror.find(store, card))
     for name, value in model.state_dict().items():
-        assert torch.equal(value, content["learner"]["network"][name])
+        assert torch.equal(value, content.learner.network[name])
     assert publication.publish_member(store, given, "00112233", content) == lock
 
 
@@ -80,8 +82,9 @@ def test_its_card_says_recipe_data_teacher_selection_and_what_was_measured(tmp_p
 
 def test_the_moving_average_is_what_is_published(tmp_path: Path) -> None:
     given, content = finished(str(tmp_path), ema=0.9)
-    network = content["learner"]["network"]
-    content["learner"]["average"] = {name: value + 1 for name, value in network.items() if value.is_floating_point()}
+    network = content.learner.network
+    average = {name: value + 1 for name, value in network.items() if value.is_floating_point()}
+    content = replace(content, learner=replace(content.learner, average=average))
     publication.publish_member(str(tmp_path), given, "00112233", content)
     (card,) = members.cards(str(tmp_path))
     loaded = mirror.load(card, mirror.find(str(tmp_path), card)).state_dict()
@@ -91,26 +94,26 @@ def test_the_moving_average_is_what_is_published(tmp_path: Path) -> None:
 def test_other_weights_under_the_same_name_are_refused(tmp_path: Path) -> None:
     given, content = finished(str(tmp_path))
     publication.publish_member(str(tmp_path), given, "00112233", content)
-    content["learner"]["network"]["fc.bias"] += 1
+    content.learner.network["fc.bias"] += 1
     with pytest.raises(ValueError, match=r"its card names SHA-256 \w+, .*lock.json has"):
         publication.publish_member(str(tmp_path), given, "00112233", content)
 
 
 def test_a_training_is_finished_at_the_last_step_of_its_last_stage_alone(tmp_path: Path) -> None:
     given, content = finished(str(tmp_path))
-    assert publication.finished(given) is None
-    checkpoint.write(given.home, (0, given.stages[0].steps - 1), content)
-    assert publication.finished(given) is None
-    checkpoint.write(given.home, (0, given.stages[0].steps), content, told=0)
-    assert publication.finished(given) is None
-    checkpoint.write(given.home, (0, given.stages[0].steps), content)
-    assert publication.finished(given)
+    assert publication.final_content(given) is None
+    checkpoint.write(given.home, Position(0, given.stages[0].steps - 1), content)
+    assert publication.final_content(given) is None
+    checkpoint.write(given.home, Position(0, given.stages[0].steps), content, complete=False)
+    assert publication.final_content(given) is None
+    checkpoint.write(given.home, Position(0, given.stages[0].steps), content)
+    assert publication.final_content(given)
 
 
 def test_a_curve_is_drawn_over_all_stages(tmp_path: Path) -> None:
     data = put(str(tmp_path))
     two = [stage(data), replace(stage(data, epochs=2), name="finetune")]
-    curve = [specification.point(one, "set-0123") for one in (news(0, 10), news(0, 24), news(1, 6, METRICS))]
+    curve = [point(0, 10), point(0, 24), point(1, 6, METRICS)]
     assert curve_png(two, curve, "pupil").startswith(b"\x89PNG")
     assert curve_png(two, curve, "pupil") == curve_png(two, curve, "pupil")
 
@@ -176,9 +179,9 @@ def test_rows_that_no_manifest_says_are_counted_once(tmp_path: Path, local_ray: 
     unknown = replace(stage(data), rows=(0,) * 4)
     given = of_stages(tmp_path / "home", [unknown], data)
     assert publication.with_rows(given) == given
-    assert row_counts.counted(given, lambda _: None)[0].rows == (12,) * 4
+    assert row_counts.count_rows(given, lambda _: None)[0].rows == (12,) * 4
     Path(data.shards[0].uri).unlink()  # it is not read again
-    assert row_counts.counted(given, lambda _: None)[0].rows == (12,) * 4
+    assert row_counts.count_rows(given, lambda _: None)[0].rows == (12,) * 4
     assert publication.with_rows(given).stages[0].rows == (12,) * 4
 
 

@@ -1,4 +1,4 @@
-"""Trainings on a local Ray: fed as without Ray, resumed as if never broken off, alike for one worker and for two."""
+"""Driver and workers on a local Ray: fed as without Ray, resumed as if never stopped, alike for one worker and two."""
 
 import copy
 import os
@@ -20,10 +20,12 @@ from pipelines.cluster.shares import resources, share
 from pipelines.data.dataset import find_dataset
 from pipelines.evaluation import metrics
 from pipelines.records import Dataset
-from pipelines.training import checkpoint, driver, loader, validation
-from pipelines.training.specification import Pace, Training, TrainingProgress
+from pipelines.training import checkpoint, driver, loader, ownership, validation
+from pipelines.training.checkpoint import CheckpointContent
+from pipelines.training.progress import TrainingProgress
+from pipelines.training.specification import Pace, Training
 from tests.support.shard_files import tar_of
-from tests.support.small_trainings import CARD, CLASSES, batches, put, ration, stage
+from tests.support.small_trainings import CARD, CLASSES, batches, put, stage, worker_share
 from tests.support.small_trainings import training as of_stages
 
 pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(400)]
@@ -37,24 +39,24 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def train(
     given: Training, watch: Callable[[TrainingProgress], object] = lambda _: None
 ) -> tuple[list[TrainingProgress], list[str]]:
-    news, said = list[TrainingProgress](), list[str]()
+    reports, notes = list[TrainingProgress](), list[str]()
 
-    def hear(one: TrainingProgress) -> None:
-        news.append(one)
-        watch(one)
+    def collect(progress: TrainingProgress) -> None:
+        reports.append(progress)
+        watch(progress)
 
-    driver.train(given, hear, said.append)
-    return news, said
+    driver.train(given, collect, notes.append)
+    return reports, notes
 
 
-def content(home: Path | str) -> dict[str, Any]:
+def content(home: Path | str) -> CheckpointContent:
     found = checkpoint.newest(str(home))
     assert found.content
     return found.content
 
 
 def weights(home: Path | str) -> dict[str, torch.Tensor]:
-    return content(home)["learner"]["network"]
+    return content(home).learner.network
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -65,7 +67,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def whole(
     dataset: Dataset, local_ray: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Training, list[TrainingProgress]]:
-    """Two stages that were never broken off."""
+    """Two stages that were never interrupted."""
     given = two_stages(tmp_path_factory.mktemp("whole"), dataset)
     return given, train(given)[0]
 
@@ -76,7 +78,7 @@ def two_stages(home: Path, dataset: Dataset, **changes: Any) -> Training:
 
 
 def test_ray_data_feeds_what_the_steps_alone_do(dataset: Dataset) -> None:
-    given = ration(dataset, (12,) * 4)
+    given = worker_share(dataset, (12,) * 4)
     shares = share(*resources(), "cpu")
     fed = list(loader.batches(given, 3, 11, shares, 1))
     for found, expected in zip(fed, batches(given, 3, 11), strict=True):
@@ -88,15 +90,16 @@ def test_ray_data_feeds_what_the_steps_alone_do(dataset: Dataset) -> None:
 def test_a_training_learns_tells_of_it_and_ends_with_a_checkpoint_of_its_last_step(
     whole: tuple[Training, list[TrainingProgress]],
 ) -> None:
-    given, news = whole
-    assert [one.stage for one in news] == sorted(one.stage for one in news)
-    assert [one.step for one in news if one.metrics] == [24, 3]
-    last = news[-1]
+    given, reports = whole
+    points = [one.point for one in reports]
+    assert [point.stage for point in points] == sorted(point.stage for point in points)
+    assert [point.step for point in points if point.metrics] == [24, 3]
+    last = points[-1]
     assert last.metrics
     assert last.metrics["n"] == 48
     assert last.metrics["top1"] > 60  # chance is 25
-    assert news[-1].loss < news[0].loss
-    assert [point["step"] for point in content(given.home)["curve"]] == [one.step for one in news]
+    assert last.loss < points[0].loss
+    assert list(content(given.home).curve) == points
     saved = checkpoint.newest(given.home).saved
     assert saved
     assert (saved.stage, saved.step) == (1, 3)
@@ -112,7 +115,7 @@ def test_stopped_anywhere_it_goes_on_bit_for_bit(
     given = two_stages(tmp_path, dataset)
 
     def stop(one: TrainingProgress) -> None:
-        if (one.stage, one.step) == stop_at:
+        if (one.point.stage, one.point.step) == stop_at:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -120,9 +123,9 @@ def test_stopped_anywhere_it_goes_on_bit_for_bit(
     stopped = checkpoint.newest(given.home).saved
     assert stopped
     assert (stopped.stage, stopped.step) >= stop_at
-    _, said = train(given)
-    assert any(f"goes on from step {stopped.step}" in line for line in said)
-    assert content(given.home)["curve"] == content(whole[0].home)["curve"]
+    _, notes = train(given)
+    assert any(f"continues from step {stopped.step}" in line for line in notes)
+    assert content(given.home).curve == content(whole[0].home).curve
     assert equal(weights(given.home), weights(whole[0].home))
 
 
@@ -135,8 +138,8 @@ def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(
         storage.put(saved.uri.replace(whole[0].home, given.home), storage.read(saved.uri))
     newest = Path(checkpoint.listed(given.home)[-1].uri)
     newest.write_bytes(newest.read_bytes()[:-100])
-    _, said = train(given)
-    assert any(line.startswith("passed over: ") and newest.name in line for line in said)
+    _, notes = train(given)
+    assert any(line.startswith("skipped: ") and newest.name in line for line in notes)
     assert equal(weights(given.home), weights(whole[0].home))
 
 
@@ -149,13 +152,13 @@ def test_two_workers_have_the_losses_of_one_and_resume_within_float_tolerance(da
     losses = {}
     for workers in (1, 2):
         train(of(workers, f"{workers}"))
-        losses[workers] = [point["loss"] for point in content(tmp_path / f"{workers}")["curve"]]
+        losses[workers] = [point.loss for point in content(tmp_path / f"{workers}").curve]
     assert len(losses[1]) >= 20
     np.testing.assert_allclose(losses[2][:20], losses[1][:20], rtol=2e-3)
     np.testing.assert_allclose(losses[2][:3], losses[1][:3], rtol=1e-5)
 
     def stop(one: TrainingProgress) -> None:
-        if one.step == 9:
+        if one.point.step == 9:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -169,7 +172,7 @@ def test_two_workers_have_the_losses_of_one_and_resume_within_float_tolerance(da
 def test_a_loss_that_is_no_number_stops_with_the_keys_and_is_not_tried_again(dataset: Dataset, tmp_path: Path) -> None:
     given = of_stages(tmp_path, [stage(dataset, lr_per_256=1e20)], dataset)
     started = time.monotonic()
-    with pytest.raises(driver.GivenUpError, match=r"the loss of step \d+ is no number; it is of the images \d-\d+, "):
+    with pytest.raises(driver.GivenUpError, match=r"the loss of step \d+ is not finite; its images: \d-\d+, "):
         train(given)
     assert time.monotonic() - started < 100
 
@@ -202,17 +205,33 @@ def test_a_worker_that_is_killed_costs_the_steps_since_the_last_checkpoint(
     killed = threading.Event()
 
     def kill(one: TrainingProgress) -> None:
-        if one.step >= 4 and not killed.is_set():
+        if one.point.step >= 4 and not killed.is_set():
             killed.set()
             for process in psutil.process_iter(["cmdline"]):
                 if "RayTrainWorker" in " ".join(process.info["cmdline"] or []):
                     os.kill(process.pid, signal.SIGKILL)
 
-    _, said = train(given, kill)
+    _, notes = train(given, kill)
     assert killed.is_set()
-    assert any("goes on from step" in line for line in said)
-    assert content(given.home)["curve"] == content(whole[0].home)["curve"]
+    assert any("continues from step" in line for line in notes)
+    assert content(given.home).curve == content(whole[0].home).curve
     assert equal(weights(given.home), weights(whole[0].home))
+
+
+@pytest.mark.slow
+def test_a_training_that_another_job_takes_over_stops_and_writes_no_more(dataset: Dataset, tmp_path: Path) -> None:
+    given = two_stages(tmp_path, dataset, pace=Pace(log_every=16, validate_every=10_000, save_seconds=0.0))
+    later = []
+
+    def take_over(one: TrainingProgress) -> None:
+        if one.point.step >= 4 and not later:
+            later.append(ownership.take(given.home))
+            later.extend(checkpoint.listed(given.home))
+
+    with pytest.raises(driver.GivenUpError, match="another job has taken over this training"):
+        train(given, take_over)
+    there = checkpoint.listed(given.home)
+    assert {saved.uri for saved in there} == {saved.uri for saved in later[1:]}
 
 
 def test_validation_has_the_counts_of_metrics_and_those_of_parts_add_up(dataset: Dataset) -> None:
@@ -221,7 +240,7 @@ def test_validation_has_the_counts_of_metrics_and_those_of_parts_add_up(dataset:
     shares = share(*resources(), "cpu")
 
     def of(rank: int, workers: int) -> metrics.Tally | None:
-        return validation.tally(network, copy.deepcopy(network.state_dict()), CARD, dataset, (rank, workers), shares)
+        return validation.tally(copy.deepcopy(network), CARD, dataset, shares, rank, workers)
 
     whole, parts = of(0, 1), [of(rank, 3) for rank in range(3)]
     assert whole

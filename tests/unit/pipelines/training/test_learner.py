@@ -11,11 +11,11 @@ from torch import nn
 
 from pipelines.models.engine import normalise
 from pipelines.training.batches import IGNORED, SampleBatch
-from pipelines.training.learner import How, Learner
+from pipelines.training.learner import ComputeSettings, Learner
 from pipelines.training.recipe import Recipe
 from tests.support.small_trainings import CLASSES, PREPROCESSING
 
-HOW = How(device="cpu", precision="fp32", channels_last=False, seed=3)
+SETTINGS = ComputeSettings(device="cpu", precision="fp32", channels_last=False, seed=3)
 RECIPE = Recipe(epochs=1, batch=8, micro_batch=8, lr_per_256=3.2, flip=0.0)
 
 
@@ -32,8 +32,8 @@ def network(*, norm: bool = True) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 6, 3), middle, nn.ReLU(), nn.Flatten(), nn.Linear(600, CLASSES))
 
 
-def learner(model: nn.Module, recipe: Recipe = RECIPE, how: How = HOW) -> Learner:
-    return Learner(model, PREPROCESSING, recipe, how)
+def learner(model: nn.Module, recipe: Recipe = RECIPE, settings: ComputeSettings = SETTINGS) -> Learner:
+    return Learner(model, PREPROCESSING, recipe, settings)
 
 
 def weights(model: nn.Module) -> torch.Tensor:
@@ -55,7 +55,7 @@ def test_steps_are_those_of_a_plain_loop_with_pytorchs_sgd():
         optimiser.step()
         taken = own.gradients(given, "pretrain")
         own.step(0.1)
-        assert taken.loss / taken.images == pytest.approx(loss.item(), rel=1e-6)
+        assert taken.loss_sum / taken.images == pytest.approx(loss.item(), rel=1e-6)
     torch.testing.assert_close(weights(own.network), weights(plain))
     torch.testing.assert_close(own.network[1].running_mean, plain[1].running_mean)
 
@@ -63,7 +63,7 @@ def test_steps_are_those_of_a_plain_loop_with_pytorchs_sgd():
 def test_micro_batches_add_up_to_the_gradients_of_the_batch():
     whole, parts = network(norm=False), network(norm=False)
     one, other = learner(whole), learner(parts, replace(RECIPE, micro_batch=2))
-    assert one.gradients(batch(), "s").loss == pytest.approx(other.gradients(batch(), "s").loss, rel=1e-6)
+    assert one.gradients(batch(), "s").loss_sum == pytest.approx(other.gradients(batch(), "s").loss_sum, rel=1e-6)
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
 
@@ -74,7 +74,7 @@ def test_a_place_that_is_ignored_adds_nothing_to_loss_and_gradients():
     some, only = learner(network(norm=False)), learner(network(norm=False))
     taken = some.gradients(given, "s")
     first = replace(given, pixels=given.pixels[:5], labels=given.labels[:5], keys=given.keys[:5])
-    assert (taken.images, taken.loss) == (5, pytest.approx(only.gradients(first, "s").loss, rel=1e-6))
+    assert (taken.images, taken.loss_sum) == (5, pytest.approx(only.gradients(first, "s").loss_sum, rel=1e-6))
     for a, b in zip(some.network.parameters(), only.network.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
 
@@ -82,21 +82,21 @@ def test_a_place_that_is_ignored_adds_nothing_to_loss_and_gradients():
 @pytest.mark.parametrize("changes", [{}, {"mixup": 0.4, "cutmix": 1.0}, {"ema": 0.9, "clip": 0.1}])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_what_a_state_restores_goes_on_bit_for_bit(changes: dict, precision: str):
-    recipe, how = replace(RECIPE, micro_batch=4, **changes), replace(HOW, precision=precision)
-    whole, first = learner(network(), recipe, how), learner(network(), recipe, how)
+    recipe, settings = replace(RECIPE, micro_batch=4, **changes), replace(SETTINGS, precision=precision)
+    whole, first = learner(network(), recipe, settings), learner(network(), recipe, settings)
     for step in range(6):
         whole.gradients(batch(step, seed=step), "s")
         whole.step(0.05)
         if step < 3:
             first.gradients(batch(step, seed=step), "s")
             first.step(0.05)
-    second = learner(network(norm=True), recipe, how)
+    second = learner(network(norm=True), recipe, settings)
     second.restore(copy.deepcopy(first.state()))
     torch.rand(17)  # chance that others have had is of no consequence
     for step in range(3, 6):
         second.gradients(batch(step, seed=step), "s")
         second.step(0.05)
-    assert all(torch.equal(a, b) for a, b in zip(whole.result().values(), second.result().values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole.weights().values(), second.weights().values(), strict=True))
 
 
 def test_norms_and_biases_decay_only_where_they_should():
@@ -124,7 +124,7 @@ def test_the_moving_average_is_what_is_published():
     start = own.network[0].weight.detach().clone()
     own.gradients(batch(), "s")
     own.step(0.1)
-    torch.testing.assert_close(own.result()["0.weight"], 0.75 * start + 0.25 * own.network[0].weight.detach())
+    torch.testing.assert_close(own.weights()["0.weight"], 0.75 * start + 0.25 * own.network[0].weight.detach())
 
 
 def test_a_loss_that_is_no_number_is_told_with_the_keys_of_its_micro_batch_and_no_weight_has_moved():
@@ -139,12 +139,12 @@ def test_a_loss_that_is_no_number_is_told_with_the_keys_of_its_micro_batch_and_n
 
 def test_mixing_has_the_loss_of_both_labels_and_changes_with_the_step_alone():
     recipe = replace(RECIPE, mixup=1.0)
-    losses = [learner(network(), recipe).gradients(batch(step), "s").loss for step in (0, 0, 1)]
+    losses = [learner(network(), recipe).gradients(batch(step), "s").loss_sum for step in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
-    plain = learner(network()).gradients(batch(), "s").loss
+    plain = learner(network()).gradients(batch(), "s").loss_sum
     assert losses[0] != plain
 
 
 def test_channels_last_learns_the_same():
-    one, other = learner(network()), learner(network(), how=replace(HOW, channels_last=True))
-    assert one.gradients(batch(), "s").loss == pytest.approx(other.gradients(batch(), "s").loss, rel=1e-5)
+    one, other = learner(network()), learner(network(), settings=replace(SETTINGS, channels_last=True))
+    assert one.gradients(batch(), "s").loss_sum == pytest.approx(other.gradients(batch(), "s").loss_sum, rel=1e-5)

@@ -19,15 +19,15 @@ def ordered(rows: tuple[int, ...], batch: int, most: int, seed: int, stage: str 
 
 
 def seen(given: Order, first: int, last: int, rank: int = 0, workers: int = 1) -> list[SampleSlot]:
-    of = order.places(given, rank, workers)
-    return [one for part in order.parts(given, first, last) for one in order.wanted(given, of, *part)]
+    slots = order.worker_slots(given, rank, workers)
+    return [one for within in order.ranges(given, first, last) for one in order.filled_slots(given, slots, within)]
 
 
 @settings(deadline=None)
 @given(SHAPES, st.integers(1, 12))
 def test_every_place_of_every_batch_is_filled_in_the_order_of_batches(shape, steps: int):
     found = seen(ordered(*shape), 0, steps)
-    assert Counter((one.step, one.place) for one in found) == Counter(
+    assert Counter((one.step, one.slot) for one in found) == Counter(
         (s, p) for s in range(steps) for p in range(shape[1])
     )
     assert all(a.step <= b.step for a, b in pairwise(found))
@@ -57,8 +57,8 @@ def test_any_step_can_be_the_first(shape, steps: int, first: int):
 def test_workers_together_have_the_batches_of_one(shape, workers: int):
     given = ordered(*shape)
     parts = [one for rank in range(workers) for one in seen(given, 2, 7, rank, workers)]
-    assert sorted(parts, key=lambda one: (one.step, one.place)) == sorted(
-        seen(given, 2, 7), key=lambda one: (one.step, one.place)
+    assert sorted(parts, key=lambda one: (one.step, one.slot)) == sorted(
+        seen(given, 2, 7), key=lambda one: (one.step, one.slot)
     )
 
 
@@ -79,8 +79,8 @@ def test_another_seed_stage_or_epoch_has_another_order():
 def test_a_window_is_shuffled_over_its_shards_and_no_further():
     given = Order((1000,) * 40, 512, 8, 3, "pretrain")
     shards = [
-        {one.shard for one in order.wanted(given, order.places(given, 0, 8), *part)}
-        for part in order.parts(given, 0, 80)
+        {one.shard for one in order.filled_slots(given, order.worker_slots(given, 0, 8), within)}
+        for within in order.ranges(given, 0, 80)
     ]
     assert given.window == 2048
     assert all(len(some) <= 4 for some in shards)

@@ -1,4 +1,4 @@
-"""The recipe of Yalniz et al. 2019, in its own figures; and what cannot be trained."""
+"""The recipe: that of Yalniz et al. 2019, in the figures of the paper; and values that are errors."""
 
 from dataclasses import replace
 
@@ -36,13 +36,13 @@ def test_finetuning_is_the_papers():
 
 
 def test_the_learning_rate_is_scaled_with_the_batch():
-    assert replace(PAPER, batch=256).peak == pytest.approx(0.1)
-    assert replace(PAPER, batch=512).peak == pytest.approx(0.2)
+    assert replace(PAPER, batch=256).peak_lr == pytest.approx(0.1)
+    assert replace(PAPER, batch=512).peak_lr == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(("batch", "size"), [(1536, 96), (64, 64), (100, 50), (97, 1), (7, 7)])
 def test_a_micro_batch_is_the_greatest_divisor_up_to_96(batch: int, size: int):
-    assert Recipe(batch=batch).seen_at_once == size
+    assert Recipe(batch=batch).micro_batch_size == size
 
 
 def test_what_is_no_length_is_at_least_one_step():
@@ -58,10 +58,13 @@ def test_what_is_no_length_is_at_least_one_step():
         ({"flip": 1.5}, r"--pre.flip 1.5: expected a share"),
         ({"crop_scale": (0.9, 0.5)}, r"--pre.crop-scale 0.9 0.5: expected two shares"),
         ({"ema": 2.0}, r"--pre.ema 2.0: expected a share"),
-        ({"batch": 64, "micro_batch": 64}, r"--pre.batch 64: 2 workers .* \(fitting here: .*8, 16, 32\)"),
-        ({"batch": 63}, r"--pre.batch 63: 2 workers"),
-        ({"batch": 254}, r"--pre.batch 254: no divisor from 8 to 96, and batch norm over 2 images says little"),
-        ({"epochs": float("inf")}, r"--pre: infinite or no number"),
+        (
+            {"batch": 64, "micro_batch": 64},
+            r"--pre.batch 64: not a multiple of 2 workers .* \(possible .*: .*8, 16, 32\)",
+        ),
+        ({"batch": 63}, r"--pre.batch 63: not a multiple of 2 workers"),
+        ({"batch": 254}, r"--pre.batch 254: no divisor from 8 to 96, and 2 images are too few for batch norm"),
+        ({"epochs": float("inf")}, r"--pre.epochs inf: expected a finite number"),
     ],
 )
 def test_a_value_that_cannot_be_is_named_with_what_may_be(changes: dict, told: str):
