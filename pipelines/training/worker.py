@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,22 +19,19 @@ from ray.train.torch import get_device
 from pipelines import storage
 from pipelines.cluster.shares import resources, share
 from pipelines.pixels.random_crop import Augmentation
-from pipelines.records import JUDGED_ERRORS
 from pipelines.training import checkpoint, loader, order, ownership, validation
 from pipelines.training.agreement import Agreement, Decision
 from pipelines.training.batches import DataError, SampleBatch
-from pipelines.training.checkpoint import BestValidation, CheckpointContent, Resumed, Saved
+from pipelines.training.checkpoint import Resumed
 from pipelines.training.coordinator import Coordinator
+from pipelines.training.history import History
 from pipelines.training.learner import ComputeSettings, Learner, NonFiniteLossError
 from pipelines.training.ownership import NotOwnerError
-from pipelines.training.progress import CurvePoint, Position, TrainingProgress
+from pipelines.training.progress import Position
 from pipelines.training.samples import WorkerShare
 from pipelines.training.specification import Stage, Training
 from zoo.preprocessing import Interpolation
 
-_JUDGED_IMAGES = 1000
-"""Images before which the share of bad ones is not judged: it is compared with that of so many."""
-_SHOWN_KEYS = 10
 _LONGEST_REASON = 300
 
 
@@ -62,17 +58,6 @@ def work(config: dict[str, Any]) -> None:
         raise
 
 
-@dataclass(slots=True)
-class _Interval:
-    """What happened since the last point of the curve. The sums are in checkpoints too, the times are not."""
-
-    loss_sum: float = 0.0
-    images: int = 0
-    started: float = 0.0
-    seen: int = 0
-    waited: float = 0.0
-
-
 class _Worker:
     def __init__(self, training: Training, coordinator: Coordinator) -> None:
         context = ray_train.get_context()
@@ -82,23 +67,24 @@ class _Worker:
         self._device = get_device() if training.device == "cuda" else torch.device("cpu")
         if training.device == "cpu":
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
-        self._curve: list[CurvePoint] = []
-        self._best: BestValidation | None = None
-        self._bad, self._seen, self._interval = 0, 0, _Interval()
-        self._examples: list[str] = []
+        self._history = History(training.validation, training.pace.max_bad_rate)
         self._agreement = Agreement(coordinator, self._rank, self._world_size, self._device, training.pace.save_seconds)
 
     def run(self) -> None:
         """All stages; returns early if a stop is requested."""
-        may_continue, saved, content = self._resumed()
-        if not may_continue:
+        resumed = self._resumed()
+        if resumed is None:
             return
+        saved, content = resumed.saved, resumed.content
         torch.manual_seed(self._training.seed)
         network = self._training.card.network.build(self._training.card.num_classes)
         for number in range(saved.stage if saved else 0, len(self._training.stages)):
             recipe = self._training.stages[number].recipe
             learner = Learner(network, self._training.card.preprocessing, recipe, self._settings())
-            first = self._restore(learner, content) if content else 0
+            first = content.step if content else 0
+            if content:
+                learner.restore(content.learner)
+                self._history.restore(content)
             if saved and not saved.complete:  # it ended before this step was validated
                 self._report(Position(number, first), learner)
                 self._save(Position(number, first), learner)
@@ -118,8 +104,8 @@ class _Worker:
             world_size=self._world_size,
         )
 
-    def _resumed(self) -> tuple[bool, Saved | None, CheckpointContent | None]:
-        """Whether to continue, and the checkpoint that all workers continue from: rank 0 chooses it."""
+    def _resumed(self) -> Resumed | None:
+        """The checkpoint that all workers continue from, which rank 0 chooses; None if they may not continue."""
         may_continue, resumed = False, Resumed(None, None, ())
         if self._rank == 0:
             ownership.require(self._training.home, self._training.owner)
@@ -130,22 +116,14 @@ class _Worker:
         if self._world_size > 1:
             dist.broadcast_object_list(choice, src=0)
         may_continue, saved = choice
-        if self._rank and may_continue and saved:
-            return may_continue, saved, checkpoint.load(saved)
-        return may_continue, saved, resumed.content
-
-    def _restore(self, learner: Learner, content: CheckpointContent) -> int:
-        """Continue from a checkpoint; returns the step of the stage that comes next."""
-        learner.restore(content.learner)
-        self._curve, self._best = list(content.curve), content.best
-        self._bad, self._seen = content.bad, content.seen
-        self._interval = _Interval(content.loss_sum, content.images, time.monotonic())
-        return content.step
+        if not may_continue:
+            return None
+        return Resumed(saved, checkpoint.load(saved), ()) if self._rank and saved else resumed
 
     def _run_stage(self, number: int, learner: Learner, first: int) -> bool:
         """Run a stage from step `first` on; whether it reached its end."""
         stage, pace = self._training.stages[number], self._training.pace
-        self._interval.started = time.monotonic()
+        self._history.start_clock()
         with closing(loader.batches(self._share(stage), first, stage.steps, self._shares, self._world_size)) as batches:
             for done in range(first + 1, stage.steps + 1):
                 position = Position(number, done)
@@ -167,16 +145,13 @@ class _Worker:
     def _next(self, batches: Iterator[SampleBatch]) -> SampleBatch:
         before = time.monotonic()
         batch = next(batches)
-        self._interval.waited += time.monotonic() - before
+        self._history.add_waiting(time.monotonic() - before)
         return batch
 
     def _step(self, batch: SampleBatch, learner: Learner, stage: Stage) -> Decision:
         decision = self._agreement.decide(learner.gradients(batch, stage.name), batch)
-        self._check_bad_images(decision, batch)
+        self._history.add_step(decision, batch)
         learner.step(stage.recipe.lr(batch.step, stage.steps))
-        self._interval.loss_sum += decision.loss_sum
-        self._interval.images += decision.images
-        self._interval.seen += decision.images + decision.bad
         return decision
 
     def _share(self, stage: Stage) -> WorkerShare:
@@ -198,15 +173,14 @@ class _Worker:
             classes=self._training.card.num_classes,
         )
 
-    def _check_bad_images(self, decision: Decision, batch: SampleBatch) -> None:
-        self._bad += decision.bad
-        self._seen += decision.images + decision.bad
-        self._examples += [f"{batch.keys[row]}: {error}" for row, error in batch.errors.items()]
-        del self._examples[_SHOWN_KEYS:]
-        allowed = self._training.pace.max_bad_rate * max(self._seen, _JUDGED_IMAGES)
-        if self._bad > max(allowed, JUDGED_ERRORS - 1):
-            counts = f"{self._bad} of the first {self._seen} images are bad"
-            raise DataError(": ".join([counts, *(["; ".join(self._examples)] if self._examples else [])]))
+    def _report(self, position: Position, learner: Learner | None) -> None:
+        """Add a point to the curve and report it; the learner, if given, is validated."""
+        stage, seconds = self._training.stages[position.stage], self._history.seconds()  # without validation
+        metrics = self._validate(learner) if learner else None
+        lr = stage.recipe.lr(position.step - 1, stage.steps)
+        progress = self._history.add_point(position, lr, metrics, seconds)
+        if self._rank == 0:
+            self._coordinator.report(progress)
 
     def _validate(self, learner: Learner) -> dict[str, float]:
         training = self._training
@@ -214,51 +188,12 @@ class _Worker:
             learner, training.card, training.validation, self._shares, self._rank, self._world_size
         )
 
-    def _report(self, position: Position, learner: Learner | None) -> None:
-        """Add a point to the curve and report it; the learner, if given, is validated."""
-        interval, seconds = self._interval, max(time.monotonic() - self._interval.started, 1e-9)
-        stage, dataset = self._training.stages[position.stage], self._training.validation
-        metrics = self._validate(learner) if learner else None
-        point = CurvePoint(
-            stage=position.stage,
-            step=position.step,
-            loss=interval.loss_sum / max(1, interval.images),
-            lr=stage.recipe.lr(position.step - 1, stage.steps),
-            metrics=metrics,
-            validation=f"{dataset.name}-{dataset.digest}" if metrics else None,
-        )
-        self._curve.append(point)
-        if metrics and self._is_best(metrics["top1"]):
-            self._best = BestValidation(metrics["top1"], position, dataset.digest)
-        self._interval = _Interval(started=time.monotonic())
-        if self._rank == 0:
-            progress = TrainingProgress(
-                point=point,
-                images_per_second=interval.seen / seconds,
-                waiting=interval.waited / seconds,
-                bad=self._bad,
-            )
-            self._coordinator.report(progress)
-
-    def _is_best(self, top1: float) -> bool:
-        best = self._best
-        return best is None or best.dataset != self._training.validation.digest or top1 > best.top1
-
     def _save(self, position: Position, learner: Learner, *, complete: bool = True) -> None:
         """Rank 0 writes a checkpoint; the other workers have the same state."""
         self._agreement.saved()
         if self._rank:
             return
-        content = CheckpointContent(
-            learner=learner.state(),
-            step=position.step,
-            curve=tuple(self._curve),
-            best=self._best,
-            bad=self._bad,
-            seen=self._seen,
-            loss_sum=self._interval.loss_sum,
-            images=self._interval.images,
-        )
-        training = self._training
-        checkpoint.save(training.home, training.owner, position, content, complete=complete, keep=training.pace.keep)
+        home, owner, keep = self._training.home, self._training.owner, self._training.pace.keep
+        content = self._history.content(learner.state(), position.step)
+        checkpoint.save(home, owner, position, content, complete=complete, keep=keep)
         self._coordinator.checkpoint_written()
