@@ -29,12 +29,14 @@ class Update:
         notes: lines for the user.
         given_up: why the training is given up; None if it is not.
         is_store_unavailable: whether it is given up because a store is unavailable, which may pass.
+        checkpoints: the number of checkpoints written since the job started.
     """
 
     progress: tuple[TrainingProgress, ...]
     notes: tuple[str, ...]
     given_up: str | None
     is_store_unavailable: bool
+    checkpoints: int
 
 
 class _Actor:
@@ -45,7 +47,7 @@ class _Actor:
         self._notes: list[str] = []
         self._given_up: str | None = None
         self._is_stop_requested = False
-        self._starts = 0
+        self._starts = self._checkpoints = 0
         self._waits_until: float | None = time.monotonic() + _WAIT_SECONDS
         self._failure: tuple[str, bool] = ("they died without a message: killed, or out of memory", False)
         self._is_store_unavailable = False
@@ -76,6 +78,7 @@ class _Actor:
 
     def checkpoint_written(self) -> None:
         self._starts = 0
+        self._checkpoints += 1
 
     def give_up(self, reason: str) -> None:
         self._given_up = self._given_up or reason
@@ -97,6 +100,7 @@ class _Actor:
             notes=notes,
             given_up=self._given_up,
             is_store_unavailable=self._is_store_unavailable,
+            checkpoints=self._checkpoints,
         )
 
 

@@ -94,8 +94,8 @@ def _stop(coordinator: Coordinator, fit: "_Fit", note: Callable[[str], None]) ->
         return
     with contextlib.suppress(RayError):
         coordinator.request_stop(timeout=_STOP_SECONDS)
-        is_saved = fit.over.wait(_STOP_SECONDS) and fit.error is None
-        note("stopped after a checkpoint" if is_saved else "stopped; the last checkpoint is an earlier one")
+        is_saved = fit.over.wait(_STOP_SECONDS) and fit.error is None and coordinator.poll().checkpoints > 0
+        note("stopped after a checkpoint" if is_saved else "stopped without a new checkpoint")
 
 
 class _Fit:

@@ -81,14 +81,14 @@ def tally(network: nn.Module, card: Card, dataset: Dataset, shares: Shares, rank
         DataError: if a shard cannot be read.
         UnavailableError: if the store of the shards is unavailable.
     """
-    places = range(len(dataset.shards))[rank::world_size]
-    if not places:
+    indices = range(len(dataset.shards))[rank::world_size]
+    if not indices:
         return None
     device = next(network.parameters()).device
     engine = Engine(network, card.preprocessing, PLAIN, device, min(_TOP, card.num_classes))
     views = [View("exact", card.preprocessing.geometry)]
-    shards = [dataset.shards[place] for place in places]
-    decoded = dataflow.pixels(shards, places, PLAIN.batch_size, views, shares)
+    shards = [dataset.shards[index] for index in indices]
+    decoded = dataflow.pixels(shards, indices, PLAIN.batch_size, views, shares)
     tables: Iterable[Any] = decoded.iter_batches(batch_size=None, batch_format="pyarrow")
     chunks = (chunk for table in tables for chunk in table.to_pylist())
     return reduce(metrics.merge, (_chunk_tally(chunk, engine, card) for chunk in chunks))

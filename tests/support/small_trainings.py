@@ -40,7 +40,7 @@ AUGMENTATION = Augmentation(size=12, interpolation="bilinear", scale=(0.6, 1.0),
 
 
 def image(label: int, seed: int) -> bytes:
-    """A PNG whose brightest quarter says its class."""
+    """A PNG whose brightest quarter is its class."""
     pixels = np.random.default_rng([label, seed]).integers(0, 90, (14, 14, 3), np.uint8)
     row, column = divmod(label, 2)
     pixels[7 * row : 7 * row + 7, 7 * column : 7 * column + 7] += 120
@@ -99,7 +99,7 @@ def worker_share(
 
 
 def batches(share: WorkerShare, first: int, last: int) -> list[SampleBatch]:
-    """Its batches, without Ray."""
+    """The worker's batches of the steps [first, last), without Ray."""
     ranges = [{"start": one.start, "stop": one.stop} for one in order.ranges(share.order, first, last)]
     read = read_ranges(pa.Table.from_pylist(ranges, schema=RANGE), share)
     return list(gather_batches((decode_samples(table, share.augmentation, share.salt) for table in read), share))

@@ -38,16 +38,16 @@ def train(data: str, *options: str, model: str = "cifar_resnet8", store: str = "
 
 def test_a_dry_run_says_stages_steps_and_classes_and_writes_nothing(packed: str, tmp_path: Path, capsys) -> None:
     assert train(packed, "--finetune", packed, *SHORT, "--dry-run", store=str(tmp_path / "store")) == 0
-    said = capsys.readouterr()
-    rows = [line.split()[:6] for line in said.out.splitlines()]
+    printed = capsys.readouterr()
+    rows = [line.split()[:6] for line in printed.out.splitlines()]
     assert ["pretrain", "shards", "48", "384", "24", "16"] in rows
     assert ["finetune", "shards", "48", "1,536", "1", "1,536"] in rows
-    assert "cifar_resnet8, 4 classes" in said.err
+    assert "cifar_resnet8, 4 classes" in printed.err
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "error"),
     [
         (["--pre.flip", "2"], "--pre.flip 2.0: expected a share from 0 to 1"),
         (["--fine.epochs", "3", "--fine.images", "5"], "--fine.images 5, --fine.epochs 3.0: give one of them"),
@@ -59,10 +59,10 @@ def test_a_dry_run_says_stages_steps_and_classes_and_writes_nothing(packed: str,
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_the_value_and_the_choices(
-    packed: str, tmp_path: Path, capsys, options: list[str], told: str
+    packed: str, tmp_path: Path, capsys, options: list[str], error: str
 ) -> None:
     assert train(packed, *options, "--dry-run", store=str(tmp_path / "store")) == 2
-    assert told in capsys.readouterr().err
+    assert error in capsys.readouterr().err
 
 
 def test_shards_without_a_manifest_need_classes(tmp_path: Path, capsys) -> None:
@@ -109,7 +109,7 @@ def test_the_loop_from_a_pool_to_the_leaderboard(packed: str, tmp_path: Path, lo
     judged = ["--models", "teacher-*,baseline-*,student-*", "--data", packed, "--store", store]
     assert evaluate.main([*judged, "--results-file", str(results)]) == 0
     measured = {row["model"]: row["top1"] for row in json.loads(results.read_bytes())["results"]}
-    for card in members.cards(store):  # what a training's validation said is what an evaluation says
+    for card in members.cards(store):  # a training's validation and an evaluation measure the same
         assert measured[card.name] == pytest.approx(card.claims[0].value, abs=0.0006)
 
     capsys.readouterr()

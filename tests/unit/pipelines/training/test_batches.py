@@ -55,7 +55,7 @@ def test_a_shard_that_cannot_be_read_or_has_changed_is_bad_samples_that_name_it(
     dataset = put(str(tmp_path), shards_=2)
     shard = dataset.shards[1]
     content = storage.read(shard.uri)
-    for damage, told in (
+    for damage, reason in (
         (b"nonsense", "unreadable shard: "),
         (content[:5000], "unreadable shard: "),
         (content + bytes(1024), "changed since it was listed"),
@@ -64,7 +64,7 @@ def test_a_shard_that_cannot_be_read_or_has_changed_is_bad_samples_that_name_it(
         (batch,) = batches(worker_share(dataset, (12, 12), batch=24), 0, 1)
         assert len(batch.errors) == 12
         assert {batch.labels[row] for row in batch.errors} == {IGNORED}
-        assert all(shard.uri in error and told in error for error in batch.errors.values())
+        assert all(shard.uri in error and reason in error for error in batch.errors.values())
         assert all(batch.keys[row].startswith("00001#") for row in batch.errors)
     storage.remove([shard.uri])
     (batch,) = batches(worker_share(dataset, (12, 12), batch=24), 0, 1)

@@ -97,7 +97,7 @@ def test_a_training_learns_tells_of_it_and_ends_with_a_checkpoint_of_its_last_st
     last = points[-1]
     assert last.metrics
     assert last.metrics["n"] == 48
-    assert last.metrics["top1"] > 60  # chance is 25
+    assert last.metrics["top1"] > 60  # guessing has 25
     assert last.loss < points[0].loss
     assert list(content(given.home).curve) == points
     saved = checkpoint.newest(given.home).saved

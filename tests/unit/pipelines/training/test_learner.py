@@ -92,7 +92,7 @@ def test_what_a_state_restores_goes_on_bit_for_bit(changes: dict, precision: str
             first.step(0.05)
     second = learner(network(norm=True), recipe, settings)
     second.restore(copy.deepcopy(first.state()))
-    torch.rand(17)  # chance that others have had is of no consequence
+    torch.rand(17)  # random numbers drawn elsewhere do not matter
     for step in range(3, 6):
         second.gradients(batch(step, seed=step), "s")
         second.step(0.05)
@@ -127,7 +127,7 @@ def test_the_moving_average_is_what_is_published():
     torch.testing.assert_close(own.weights()["0.weight"], 0.75 * start + 0.25 * own.network[0].weight.detach())
 
 
-def test_a_loss_that_is_no_number_is_told_with_the_keys_of_its_micro_batch_and_no_weight_has_moved():
+def test_a_loss_that_is_not_finite_names_its_images_before_a_weight_has_moved():
     model = network()
     before = weights(model)
     with torch.no_grad():

@@ -50,7 +50,7 @@ def test_what_is_no_length_is_at_least_one_step():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "error"),
     [
         ({"images": 10, "epochs": 1.0}, r"--pre.images 10, --pre.epochs 1.0: give one"),
         ({"batch": 0}, r"--pre.batch 0: expected a positive number"),
@@ -67,8 +67,8 @@ def test_what_is_no_length_is_at_least_one_step():
         ({"epochs": float("inf")}, r"--pre.epochs inf: expected a finite number"),
     ],
 )
-def test_a_value_that_cannot_be_is_named_with_what_may_be(changes: dict, told: str):
-    with pytest.raises(ValueError, match=told):
+def test_a_value_that_cannot_be_is_named_with_what_may_be(changes: dict, error: str):
+    with pytest.raises(ValueError, match=error):
         recipe.check(replace(recipe.pretraining(), **changes), "--pre", 2)
 
 
