@@ -114,7 +114,7 @@ def _card_yaml(training: Training, identity: str, content: CheckpointContent, ur
     return yaml.safe_dump({"Models": [entry]}, sort_keys=False, allow_unicode=True, width=120).encode()
 
 
-def _stage_facts(stage: Stage) -> dict[str, Any]:
+def _stage_facts(stage: Stage) -> dict[str, str]:
     title, dataset = stage.name.capitalize(), stage.dataset
     return {
         f"{title} Data": f"{dataset.name}-{dataset.digest}, {sum(stage.rows):,} samples",
