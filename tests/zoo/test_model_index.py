@@ -14,7 +14,7 @@ from zoo.cards import model_index
 from zoo.cards.reader import read_cards
 
 SEEDS = Path(__file__).parents[1] / "seeds"
-PUBLISHED = Path(zoo.__file__).parent / "published"
+PUBLISHED = Path(zoo.__file__).parent / "cards" / "published"
 SEED_OF = {
     "selecsls": "000_d154f08bd5158149.txt",
     "res2next": "001_1f82866bd13715f7.txt",
@@ -123,6 +123,11 @@ def test_a_published_card_says_what_its_seed_says_but_for_its_errata(family: str
         assert {key: now[key] for key in now.keys() - said.keys()} == {k: v for k, v in added.items() if k not in said}
         assert card["Paper"] == theirs["Paper"]
     assert not ours
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_fast_reading_of_the_zoos_own_cards_equals_the_checked_one(path: Path):
+    assert model_index.read_own(path.read_text()) == model_index.read(path.read_text(), path.name)
 
 
 def test_resnest200e_has_its_own_weights_again_and_says_why():

@@ -5,7 +5,7 @@ it, and the keys that timm's cards do not have (`Mean`, `Std`, `Channels`, `Labe
 `License`, `Mirrors`) say what else differs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from zoo.cards import model_index
@@ -31,7 +31,16 @@ def read_cards(content: bytes | str, source: str) -> tuple[Card, ...]:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
     except UnicodeDecodeError as error:
         raise ValueError(f"{source}: no text in UTF-8 ({error.reason} at byte {error.start})") from error
-    return tuple(_card(entry, source) for entry in model_index.read(text, source))
+    return cards_of(model_index.read(text, source), source)
+
+
+def cards_of(entries: Iterable[dict[str, Any]], source: str) -> tuple[Card, ...]:
+    """The cards of `entries` as `model_index.read` returns them, one each; errors call their document `source`.
+
+    Raises:
+        ValueError: if an entry names an unknown architecture, or its values contradict each other.
+    """
+    return tuple(_card(entry, source) for entry in entries)
 
 
 def _card(entry: dict[str, Any], source: str) -> Card:

@@ -61,11 +61,12 @@ def card(name: str) -> "Card":
 @functools.cache
 def published() -> "Mapping[str, Card]":
     """The zoo's own cards, by name."""
-    from zoo.cards.reader import read_cards
+    from zoo.cards import model_index
+    from zoo.cards.reader import cards_of
 
     folder = resources.files("zoo.cards").joinpath("published")
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
-    cards = [card for file in files for card in read_cards(file.read_text(encoding="utf-8"), file.name)]
+    texts = {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir() if file.name.endswith(".yaml")}
+    cards = [card for name, text in texts.items() for card in cards_of(model_index.read_own(text), name)]
     return {card.name: card for card in sorted(cards, key=lambda card: card.name)}
 
 
