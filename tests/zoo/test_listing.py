@@ -51,7 +51,7 @@ def test_the_list_has_a_line_for_each_model():
     rows = {line.split()[0]: line for line in done.stdout.splitlines()[1:]}
     assert tuple(rows) == zoo.names()
     assert len(rows) == 19
-    for fact in ("4.65 M", "224", "0.875", "bicubic", "top1 75.10", "Apache-2.0", "at hand"):
+    for fact in ("4.65 M", "224", "0.875", "bicubic", "top1 75.10", "Apache-2.0", "present"):
         assert fact in rows["efficientnet_lite0"]
 
 

@@ -82,7 +82,7 @@ def test_a_model_can_be_made_of_a_card():
     ["org/model", "../model", "..", ".model", "-model", "", "a b", "a\nb", "a\0b", "a:b", "hf-hub:a/b", "é" * 101],
 )
 def test_a_name_that_cannot_be_a_folders_is_refused_and_named(name: str):
-    with pytest.raises(ValueError, match=rf"^a card is called {re.escape(repr(name))}: a name is of letters, "):
+    with pytest.raises(ValueError, match=rf"^the name {re.escape(repr(name))} of a card is not valid: "):
         dataclasses.replace(zoo.card("resnest50d"), name=name)
 
 
