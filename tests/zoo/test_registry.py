@@ -67,7 +67,7 @@ def test_a_users_cards_are_selected_beside_the_zoos_and_may_not_take_their_names
     mine = dataclasses.replace(zoo.card("resnest50d"), name="mine")
     assert [card.name for card in zoo.select("mine,resnest50d", [mine])] == ["mine", "resnest50d"]
     assert "mine" in zoo.names("all", [mine])
-    with pytest.raises(ValueError, match="called 'resnest50d' already"):
+    with pytest.raises(ValueError, match="there is already a card named 'resnest50d'"):
         zoo.select("all", [zoo.card("resnest50d")])
 
 

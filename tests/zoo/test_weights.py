@@ -235,6 +235,6 @@ def test_a_classifier_in_the_devkits_order_is_put_into_ours():
 
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path):
     witness = tmp_path / "witness"
-    with pytest.raises(ValueError, match="the checkpoint: refused"):
+    with pytest.raises(ValueError, match="the checkpoint: not loaded"):
         load.load_state(pickle.dumps(Malice(witness), protocol=2))
     assert not witness.exists()
