@@ -30,10 +30,10 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from pipelines import storage
-from tests.fault_proxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy
+from tests.support.paths import SAMPLE
 
 BUCKET = "menagerie-tests"
-SAMPLE = Path(__file__).parents[2] / "shared" / "imagenet-sample"
 
 
 def free_port() -> int:

@@ -4,7 +4,6 @@ import copy
 import functools
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -15,8 +14,8 @@ from ray.scripts.scripts import start
 
 from jobs.console import cli
 from jobs.evaluate import EvaluateConfig
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "kuberay.yaml").read_text()
 CLUSTER, JOB = yaml.safe_load_all(TEXT)
 SPEC, HEAD, WORKERS = CLUSTER["spec"], CLUSTER["spec"]["headGroupSpec"], CLUSTER["spec"]["workerGroupSpecs"]

@@ -7,13 +7,13 @@ import re
 import sysconfig
 import tomllib
 from importlib import metadata
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
+
 HERE = [sysconfig.get_paths()["purelib"]]
 """Not what is on sys.path: some packages put others there that they bring along."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -24,7 +24,7 @@ from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Decoder, Settings, Shard
 from pipelines.walk import dataflow
-from tests.pipelines.pictures import reference
+from tests.support.pictures import reference
 from zoo.preprocessing import Geometry
 from zoo.weights import wanted
 

@@ -30,7 +30,8 @@ from pipelines.packing.pack import Target, pack
 from pipelines.records import Settings
 from pipelines.walk import filling
 from pipelines.walk.filling import Progress
-from tests import random_models
+from tests.support import random_models
+from tests.support.paths import ROOT
 from zoo.cards.reader import read_cards
 from zoo.preprocessing import Geometry
 from zoo.weights import wanted
@@ -49,7 +50,7 @@ PROCESSES = os.cpu_count() or 1
 def test_a_model_through_the_walk_beside_a_plain_loop(
     name: str, sample_images: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # the loop's processes import this module
+    monkeypatch.syspath_prepend(ROOT)  # the loop's processes import this module
     card, column = random_column(name, tmp_path / "cards")
     encoded = put_images(sample_images, tmp_path / "photos")
     pack(

@@ -21,7 +21,7 @@ from pipelines.cluster.shares import share
 from pipelines.data.dataset import find_dataset
 from pipelines.walk import dataflow
 from pipelines.walk.passes import PassConfig
-from tests.jobs import chaos
+from tests.support import faulty_runs
 from zoo.weights import wanted
 
 MODEL, BATCH, SECONDS, EACH = "efficientnet_lite0", 16, 5.0, 8
@@ -32,13 +32,13 @@ FIRST = 2
 @pytest.mark.benchmark_run
 @pytest.mark.timeout(1200)
 def test_efficiency_on_one_to_sixteen_simulated_gpus(jpegs: list[bytes], tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(chaos, "IMAGES", BATCH)
-    data = chaos.put_shards(str(tmp_path / "val"), jpegs, max(GPUS) * EACH)
+    monkeypatch.setattr(faulty_runs, "IMAGES", BATCH)
+    data = faulty_runs.put_shards(str(tmp_path / "val"), jpegs, max(GPUS) * EACH)
     card = zoo.card(MODEL)
     column = Column(card=card, file=wanted.published(card))
     config = PassConfig(columns=(column,), views=(column.view,), chunk=BATCH, device="cuda", memory=None)
     found = find_dataset([data]).shards
-    site = chaos.new_cluster(0)
+    site = faulty_runs.new_cluster(0)
     for _ in range(NODES):
         site.add_node(num_cpus=CPUS, num_gpus=max(GPUS) // NODES)
     lines = ["", f"a GPU takes {SECONDS:g} s for {BATCH} images, {EACH} times"]

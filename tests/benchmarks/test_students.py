@@ -28,7 +28,7 @@ from pipelines.training import order
 from pipelines.training.batches import PART, SampleBatch, WorkerShare, decode_samples, gather_batches, read_parts
 from pipelines.training.learner import How, Learner
 from pipelines.training.specification import Stage
-from tests.pipelines.shard_files import tar_of
+from tests.support.shard_files import tar_of
 from zoo.architectures.table import find_architecture
 from zoo.preprocessing import Preprocessing
 

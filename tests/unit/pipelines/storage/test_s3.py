@@ -1,0 +1,323 @@
+"""Faults of networks and stores on the way to S3: those that pass change no result, those that last are an error.
+
+Every request goes through a proxy to a real S3 server; what the errors say is in test_s3_errors.py.
+"""
+
+import io
+import os
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+
+from pipelines import storage
+from pipelines.storage import s3_read, s3_retries, s3_write
+from tests.conftest import BUCKET, RcloneServer
+from tests.support.fault_proxy import Fault, FaultProxy
+
+CONTENT = bytes(range(256)) * 20
+PART = 5 << 20
+"""The least that S3 takes."""
+LARGE = bytes(range(256)) * (PART // 256) + b"the second part"
+
+FAULTS: dict[str, list[Fault]] = {
+    "statuses": [Fault("status", argument=code, times=1) for code in (503, 500, 429)],
+    "reset": [Fault("reset", times=2)],
+    "lost_ack": [Fault("lost_ack", times=2)],
+    "hang": [Fault("hang", argument=0.5, times=1)],
+    "truncate": [Fault("truncate", times=2)],
+    "stall": [Fault("stall", argument=0.5, times=1)],
+}
+WITH_EVERY_METHOD = ["statuses", "reset", "lost_ack", "hang"]
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses and parts are small, so that nothing here takes long."""
+    monkeypatch.setattr(s3_retries, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(s3_write, "_UPLOAD_PART_BYTES", PART)
+
+
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three attempts are made, the fewest in any case: what lasts longer lasts."""
+    monkeypatch.setattr(s3_retries, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
+
+
+@pytest.fixture
+def short_reads(faulty_s3: tuple[str, FaultProxy], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is noticed soon."""
+    monkeypatch.setattr(s3_read, "_READ_SECONDS", 0.3)
+    storage.forget_clients()
+
+
+@pytest.fixture
+def folder(faulty_s3: tuple[str, FaultProxy]) -> str:
+    """A folder with one object, `a`."""
+    storage.put(f"{faulty_s3[0]}/a", CONTENT)
+    return faulty_s3[0]
+
+
+@pytest.fixture
+def proxy(faulty_s3: tuple[str, FaultProxy]) -> FaultProxy:
+    return faulty_s3[1]
+
+
+def copies(faults: str, match: str = "") -> list[Fault]:
+    return [replace(fault, match=match) for fault in FAULTS[faults]]
+
+
+def ranged(folder: str) -> bytes:
+    with storage.open_input(f"{folder}/a") as stream:
+        stream.seek(-3000, io.SEEK_END)
+        return stream.read()
+
+
+def put_in_parts(folder: str) -> None:
+    storage.put(f"{folder}/large", LARGE)
+
+
+READS: dict[str, Callable[[str], Any]] = {
+    "get": lambda folder: storage.read(f"{folder}/a"),
+    "stat": lambda folder: storage.stat(f"{folder}/a"),
+    "list": lambda folder: list(storage.list_objects(folder)),
+    "ranged": ranged,
+}
+WRITES: dict[str, Callable[[str], Any]] = {
+    "put": lambda folder: storage.put(f"{folder}/b", b"new"),
+    "replace": lambda folder: storage.replace(f"{folder}/a", b"new"),
+    "remove": lambda folder: storage.remove([f"{folder}/a"]),
+    "put_in_parts": put_in_parts,
+}
+
+
+REQUESTS = {"put": "^PUT", "replace": "^PUT", "remove": "^POST .*delete", "put_in_parts": "partNumber=1"}
+"""Which requests do it."""
+WRITTEN = {
+    "put": {"a": CONTENT, "b": b"new"},
+    "replace": {"a": b"new"},
+    "remove": {},
+    "put_in_parts": {"a": CONTENT, "large": LARGE},
+}
+
+
+def content(folder: str) -> dict[str, bytes]:
+    return {entry.uri.removeprefix(f"{folder}/"): storage.read(entry.uri) for entry in storage.list_objects(folder)}
+
+
+@pytest.mark.parametrize("faults", FAULTS)
+def test_a_fault_that_passes_changes_nothing_that_is_read(
+    folder: str, proxy: FaultProxy, short_reads: None, faults: str
+) -> None:
+    for name, read in READS.items():
+        expected = read(folder)
+        proxy.faults, before = copies(faults), proxy.counts.total()
+        assert read(folder) == expected, name
+        bodiless = name == "stat" and faults not in WITH_EVERY_METHOD
+        assert proxy.counts.total() - before == (0 if bodiless else sum(fault.times or 0 for fault in FAULTS[faults]))
+        proxy.faults = []
+
+
+@pytest.mark.parametrize("faults", WITH_EVERY_METHOD)
+def test_a_fault_that_passes_changes_nothing_that_is_written(
+    folder: str, proxy: FaultProxy, short_reads: None, faults: str
+) -> None:
+    """Where acknowledgements are lost, what is found at the second attempt is our own."""
+    for name, write in WRITES.items():
+        place = f"{folder}/{name}"
+        storage.put(f"{place}/a", CONTENT)
+        proxy.faults = copies(faults, match=REQUESTS[name])
+        write(place)
+        assert all(fault.times == 0 for fault in proxy.faults), name
+        assert content(place) == WRITTEN[name], name
+    assert storage.leftovers(folder, -60) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument"),
+    [("status", 429), ("reset", None), ("hang", 0.5), ("stall", 0.5), ("truncate", None)],
+)
+def test_a_fault_that_lasts_is_an_unavailable_store_after_a_bounded_number_of_attempts(
+    folder: str, proxy: FaultProxy, short_reads: None, no_patience: None, kind: str, argument: float | None
+) -> None:
+    proxy.faults.append(Fault(kind, match="^GET", argument=argument))
+    with pytest.raises(storage.UnavailableError, match=f"{folder}/a") as raised:
+        storage.read(f"{folder}/a")
+    assert len([name for name in proxy.seen if name.startswith("GET")]) == 3
+    assert "\n" not in str(raised.value)
+
+
+def test_attempts_go_on_until_the_patience_ends(
+    folder: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_retries, "_PATIENCE_SECONDS", 0.5)
+    proxy.faults.append(Fault("status", match="^GET"))
+    started = time.monotonic()
+    with pytest.raises(storage.UnavailableError):
+        storage.read(f"{folder}/a")
+    assert time.monotonic() - started >= 0.5
+    assert 3 <= proxy.counts["status"] <= 60
+
+
+def test_a_store_that_has_never_answered_is_given_up_first(
+    faulty_s3: tuple[str, FaultProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be misnamed; three attempts are made in any case."""
+    monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
+    folder, proxy = faulty_s3
+    proxy.faults.append(Fault("status", times=5))
+    with pytest.raises(storage.UnavailableError):
+        storage.exists(folder)
+    assert len(proxy.seen) == 3
+    proxy.faults.clear()
+    assert not storage.exists(folder)  # "there is none" is an answer
+    proxy.faults.append(Fault("status", times=5))
+    assert not storage.exists(folder)
+
+
+def test_a_body_that_trickles_for_too_long_is_a_stall(
+    folder: str, proxy: FaultProxy, no_patience: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No single read of it ever runs into its time limit."""
+    monkeypatch.setattr(s3_read, "_PIECE_BYTES", 100)
+    monkeypatch.setattr(s3_read, "_PART_SECONDS", 0.3)
+    proxy.faults.append(Fault("slow", match="^GET", argument=5000))
+    with pytest.raises(storage.UnavailableError, match=r"of 5120 bytes in 0 s"):
+        storage.read(f"{folder}/a")
+    assert proxy.counts["slow"] == 3
+
+
+def test_bodies_that_trickle_again_and_again_last_hardly_longer_than_a_store_is_waited_for() -> None:
+    assert 3 * s3_read._PART_SECONDS <= 1.5 * s3_retries._PATIENCE_SECONDS
+
+
+def test_a_slow_body_that_arrives_in_time_is_read_once(folder: str, proxy: FaultProxy) -> None:
+    proxy.faults.append(Fault("slow", match="^GET", argument=20_000))
+    assert storage.read(f"{folder}/a") == CONTENT
+    assert proxy.counts["slow"] == 1
+
+
+def test_a_bit_flipped_on_the_way_down_is_seen_and_the_object_read_again(folder: str, proxy: FaultProxy) -> None:
+    proxy.faults.append(Fault("bitflip", match="^GET", times=3))
+    assert storage.read(f"{folder}/a") == CONTENT
+    assert proxy.counts["bitflip"] == 3
+
+
+def test_a_bit_flipped_in_a_range_is_not_seen(folder: str, proxy: FaultProxy) -> None:
+    """No store sends the checksum of a range: TLS protects it on the way, and the manifest's SHA-256 a whole shard."""
+    proxy.faults.append(Fault("bitflip", match="^GET", times=1))
+    read = ranged(folder)
+    assert len(read) == 3000
+    assert sum((a ^ b).bit_count() for a, b in zip(read, CONTENT[-3000:], strict=True)) == 1
+
+
+def test_a_bit_flipped_on_the_way_up_is_found_where_the_store_does_not_look(
+    folder: str, proxy: FaultProxy, no_patience: None
+) -> None:
+    """The object's checksum, sent with it, does not match it: no reader takes it, and nobody takes it for his own."""
+    proxy.faults.append(Fault("flip_up", match="^PUT", times=1))
+    storage.put(f"{folder}/b", CONTENT)
+    with pytest.raises(storage.DamagedError, match="b: its bytes do not match the checksum"):
+        storage.read(f"{folder}/b")
+    with pytest.raises(FileExistsError, match="b is there with other content"):
+        storage.put(f"{folder}/b", CONTENT)
+
+
+@pytest.mark.parametrize("other", [CONTENT[::-1], b"shorter"])
+def test_an_object_that_is_replaced_while_it_is_read_is_an_error(
+    folder: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, other: bytes
+) -> None:
+    monkeypatch.setattr(s3_read, "_PART_BYTES", 1000)
+    with storage.open_input(f"{folder}/a") as stream:
+        assert stream.read(1000) == CONTENT[:1000]
+        storage.replace(f"{folder}/a", other)
+        with pytest.raises(OSError, match=r"a: (was replaced|InvalidRange)"):
+            stream.read()
+
+
+def test_an_object_that_is_removed_while_it_is_read_is_an_error(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_read, "_PART_BYTES", 1000)
+    with storage.open_input(f"{folder}/a") as stream:
+        stream.read(1000)
+        storage.remove([f"{folder}/a"])
+        with pytest.raises(FileNotFoundError, match="a: NoSuchKey"):
+            stream.read()
+
+
+def test_listing_goes_on_where_a_page_was_lost(folder: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "bcdefg":
+        storage.put(f"{folder}/{name}", b"")
+    whole = s3_read.client().list_objects_v2
+    monkeypatch.setattr(s3_read.client(), "list_objects_v2", lambda **request: whole(MaxKeys=2, **request))
+    proxy.faults.append(Fault("truncate", match="continuation-token", times=2))
+    assert [entry.uri[-1] for entry in storage.list_objects(folder)] == list("abcdefg")
+    assert proxy.counts["truncate"] == 2
+
+
+def test_a_part_that_fails_three_times_is_the_only_one_sent_again(folder: str, proxy: FaultProxy) -> None:
+    proxy.faults.append(Fault("reset", match="partNumber=1", times=3))
+    put_in_parts(folder)
+    parts = [name.split("partNumber=")[1][:1] for name in proxy.seen if "partNumber=" in name]
+    assert parts == ["1", "1", "1", "1", "2"]
+    assert content(folder)["large"] == LARGE
+
+
+@pytest.mark.parametrize(("status", "error"), [(403, PermissionError), (503, storage.UnavailableError)])
+@pytest.mark.parametrize("failing", ["partNumber=2", "^POST .*uploadId="])
+def test_an_upload_that_fails_for_good_leaves_neither_object_nor_parts(
+    folder: str, proxy: FaultProxy, no_patience: None, failing: str, status: int, error: type[OSError]
+) -> None:
+    proxy.faults.append(Fault("status", match=failing, argument=status))
+    with pytest.raises(error, match="large"):
+        put_in_parts(folder)
+    assert content(folder) == {"a": CONTENT}
+    assert storage.leftovers(folder, -60) == []
+
+
+def test_parts_that_cannot_be_dropped_either_are_found_later(folder: str, proxy: FaultProxy) -> None:
+    proxy.faults.append(Fault("status", match="partNumber=2|^DELETE", argument=403))
+    with pytest.raises(PermissionError, match="AccessDenied"):
+        put_in_parts(folder)
+    proxy.faults.clear()
+    (found,) = storage.leftovers(folder, -60)
+    storage.discard(found)
+    assert storage.leftovers(folder, -60) == []
+
+
+@pytest.mark.parametrize("write", [storage.put, storage.replace])
+def test_a_completed_upload_whose_acknowledgement_is_lost_is_ours(
+    folder: str, proxy: FaultProxy, write: Callable[[str, bytes], Any]
+) -> None:
+    proxy.faults.append(Fault("lost_ack", match="^POST .*uploadId=", times=1))
+    write(f"{folder}/large", LARGE)
+    assert content(folder) == {"a": CONTENT, "large": LARGE}
+
+
+@pytest.mark.parametrize("write", [storage.put, storage.replace])
+def test_the_same_holds_on_a_store_that_forgets_an_upload_once_it_is_complete(
+    rclone_server: RcloneServer, at_endpoint: Callable[[str], None], write: Callable[[str, bytes], Any]
+) -> None:
+    uri = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    with FaultProxy(rclone_server.url) as proxy:
+        at_endpoint(proxy.url)
+        proxy.faults.append(Fault("lost_ack", match="^POST .*uploadId=", times=1))
+        write(uri, LARGE)
+        assert storage.read(uri) == LARGE
+
+
+def test_another_object_that_appears_during_our_upload_is_left_as_it_is(folder: str, proxy: FaultProxy) -> None:
+    def win() -> None:
+        boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).put_object(
+            Bucket=BUCKET, Key=s3_read.split(f"{folder}/large")[1], Body=b"the other's"
+        )
+
+    proxy.faults.append(Fault("before", match="^POST .*uploadId=", times=1, call=win))
+    with pytest.raises(FileExistsError, match="large is there with other content"):
+        put_in_parts(folder)
+    assert content(folder)["large"] == b"the other's"
+    assert storage.leftovers(folder, -60) == []

@@ -1,0 +1,95 @@
+"""Rounds over a walk that is scripted: a model that kills its workers, one that overflows, one that finds no room."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+from ray.exceptions import RayActorError
+
+from pipelines.cells.column import Column
+from pipelines.cells.plan import plan_cells
+from pipelines.records import ABSENT_MODEL, NON_FINITE, SCORES, Dataset, Settings, Shard
+from pipelines.walk import filling
+from pipelines.walk.filling import Progress
+from tests.support import cell_rows
+
+ROWS = 20
+SHARDS = tuple(Shard(name=f"{i:05d}", uri=f"/{i}.tar", size=1, etag="e") for i in range(2))
+DATASET = Dataset(name="val", source="/val", shards=SHARDS)
+FIVE = [replace(cell_rows.COLUMN, settings=Settings(batch_size=size)) for size in (1, 2, 3, 4, 5)]
+
+
+class Script:
+    """Stands for the walk: what it says of the models of a pass, by batch size."""
+
+    def __init__(self) -> None:
+        self.passes: list[list[int]] = []
+        self.killers: set[int] = set()
+        self.overflowing: set[int] = set()
+        self.most = len(FIVE)
+
+    def __call__(
+        self, columns: Sequence[Column], _: object, positions: Sequence[int], __: str, ___: int
+    ) -> Iterator[pa.Table]:
+        sizes = [column.settings.batch_size for column in columns]
+        self.passes.append(sizes)
+        if self.killers & set(sizes):
+            raise RayActorError
+        for shard in positions:
+            for model, size in enumerate(sizes):
+                yield self.rows(model, shard, size) if model < self.most else no_room(model, shard)
+
+    def rows(self, model: int, shard: int, size: int) -> pa.Table:
+        scores = cell_rows.score_rows(model, shard, ROWS, errors=tuple(range(ROWS)) if size in self.overflowing else ())
+        if size not in self.overflowing:
+            return scores
+        said = pa.array([f"{NON_FINITE}: x"] * ROWS)
+        return scores.set_column(SCORES.get_field_index("error"), "error", said)
+
+
+def no_room(model: int, shard: int) -> pa.Table:
+    row = {"model": model, "shard": shard, "last": False, "index": ABSENT_MODEL, "error": "no room beside the others"}
+    return pa.Table.from_pylist([row], schema=SCORES)
+
+
+@pytest.fixture
+def script(monkeypatch) -> Script:
+    walk = Script()
+    monkeypatch.setattr(filling, "walk", walk)
+    monkeypatch.setattr(filling, "resolve_device", lambda _, _gpus: "cpu")
+    monkeypatch.setattr(filling, "_PAUSE_SECONDS", 0.0)
+    return walk
+
+
+def fill(store: str, max_bad_rate: float = 1.0) -> filling.Outcome:
+    seen: list[Progress] = []
+    return filling.fill(store, plan_cells(store, DATASET, FIVE), "cpu", seen.append, max_bad_rate)
+
+
+def test_a_model_that_kills_its_workers_is_parted_from_the_others_and_named(script, tmp_path) -> None:
+    script.killers = {4}
+    outcome = fill(str(tmp_path))
+    assert [len(missing) for missing in outcome.plan.missing] == [0, 0, 0, 2, 0]
+    assert list(outcome.unusable) == [3]
+    assert outcome.unusable[3].startswith("run alone, its pass broke off: RayActorError")
+    assert script.passes[0] == [1, 2, 3, 4, 5]
+
+
+def test_models_without_room_are_run_in_passes_after_the_others_and_then_nothing_is_said_of_them(
+    script, tmp_path
+) -> None:
+    script.most = 2
+    outcome = fill(str(tmp_path))
+    assert (outcome.plan.pending, outcome.unusable) == (0, {})
+    assert script.passes == [[1, 2, 3, 4, 5], [3, 4, 5], [5]]
+
+
+def test_a_model_that_overflows_is_no_reason_to_give_the_pictures_up(script, tmp_path) -> None:
+    script.overflowing = {1}
+    outcome = fill(str(tmp_path), max_bad_rate=0.01)
+    assert (outcome.plan.pending, outcome.spoiled) == (0, None)
+
+
+def test_the_time_of_models_is_of_their_own_rows_alone(script, tmp_path) -> None:
+    assert fill(str(tmp_path)).speeds == pytest.approx(dict.fromkeys(range(5), 1000.0))
