@@ -1,7 +1,7 @@
-"""The zoo: image classifiers by name, each with a card that says what is claimed of it.
+"""The zoo: image classifiers by name, each with a card of its published claims.
 
-Owns the public API. Refuses to load torch before a model is created, and ever to return random weights where trained
-ones were asked for.
+This is the public API. Importing it does not load torch; creating a model does. Random weights are never returned where
+trained ones were requested.
 
 Example:
     model = zoo.create("efficientnet_lite0", weights="card")
@@ -14,7 +14,7 @@ from zoo.cards import Card, Claim, Erratum, WeightsFile
 from zoo.cards.registry import card, names, select
 from zoo.preprocessing import Geometry, Preprocessing
 from zoo.weights import cache, wanted
-from zoo.weights.load import in_our_order, load_strict, parse, read_verified
+from zoo.weights.load import load_strict, parse, read_verified, to_synset_order
 from zoo.weights.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -38,24 +38,24 @@ __all__ = [
 def create(
     model: str | Card, weights: str | Path | Wanted | None = None, num_classes: int | None = None
 ) -> "nn.Module":
-    """Build a model.
+    """Create a model.
 
     Args:
-        model: a model id, one of `names()`, or a card (a user's).
-        weights: None for the bare, randomly initialised architecture; `"card"` for the weights its card names, from an
-            installed package, this machine's cache or where they are published; otherwise a checkpoint, a local path
-            or a URL, in the published keys or in ours. A digest in a file's name is verified.
-        num_classes: width of the classifier; the card's where None.
+        model: A name, one of `names()` or `timm:NAME`; or a card, such as one read from a user's file.
+        weights: None for a randomly initialised network; `"card"` for the weights that the card names, from an
+            installed package, this machine's cache or the place where they are published; otherwise the local path or
+            the URL of a checkpoint, with the published keys or the zoo's own. A digest in the file's name is verified.
+        num_classes: Number of outputs; by default the card's number of classes.
 
     Returns:
-        The model, on the CPU in float32, from normalised images (batch, 3, height, width) to logits
-        (batch, num_classes), classes in the order of sorted synsets: in training mode when bare, in evaluation mode
-        when loaded.
+        The network on the CPU in float32. It maps normalised images (batch, 3, height, width) to logits
+        (batch, num_classes), with classes in the order of sorted synset ids. It is in training mode without weights and
+        in evaluation mode with them.
 
     Raises:
-        ValueError: if the model is unknown, `num_classes` is not positive, or the weights are not exactly what they
-            should be.
-        FileNotFoundError: if the weights are nowhere to be had.
+        ValueError: If the model is unknown, `num_classes` is not positive, or the weights do not match their digest or
+            the network.
+        FileNotFoundError: If the weights cannot be found or fetched.
     """
     chosen = card(model) if isinstance(model, str) else model
     if num_classes is not None and num_classes < 1:
@@ -73,10 +73,10 @@ def _wanted(chosen: Card, weights: str | Path | Wanted) -> Wanted:
 
 
 def _load(network: "nn.Module", chosen: Card, file: Wanted) -> None:
-    """Fill `network` from `file`, verified and whole, and set it to evaluation."""
+    """Verify `file`, load all of its weights into `network` and set it to evaluation mode."""
     path = cache.obtain(file)
     state = chosen.network.rename(parse(read_verified(path, file.sha256), str(path)))
     if file.label_order == "devkit":
-        state = in_our_order(state, chosen.network.classifier)
+        state = to_synset_order(state, chosen.network.classifier)
     load_strict(network, state, str(path))
     network.eval()

@@ -1,11 +1,11 @@
-"""`python -m zoo`: the models and what is claimed of them; `python -m zoo PATTERN`: their cards, whole and checked.
+"""`python -m zoo` lists the models and their claims; `python -m zoo PATTERN` shows complete cards and checks them.
 
     python -m zoo
     python -m zoo 'resnest*'
     python -m zoo my_student --cards my_student.yaml
 
-Owns the two views. The listing is instant and without torch; a card is shown beside what its architecture computes to,
-which builds that without weights. Refuses to load weights or to measure accuracy.
+The listing takes a fraction of a second and does not load torch. For a card, the claimed sizes and costs are shown
+beside those of its architecture, which is built without weights. Accuracy is not measured: `jobs.evaluate` does that.
 """
 
 import sys
@@ -24,18 +24,18 @@ from zoo.weights import cache, wanted
 
 _BAD_ARGUMENTS = 2
 _WIDTH = 120
-"""Of a pipe, which has no width of its own."""
+"""Columns of the output where it goes to a pipe or a file."""
 
 
 def show(
     pattern: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="PATTERN")] = None,
     cards: tuple[str, ...] = (),
 ) -> None:
-    """List the models of the zoo, or show the cards of some, with every claim of size and cost checked.
+    """List the models of the zoo, or show complete cards and check their claims of size and cost.
 
     Args:
-        pattern: Models whose cards are shown whole: comma-separated names and shell patterns, `timm:NAME`, or `all`.
-        cards: Model-index files with cards of your own, shown too.
+        pattern: Models whose cards are shown: comma-separated names and shell patterns, `timm:NAME`, or `all`.
+        cards: Model-index files with additional cards.
     """
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH)
     extra = [card for path in cards for card in read_cards(Path(path).read_bytes(), path)]
@@ -43,15 +43,19 @@ def show(
         console.print(_listing(zoo.select("all", extra)))
         return
     for card in zoo.select(pattern, extra):
-        console.print(_whole(card))
-        console.print(_checked(audit(card)))
+        console.print(_card_table(card))
+        console.print(_audit_table(audit(card)))
 
 
 def main() -> int:
-    """Parse the command line and show what it asks for; 2 after one line on standard error where it cannot be."""
+    """Parse the command line and run it.
+
+    Returns:
+        The exit code: 0, or 2 after one line on standard error.
+    """
     try:
-        if sys.argv.count("--cards") > 1:  # the parser would keep the second and drop the first without a word
-            raise ValueError("--cards is given twice; give all files after one")
+        if sys.argv.count("--cards") > 1:  # the parser would silently drop the files after the first --cards
+            raise ValueError("--cards is given twice; give all files after one --cards")
         tyro.cli(show, prog="python -m zoo")
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -62,7 +66,7 @@ def main() -> int:
 def _listing(cards: tuple[zoo.Card, ...]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0))
     for heading in ("model", "params", "size", "crop", "interpolation", "claims", "licence", "weights"):
-        # In a narrow terminal the claims go on a second line; what one greps for stays whole.
+        # In a narrow terminal only the claims wrap, so that grep finds the other values.
         table.add_column(heading, no_wrap=heading != "claims")
     for card in cards:
         shape = card.preprocessing
@@ -75,26 +79,26 @@ def _listing(cards: tuple[zoo.Card, ...]) -> Table:
             shape.interpolation,
             claims,
             (card.weights.license or "not stated") if card.weights else "",
-            "at hand" if _where(card) else "absent",
+            "present" if _local_file(card) else "absent",
         )
     return table
 
 
 def _main_claims(card: zoo.Card) -> list[zoo.Claim]:
-    """Those of the set that the card names first, at the card's own size."""
+    """The claims on the dataset of the card's first claim, at the card's own image size."""
     return [claim for claim in card.claims if claim.size is None and claim.dataset == card.claims[0].dataset]
 
 
-def _whole(card: zoo.Card) -> Table:
+def _card_table(card: zoo.Card) -> Table:
     table = Table(title=card.name, title_justify="left", box=None, show_header=False)
     table.add_column("field")
     table.add_column("value", overflow="fold")
-    for field, value in [*_described(card), *_published(card)]:
+    for field, value in [*_model_fields(card), *_weights_fields(card)]:
         table.add_row(field, value)
     return table
 
 
-def _described(card: zoo.Card) -> list[tuple[str, str]]:
+def _model_fields(card: zoo.Card) -> list[tuple[str, str]]:
     shape = card.preprocessing
     return [
         ("paper", card.paper),
@@ -104,24 +108,24 @@ def _described(card: zoo.Card) -> list[tuple[str, str]]:
         ("interpolation", shape.interpolation),
         ("mean", f"{_triple(shape.mean)} of {shape.channels} in [0, 1]"),
         ("std", _triple(shape.std)),
-        *[(f"claim {claim.metric}", _claim(claim)) for claim in card.claims],
-        *[(f"erratum {erratum.field}", _erratum(erratum)) for erratum in card.errata],
+        *[(f"claim {claim.metric}", _claim_text(claim)) for claim in card.claims],
+        *[(f"erratum {erratum.field}", _erratum_text(erratum)) for erratum in card.errata],
         *card.facts,
     ]
 
 
-def _claim(claim: zoo.Claim) -> str:
+def _claim_text(claim: zoo.Claim) -> str:
     size = f" at {claim.size} px" if claim.size else ""
     return f"{claim.value:.{max(2, claim.decimals or 0)}f} % on {claim.dataset}{size}\n{claim.source}"
 
 
-def _erratum(erratum: zoo.Erratum) -> str:
-    change = f"{erratum.published} -> {erratum.correct or 'not known'}; " if erratum.published else ""
+def _erratum_text(erratum: zoo.Erratum) -> str:
+    change = f"{erratum.published} -> {erratum.correct or 'unknown'}; " if erratum.published else ""
     added = f"{erratum.correct}; " if erratum.correct and not erratum.published else ""
     return f"{change}{added}{erratum.reason}"
 
 
-def _published(card: zoo.Card) -> list[tuple[str, str]]:
+def _weights_fields(card: zoo.Card) -> list[tuple[str, str]]:
     if card.weights is None:
         return [("weights", "none published")]
     return [
@@ -130,11 +134,11 @@ def _published(card: zoo.Card) -> list[tuple[str, str]]:
         ("SHA-256", card.weights.sha256 or "none published"),
         ("label order", card.label_order),
         ("licence", card.weights.license or "not stated"),
-        ("at hand", _where(card) or "no"),
+        ("local file", _local_file(card) or "none"),
     ]
 
 
-def _checked(findings: tuple[CardFinding, ...]) -> Table:
+def _audit_table(findings: tuple[CardFinding, ...]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("checked", "claimed", "computed", "", "of"):
         table.add_column(heading, justify="right" if heading in {"claimed", "computed"} else "left")
@@ -145,7 +149,8 @@ def _checked(findings: tuple[CardFinding, ...]) -> Table:
     return table
 
 
-def _where(card: zoo.Card) -> str:
+def _local_file(card: zoo.Card) -> str:
+    """The path of the card's weights on this machine, empty where they would have to be fetched."""
     return str(cache.at_hand(wanted.published(card)) or "") if card.weights else ""
 
 

@@ -1,7 +1,7 @@
-"""What a card claims of a model's size and cost, beside what its architecture says.
+"""Check a card's claims of size and cost against its architecture.
 
-Owns the comparison. Refuses accuracy: that takes images, and is `jobs.evaluate`'s. Builds the architecture without a
-weight, so that all of it takes a second and no download.
+The architecture is built without weights, so this takes a second and no download. Claims of accuracy are not checked
+here: that takes images, see `jobs.evaluate`.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,20 @@ from typing import Literal
 from zoo.cards import Card
 
 _OVERHEAD_BYTES = 1024
-"""The most that a checkpoint holds for each tensor beyond its values; those published have 124 to 175."""
+"""Upper bound of a checkpoint's overhead per tensor, in bytes; the published files have 124 to 175."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardFinding:
-    """One claim, checked: `claimed` is as published (None where nothing is), `computed` is ours, `note` says how."""
+    """One claim, checked.
+
+    Attributes:
+        what: The quantity.
+        claimed: The published value; None where none is published.
+        computed: The value for the zoo's architecture.
+        agrees: Whether the two agree within the claim's rounding; None where nothing is claimed.
+        note: How the value was computed.
+    """
 
     what: Literal["parameters", "FLOPs", "multiply-accumulates", "file size"]
     claimed: int | None
@@ -25,11 +33,11 @@ class CardFinding:
 
 
 def audit(card: Card) -> tuple[CardFinding, ...]:
-    """Parameters, operations and bytes of `card`, claimed and computed.
+    """Compare the claimed parameters, operations and file size of `card` with computed ones.
 
-    Parameters agree when ours, rounded as the claim is, are the claim. FLOPs agree when the cards' own rule gives them
-    exactly (see `counts.published_flops`) or our multiply-accumulates do, rounded. A file's size agrees when it is that
-    of the tensors and of a checkpoint's usual overhead.
+    Parameters agree if the computed number, rounded to the claim's precision, equals the claim. FLOPs agree if the rule
+    of the published cards gives exactly the claim (see `counts.published_flops`), or if the multiply-accumulates,
+    rounded, equal it. The file size agrees if it is the size of the tensors plus the usual overhead of a checkpoint.
     """
     import torch
 
@@ -47,7 +55,7 @@ def audit(card: Card) -> tuple[CardFinding, ...]:
             claimed=None,
             computed=macs,
             agrees=None,
-            note=f"of convolutions and classifier at {size} x {size}",
+            note=f"of convolutions and linear layers at {size} x {size}",
         ),
         _bytes(card, *counts.tensor_bytes(model)),
     )
@@ -61,7 +69,7 @@ def _parameters(card: Card, computed: int) -> CardFinding:
 
 def _flops(claimed: int, published: int, macs: int) -> CardFinding:
     if claimed == published:
-        note = "the card's own rule: multiply-adds over an image 1.27 times as wide as high, without the classifier"
+        note = "by the cards' rule: multiply-adds on an image 1.27 times as wide as high, without the classifier"
         return CardFinding(what="FLOPs", claimed=claimed, computed=published, agrees=True, note=note)
     agrees = _rounded(macs, claimed) == claimed
     return CardFinding(what="FLOPs", claimed=claimed, computed=macs, agrees=agrees, note="as multiply-accumulates")
@@ -70,11 +78,11 @@ def _flops(claimed: int, published: int, macs: int) -> CardFinding:
 def _bytes(card: Card, tensors: int, entries: int) -> CardFinding:
     claimed = card.weights.size if card.weights else None
     agrees = None if claimed is None else 0 <= claimed - tensors <= entries * _OVERHEAD_BYTES
-    note = f"bytes of {entries:,} tensors in float32; a checkpoint adds up to {_OVERHEAD_BYTES} for each"
+    note = f"bytes of {entries:,} tensors in float32; a checkpoint adds up to {_OVERHEAD_BYTES} per tensor"
     return CardFinding(what="file size", claimed=claimed, computed=tensors, agrees=agrees, note=note)
 
 
 def _rounded(value: int, like: int) -> int:
-    """`value` to as many digits as `like` has before its trailing zeros, but at least three."""
+    """`value`, rounded to as many digits as `like` has without its trailing zeros, but to at least three."""
     text = str(like)
     return round(value, max(3, len(text.rstrip("0"))) - len(text))

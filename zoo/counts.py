@@ -1,8 +1,8 @@
-"""What an architecture costs: parameters, multiply-accumulates, bytes of a checkpoint, all without a weight or a pixel.
+"""Count an architecture's parameters, multiply-accumulates and checkpoint bytes, without weights or images.
 
-Owns two counts of operations. `macs` is honest: multiply-accumulates of convolutions and linear layers at the size that
-the model is tested at. `published_flops` is what the timm cards of 2021 say, reproduced to the last digit: a profiler's
-sum over an image that is not square and without the classifier. Refuses to compare: `zoo.audit` does.
+There are two counts of operations. `macs` counts the multiply-accumulates of convolutions and linear layers at the
+model's test size. `published_flops` reproduces the "FLOPs" of timm's cards of 2021 to the last digit: a profiler's sum
+on an image that is not square, without the classifier. `zoo.audit` compares them with a card's claims.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 _LONG_SIDE = (1546, 1213)
-"""The picture that the cards' profiler was run on: its short side was the card's image size, and it was this wide."""
+"""Width and height of the image on which the cards' profiler ran, before it was resized to the card's image size."""
 
 
 def parameters(model: nn.Module) -> int:
@@ -21,21 +21,22 @@ def parameters(model: nn.Module) -> int:
 
 
 def tensor_bytes(model: nn.Module) -> tuple[int, int]:
-    """Bytes of all entries of the state dict, and how many entries it has."""
+    """Total size of the state dict's tensors in bytes, and their number."""
     entries = model.state_dict().values()
     return sum(entry.numel() * entry.element_size() for entry in entries), len(entries)
 
 
 def macs(model: nn.Module, size: int) -> int:
-    """Multiply-accumulates of convolutions and linear layers on a square image of `size` pixels, without biases."""
+    """Multiply-accumulates of convolutions and linear layers on one image of `size` x `size` pixels, without biases."""
     return _count(model, (size, size), {nn.Conv2d: _convolution, nn.Linear: _linear})
 
 
 def published_flops(model: nn.Module, size: int) -> int:
-    """The cards' "FLOPs" for a short side of `size` pixels: thop 0.0.31's rules, with the classifier left out.
+    """The "FLOPs" of timm's cards for a short side of `size` pixels, by the rules of thop 0.0.31.
 
-    Multiply-accumulates and bias of convolutions, two operations an element of a norm, one an output of an average
-    pool, one more than the window for a global one.
+    Counted are the multiply-accumulates and biases of convolutions, two operations per element of a batch norm, one per
+    output of an average pool, and the window's elements plus one per output of a global average pool. The classifier is
+    not counted.
     """
     rules = {
         nn.Conv2d: _convolution_and_bias,
@@ -47,11 +48,11 @@ def published_flops(model: nn.Module, size: int) -> int:
 
 
 Rule = Callable[[nn.Module, Tensor, Tensor], int]
-"""From a layer, its input and its output to a number of operations."""
+"""Maps a layer, its input and its output to a number of operations."""
 
 
 def _count(model: nn.Module, size: tuple[int, int], rules: Mapping[type[nn.Module], Rule]) -> int:
-    """The sum of `rules` over one image of `size` (height, width); on the meta device nothing is computed."""
+    """The sum of `rules` over all layers for one image of `size` (height, width); the meta device computes nothing."""
     total = 0
 
     def add(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:

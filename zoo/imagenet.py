@@ -1,12 +1,12 @@
 """The 1000 classes of ILSVRC-2012, in the order of their sorted synset ids: class 0 is n01440764, the tench.
 
-Owns the table `imagenet1k.tsv` (synset id, tab, ILSVRC2012_ID, tab, name). Labels are in this order everywhere. The
-ILSVRC devkit numbers the same classes differently, from 1; its numbers are here only so that what was made with them
-(ground truth, weights trained in Caffe) can be put into our order.
+They come from the table `imagenet1k.tsv` (synset id, ILSVRC2012_ID, name; separated by tabs). Labels have this order
+everywhere. The ILSVRC devkit numbers the same classes differently, from 1; its numbers serve only to convert ground
+truth and Caffe weights to this order.
 
-A synset id is `n` and an offset into the nouns of WordNet 3.0 (Copyright 2006 by Princeton University). The name is
-that synset's first lemma. Where two of the thousand share it (crane, cardigan, maillot), the first two lemmas are
-given, or, for a synset that has one lemma alone, its hypernym in brackets.
+A synset id is `n` and an offset into the nouns of WordNet 3.0 (Copyright 2006 by Princeton University). The name is the
+synset's first lemma. Where two of the thousand share it (crane, cardigan, maillot), the name has the first two lemmas,
+or, for a synset with a single lemma, its hypernym in brackets.
 """
 
 import functools
@@ -19,12 +19,12 @@ def synsets() -> tuple[str, ...]:
 
 
 def class_names() -> tuple[str, ...]:
-    """The English name of each class, such as `great white shark`; 1000 of them, no two alike."""
+    """The English name of each class, such as `great white shark`; 1000 distinct names."""
     return tuple(name for _, _, name in _rows())
 
 
 def devkit_positions() -> tuple[int, ...]:
-    """Where each class stands in the devkit's order: its ILSVRC2012_ID less one, 448 for class 0."""
+    """Each class's index in the devkit's order, its ILSVRC2012_ID minus 1: 448 for class 0."""
     return tuple(int(devkit_id) - 1 for _, devkit_id, _ in _rows())
 
 

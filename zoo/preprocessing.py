@@ -1,7 +1,7 @@
-"""How a picture becomes a model's input: the geometry (on the CPU) and the normalisation (on the device).
+"""How an image becomes a model's input: the geometry (applied on the CPU) and the normalisation (on the device).
 
-Owns the numbers, and what two models must share to share the work. Refuses to touch pixels: `pipelines.decode`
-applies a geometry with Pillow, `pipelines.score` applies a normalisation on the device.
+These are only the numbers: `pipelines.pixels.exact_decode` and `fast_decode` apply a geometry,
+`pipelines.models.engine` a normalisation. Models with equal geometries share decoded images.
 """
 
 import math
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 _LARGEST = 4096
-"""Pixels a side; beyond it is a slip, and a batch would not fit any device."""
+"""Pixels per side; more is taken for a mistake, since a batch would not fit on any device."""
 Interpolation = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Geometry:
-    """Resize the short side to `resize` pixels, then cut the central `size` x `size` square.
+    """Resize the short side to `resize` pixels, then crop the central square of `size` x `size` pixels.
 
-    Models of one geometry share one decoded uint8 array, whatever their mean and std.
+    Models with equal geometries share one decoded uint8 array, whatever their mean and std.
     """
 
     size: int
@@ -29,8 +29,16 @@ class Geometry:
 class Preprocessing:
     """A card's test-time preprocessing.
 
-    `crop_pct` is timm's: the share of the resized short side that the central crop keeps. `mean` and `std` are of
-    channels in [0, 1], in the order of `channels`.
+    Attributes:
+        size: Side of the model's square input in pixels.
+        crop_pct: The fraction of the resized short side that the central crop keeps, as in timm.
+        interpolation: Filter for resizing.
+        mean: Mean of each channel, for values in [0, 1], in the order of `channels`.
+        std: Standard deviation of each channel, likewise.
+        channels: Order of the channels in the model's input.
+
+    Raises:
+        ValueError: If a value is out of range.
     """
 
     size: int
@@ -43,12 +51,14 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if not 1 <= self.size <= _LARGEST or not 0.0 < self.crop_pct <= 1.0:
             raise ValueError(
-                f"size {self.size} px, crop {self.crop_pct}: expected 1 to {_LARGEST} px, a crop in (0, 1]"
+                f"size {self.size} px, crop {self.crop_pct}: expected 1 to {_LARGEST} px and a crop in (0, 1]"
             )
         if not all(0.0 <= value <= 1.0 for value in self.mean) or not all(0.0 < value <= 1.0 for value in self.std):
-            raise ValueError(f"mean {self.mean}, std {self.std}: expected those of channels in [0, 1]")
+            raise ValueError(
+                f"mean {self.mean}, std {self.std}: expected a mean in [0, 1] and a std in (0, 1] per channel"
+            )
 
     @property
     def geometry(self) -> Geometry:
-        """The part done on the CPU; the resized short side is floor(size / crop_pct), as timm computes it."""
+        """The geometry; the resized short side is floor(size / crop_pct), as in timm."""
         return Geometry(self.size, math.floor(self.size / self.crop_pct), self.interpolation)

@@ -1,7 +1,8 @@
-"""Architectures: each family's code from its paper, and a table of which code builds which model.
+"""Architectures: one module per family, written from its paper, and a table from names to builders.
 
-Owns     the networks, their exact parameter counts, and how the keys of public checkpoints map to ours.
-In       a name, a number of classes.
+In       a name and a number of classes.
 Out      an `nn.Module` on the CPU in float32: normalised images (batch, 3, height, width) -> logits (batch, classes).
-Never    know weights or claims (cards do), or import torch before a model is built.
+
+The package also has the exact parameter counts and the mapping of public checkpoints' keys to the zoo's. Weights and
+claims belong to `zoo.cards`. Torch is imported only when a model is built.
 """

@@ -1,6 +1,6 @@
-"""An architecture: which code builds a network, and how many parameters it has.
+"""An architecture: the code that builds a network, and its number of parameters.
 
-Imports no torch: a builder is a name here, resolved when a model is made.
+Builders are references `module:function`, resolved when a model is built, so that this module does not import torch.
 """
 
 import importlib
@@ -9,16 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 TIMM = "timm:"
-"""What a name begins with that is one of timm's."""
+"""Prefix of the names of timm's models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """A network without weights.
 
-    `builder` names a function `module:function`, called as `function(*arguments, num_classes=...)`; `key_map` one of
-    the form `dict -> dict`, which renames a published checkpoint's keys to ours and keeps ours. `params` counts
-    trainable values with 1000 classes; `classifier` names the last layer, which has `features` inputs.
+    Attributes:
+        builder: Reference `module:function`; called as `function(*arguments, num_classes=...)`.
+        params: Number of trainable values with 1000 classes.
+        features: Number of inputs of the classifier.
+        key_map: Reference to a function that renames the keys of a published checkpoint (a dict) to the network's and
+            leaves the network's own keys unchanged.
+        classifier: Name of the last layer, a linear one with a bias.
+        arguments: Positional arguments of the builder.
     """
 
     builder: str
@@ -29,15 +34,15 @@ class Architecture:
     arguments: tuple[str, ...] = ()
 
     def params_with(self, num_classes: int) -> int:
-        """Trainable values where the classifier has `num_classes` outputs, each with a bias."""
+        """Number of trainable values with `num_classes` classes."""
         return self.params + (num_classes - 1000) * (self.features + 1)
 
     def build(self, num_classes: int) -> Any:
-        """The randomly initialised network, an `nn.Module` in training mode."""
+        """Build the network with random weights: an `nn.Module` in training mode."""
         return _resolve(self.builder)(*self.arguments, num_classes=num_classes)
 
     def rename(self, state: dict[str, Any]) -> dict[str, Any]:
-        """A checkpoint's tensors under our keys."""
+        """The tensors of a checkpoint under the network's keys."""
         return _resolve(self.key_map)(state) if self.key_map else state
 
 

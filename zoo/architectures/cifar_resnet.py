@@ -1,8 +1,8 @@
-"""ResNets for small pictures: three stages of basic blocks on 32 x 32 pixels or so.
+"""ResNets for small images, of about 32 x 32 pixels (He et al. 2016, arXiv:1512.03385, section 4.2).
 
-Owns the networks of He et al. 2016 (arXiv:1512.03385, section 4.2): a 3x3 stem of 16 channels, stages of 16, 32 and 64,
-each of n blocks of two 3x3 convolutions, 6n + 2 layers in all, and shortcuts without a parameter (option A). Nobody
-publishes weights of these for us: they are what is trained where a laptop must do, as in the quickstart.
+A 3x3 stem of 16 channels; three stages of 16, 32 and 64 channels with n blocks of two 3x3 convolutions each, 6n + 2
+layers in all; shortcuts without parameters (option A). The zoo has no published weights for them: they are small enough
+to train on a laptop, as the quickstart does.
 
 Tensors are named by shape: B batch, C channels, H height, W width, K classes.
 """
@@ -16,7 +16,7 @@ _WIDTHS = (16, 32, 64)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut that skips pixels and pads channels with zeros where the shape changes."""
+    """Two 3x3 convolutions and a shortcut that, where the shape changes, subsamples pixels and zero-pads channels."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Images to class logits, randomly initialised; `blocks` in each of the three stages."""
+    """Images to class logits, randomly initialised, with `blocks` blocks in each of the three stages."""
 
     def __init__(self, blocks: int, num_classes: int) -> None:
         super().__init__()
@@ -59,10 +59,10 @@ def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequ
 
 
 def cifar_resnet8(num_classes: int) -> CifarResNet:
-    """Eight layers."""
+    """ResNet-8 for small images: 139,640 parameters with 1000 classes."""
     return CifarResNet(1, num_classes)
 
 
 def cifar_resnet20(num_classes: int) -> CifarResNet:
-    """Twenty layers."""
+    """ResNet-20 for small images: 334,072 parameters with 1000 classes."""
     return CifarResNet(3, num_classes)

@@ -1,7 +1,6 @@
 """DropBlock (Ghiasi et al. 2018, arXiv:1810.12890): dropout of whole squares of a feature map.
 
-Owns the layer. Refuses a schedule: the probability is what its owner sets. It has no state and does nothing outside
-training.
+The layer has no state, no schedule for its probability, and no effect in evaluation mode.
 """
 
 import torch
@@ -10,9 +9,12 @@ from torch.nn import functional as F
 
 
 class DropBlock2d(nn.Module):
-    """Zeroes squares of `block` pixels a side such that a share of about `drop` is zero, and scales up the rest.
+    """Zeroes squares of `block` x `block` pixels so that about a fraction `drop` is zero, and scales up the rest.
 
-    Where the map is smaller than the square, the square is as large as the map.
+    On a map smaller than `block`, the squares have the size of the map.
+
+    Raises:
+        ValueError: If `drop` is not in [0, 1).
     """
 
     def __init__(self, drop: float, block: int) -> None:
@@ -23,16 +25,16 @@ class DropBlock2d(nn.Module):
         self.block = block
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape; each channel of each image has squares of its own (algorithm 1)."""
+        """(B, C, H, W) to the same shape; squares are drawn per image and channel (algorithm 1)."""
         if not self.training or self.drop == 0.0:
             return x_BCHW
         height, width = x_BCHW.shape[2:]
         block = min(self.block, height, width)
         rows, columns = height - block + 1, width - block + 1
-        # Eq. 1: seeds a position, so that the squares that grow from them cover the share that is asked for.
+        # Eq. 1: the probability of a seed per position, such that the squares cover the fraction `drop`.
         seeds = self.drop / block**2 * (height * width) / (rows * columns)
         seeded = torch.rand(*x_BCHW.shape[:2], rows, columns, device=x_BCHW.device) < seeds
-        # Each seed is a corner: padding by a square less one on all sides lets the pool spread it over its square.
+        # A seed is a corner of its square: padded by block - 1 on all sides, the max-pool spreads it over the square.
         edge = block - 1
         dropped = F.max_pool2d(F.pad(seeded.to(x_BCHW.dtype), (edge, edge, edge, edge)), block, stride=1)
         kept = 1 - dropped

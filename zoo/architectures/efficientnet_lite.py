@@ -1,8 +1,7 @@
 """EfficientNet-Lite (Tan & Le 2019, arXiv:1905.11946, table 1, with the changes of its authors' Lite release).
 
-Owns the architecture and the names of its published checkpoint. Lite is EfficientNet without squeeze-and-excite, with
-ReLU6 for swish, and with stem and head that do not scale with the width. Refuses to know how pictures are normalised:
-that is the card's. Stochastic depth, a matter of the training recipe, is not part of it.
+Lite is EfficientNet without squeeze-and-excite, with ReLU6 in place of swish, and with a stem and a head that do not
+scale with the width. Stochastic depth belongs to the training recipe and is not part of the network.
 
 Tensors are named by shape: B batch, C channels, H height, W width, K classes.
 """
@@ -25,7 +24,7 @@ _DROPOUT = 0.2
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
-    """A row of the paper's table 1: `num_blocks` blocks, of which the first has the stride and changes the width."""
+    """A row of the paper's table 1: `num_blocks` blocks; the first one has the stride and changes the width."""
 
     expansion: int
     channels: int
@@ -51,21 +50,21 @@ def efficientnet_lite0(num_classes: int = 1000) -> "EfficientNetLite":
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the published checkpoint's keys (`_blocks.1._bn0.weight`) to ours (`blocks.1.expand.norm.weight`).
+    """Rename the published checkpoint's keys (`_blocks.1._bn0.weight`) to the zoo's (`blocks.1.expand.norm.weight`).
 
-    A key that is not the published network's keeps its name: ours pass, strangers are found by the strict load.
+    Other keys are unchanged, so the zoo's own checkpoints load too; unknown keys are reported by the strict load.
     """
-    return {_our_key(key): tensor for key, tensor in state.items()}
+    return {_zoo_key(key): tensor for key, tensor in state.items()}
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution without bias under TensorFlow's "SAME" rule: the output has ceil(input / stride) pixels a side.
+    """A convolution without bias, padded by TensorFlow's "SAME" rule: output side = ceil(input side / stride).
 
-    The padding that this takes depends on the input's size and, being odd at times, is larger at the right and bottom.
+    The padding depends on the input's size; an odd padding has its extra pixel at the right and the bottom.
     """
 
     def __init__(self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        # At stride 1 an odd kernel pads evenly, whatever the size, and the convolution can do it itself.
+        # With stride 1 and an odd kernel the padding is symmetric for every size, so the convolution can do it itself.
         padding = kernel // 2 if stride == 1 else 0
         super().__init__(channels_in, channels, kernel, stride, padding, groups=groups, bias=False)
 
@@ -80,7 +79,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class Block(nn.Module):
-    """The inverted residual: widen by 1x1 (unless the expansion is 1), convolve by channel, narrow by 1x1."""
+    """The inverted residual: 1x1 expansion (unless the factor is 1), depthwise convolution, 1x1 projection."""
 
     def __init__(self, channels_in: int, channels: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -137,13 +136,13 @@ def _conv_norm(conv: SameConv2d, activate: bool = True) -> nn.Sequential:
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after a side; its last window starts `size % stride or stride` pixels before its end."""
+    """Padding before and after a side; its last window starts `size % stride or stride` pixels before its end."""
     total = max(kernel - (size % stride or stride), 0)
     return total // 2, total - total // 2
 
 
 def _initialise(module: nn.Module) -> None:
-    """He et al. 2015 by fan-out, as in the authors' release; torch's own counts all groups for a depthwise kernel."""
+    """He et al. 2015 by fan-out, as in the authors' release; torch's function ignores groups in the fan-out."""
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
@@ -153,13 +152,13 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def _our_key(key: str) -> str:
+def _zoo_key(key: str) -> str:
     module, _, entry = key.rpartition(".")
-    return f"{_OUR_MODULES.get(module, module)}.{entry}"
+    return f"{_ZOO_MODULES.get(module, module)}.{entry}"
 
 
-def _our_modules(num_blocks: int) -> dict[str, str]:
-    """Published module to ours; a block's norms are numbered by place, also where block 0 has no expansion."""
+def _zoo_modules(num_blocks: int) -> dict[str, str]:
+    """Published module name to the zoo's; norms keep their number where a block lacks the expansion."""
     modules = {
         "_conv_stem": "stem.conv",
         "_bn0": "stem.norm",
@@ -174,4 +173,4 @@ def _our_modules(num_blocks: int) -> dict[str, str]:
     return modules
 
 
-_OUR_MODULES = _our_modules(sum(stage.num_blocks for stage in _LITE0))
+_ZOO_MODULES = _zoo_modules(sum(stage.num_blocks for stage in _LITE0))

@@ -1,4 +1,4 @@
-"""Any architecture of timm's, as `timm:NAME`, where timm is installed (`pip install 'menagerie[timm]'`)."""
+"""The architectures of timm, named `timm:NAME`; they need timm installed (`pip install 'menagerie[timm]'`)."""
 
 import contextlib
 import functools
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @functools.cache
 def architecture(name: str) -> Architecture:
-    """The architecture of `timm:NAME`; its parameters are counted on a build without weights.
+    """The architecture of `timm:NAME`; its parameters are counted on a network built without weights.
 
     Raises:
-        ValueError: if timm is not installed or has no such model.
+        ValueError: If timm is not installed or has no such model.
     """
     import torch
 
@@ -35,26 +35,26 @@ def architecture(name: str) -> Architecture:
 
 
 def build(name: str, num_classes: int) -> "nn.Module":
-    """Timm's own architecture `name`, randomly initialised."""
+    """Build timm's model `name` (without the prefix), randomly initialised."""
     return _timm().create_model(name, pretrained=False, num_classes=num_classes)
 
 
 def config_of(name: str) -> dict[str, Any]:
-    """The pretrained configuration of `timm:NAME`, as timm has it.
+    """The pretrained configuration of `timm:NAME` as a dict with timm's keys.
 
     Raises:
-        ValueError: if timm is not installed or has no such model with one classifier.
+        ValueError: If timm is not installed, has no such model, or the model does not have exactly one classifier.
     """
     timm, known = _timm(), name.removeprefix(TIMM)
     config = None
-    # An unknown tag is a RuntimeError of timm's.
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(RuntimeError):  # timm raises it for an unknown tag
         config = timm.models.get_pretrained_cfg(known) if timm.is_model(known.partition(".")[0]) else None
     if config is None:
         raise ValueError(f"timm has no model {known!r}; `timm.list_pretrained()` lists them")
     found = config.to_dict()
     if found["num_classes"] < 1 or not isinstance(found["classifier"], str):
-        raise ValueError(f"{name}: expected a model with one classifier, timm's has {found['num_classes']} classes")
+        classifier, classes = found["classifier"], found["num_classes"]
+        raise ValueError(f"{name}: expected a model with one classifier, found {classifier!r} with {classes} classes")
     return found
 
 

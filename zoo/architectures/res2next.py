@@ -1,7 +1,6 @@
 """Res2NeXt-50 (Gao et al. 2021, arXiv:1904.01169, section 3, with the groups of section 3.2).
 
-Owns the multi-scale block and the one model whose weights are published. Refuses other scales and widths: 4 scales of
-8 groups of 4 channels are what was trained.
+The multi-scale block and the one model with published weights: 4 scales of 8 groups of 4 channels.
 """
 
 from torch import Tensor, cat, nn
@@ -14,11 +13,11 @@ _BASE_WIDTH = 4
 
 
 class Res2NeXtBlock(Bottleneck):
-    """The middle splits its channels into four; three of the parts are convolved one after the other.
+    """The middle splits its channels into four parts; three of them are convolved one after the other.
 
-    A part's input is its own channels plus the output of the part before it (fig. 2b), so that the block sees several
-    scales at once. The last part passes as it is. In the first block of a stage, where the parts have different
-    receptive fields to begin with, nothing is added and the last part is averaged over 3x3 at the block's stride.
+    A part's input is its own channels plus the output of the previous part (fig. 2b), so the block sees several scales
+    at once. The last part is the identity. In the first block of a stage nothing is added, and the last part is an
+    average over 3x3 pixels with the block's stride.
     """
 
     convs: nn.ModuleList
@@ -44,5 +43,5 @@ class Res2NeXtBlock(Bottleneck):
 
 
 def res2next50(num_classes: int = 1000) -> ResNet:
-    """Res2NeXt-50, 8 groups, width 4, 4 scales: 24,671,464 parameters with 1000 classes."""
+    """Res2NeXt-50 with 8 groups, width 4 and 4 scales: 24,671,464 parameters with 1000 classes."""
     return ResNet(Trunk(depths=(3, 4, 6, 3), block=Res2NeXtBlock), num_classes)

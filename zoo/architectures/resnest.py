@@ -1,9 +1,10 @@
 """ResNeSt (Zhang et al. 2020, arXiv:2004.08955): eight models with published weights.
 
-Owns split attention (section 3), the stem, shortcuts and averaging in place of strides (section 4.1: "network tweaks"),
-and the regularisation of the authors' recipe (section 4.2): DropBlock of 0.1 in the last two stages of the models of 50
-layers and more that were trained with it, dropout of 0.2 before the classifier from 200 layers on, every block
-initialised as the identity. Two models (the "fast" ones) average before the convolution and not after it.
+Split attention (section 3); the stem, the shortcuts and the average pools in place of strides (section 4.1, "network
+tweaks"); and the regularisation of the authors' recipe (section 4.2): DropBlock with probability 0.1 in the last two
+stages of the models of 50 layers and more that were trained with it, dropout of 0.2 before the classifier from 200
+layers on, and every block initialised as the identity. Two models (the "fast" ones) pool before the convolution, not
+after it.
 
 Tensors are named by shape: B batch, R radix, C channels, H height, W width.
 """
@@ -25,18 +26,18 @@ _DROPOUT = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """How a block splits its channels: `cardinality` groups of `base_width` channels, each in `radix` splits."""
+    """How a block splits its channels: `cardinality` groups of `base_width` channels, each with `radix` splits."""
 
     radix: int = 2
     cardinality: int = 1
     base_width: int = 64
     averages_first: bool = False
-    """Whether the average pool that stands for the stride comes before the convolution."""
+    """Whether the average pool that replaces the stride precedes the convolution."""
     dropblock: float = 0.0
 
 
 class SplitAttention(nn.Module):
-    """A grouped convolution to `radix` splits, and their sum weighted by attention over them (section 3.1)."""
+    """A grouped convolution to `radix` splits, and the sum of the splits weighted by attention (section 3.1)."""
 
     def __init__(self, channels: int, splits: Splits, dropblock: float) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class SplitAttention(nn.Module):
         return (splits_BRCHW * self._weights(scores)).sum(1)
 
     def _weights(self, scores: Tensor) -> Tensor:
-        """Scores (B, cardinality * R * c, 1, 1) to weights (B, R, C, 1, 1): softmax over splits, sigmoid where one."""
+        """Scores (B, cardinality * R * c, 1, 1) to weights (B, R, C, 1, 1): softmax over splits, sigmoid if R is 1."""
         if self.radix == 1:
             return scores.sigmoid().unsqueeze(1)
         by_group = scores.unflatten(1, (self.cardinality, self.radix, -1)).transpose(1, 2)
@@ -68,7 +69,7 @@ class SplitAttention(nn.Module):
 
 
 class ResNeStBlock(Bottleneck):
-    """The middle is split attention; an average pool beside it stands for a stride."""
+    """The middle is split attention, with an average pool in place of a stride."""
 
     conv2: SplitAttention
 
@@ -81,25 +82,25 @@ class ResNeStBlock(Bottleneck):
         self.averages_first = splits.averages_first
 
     def projection(self, place: Place) -> nn.Sequential:
-        """The shortcut averages 2x2 where the block has a stride, so that its 1x1 convolution skips no pixel."""
+        """The shortcut averages 2x2 pixels where the block has a stride, so its 1x1 convolution skips no pixel."""
         pool = nn.AvgPool2d(2, place.stride, ceil_mode=True, count_include_pad=False)
         conv = nn.Conv2d(place.channels_in, place.channels, 1, bias=False)
         return nn.Sequential(pool if place.stride > 1 else nn.Identity(), conv, nn.BatchNorm2d(place.channels))
 
     def middle(self, x_BCHW: Tensor) -> Tensor:
         """(B, width, H, W) to (B, width, ceil(H / stride), ceil(W / stride))."""
-        # The first convolution's DropBlock, here behind its ReLU: zeroing and scaling commute with it.
+        # DropBlock of the first convolution, applied after its ReLU: zeroing and scaling commute with ReLU.
         x_BCHW = self.drop(x_BCHW)
         return self.conv2(self.pool(x_BCHW)) if self.averages_first else self.pool(self.conv2(x_BCHW))
 
 
 def resnest14d(num_classes: int = 1000) -> ResNet:
-    """ResNeSt-14, GluonCV's: 10,611,688 parameters with 1000 classes."""
+    """ResNeSt-14 (GluonCV): 10,611,688 parameters with 1000 classes."""
     return _resnest((1, 1, 1, 1), 32, Splits(), num_classes)
 
 
 def resnest26d(num_classes: int = 1000) -> ResNet:
-    """ResNeSt-26, GluonCV's: 17,069,448 parameters with 1000 classes."""
+    """ResNeSt-26 (GluonCV): 17,069,448 parameters with 1000 classes."""
     return _resnest((2, 2, 2, 2), 32, Splits(), num_classes)
 
 
@@ -124,13 +125,13 @@ def resnest269e(num_classes: int = 1000) -> ResNet:
 
 
 def resnest50d_4s2x40d(num_classes: int = 1000) -> ResNet:
-    """ResNeSt-50 of radix 4, cardinality 2, width 40, averaging first: 30,417,592 parameters with 1000 classes."""
+    """ResNeSt-50 with radix 4, cardinality 2, width 40, pooling first: 30,417,592 parameters with 1000 classes."""
     splits = Splits(radix=4, cardinality=2, base_width=40, averages_first=True)
     return _resnest(_DEPTHS_50, 32, splits, num_classes)
 
 
 def resnest50d_1s4x24d(num_classes: int = 1000) -> ResNet:
-    """ResNeSt-50 of radix 1, cardinality 4, width 24, averaging first: 25,677,000 parameters with 1000 classes."""
+    """ResNeSt-50 with radix 1, cardinality 4, width 24, pooling first: 25,677,000 parameters with 1000 classes."""
     splits = Splits(radix=1, cardinality=4, base_width=24, averages_first=True)
     return _resnest(_DEPTHS_50, 32, splits, num_classes)
 
@@ -148,7 +149,7 @@ def _resnest(depths: Sequence[int], stem_width: int, splits: Splits, num_classes
 
 
 def _deep_stem(width: int) -> nn.Sequential:
-    """Three 3x3 convolutions for a 7x7 one (He et al. 2019, arXiv:1812.01187, ResNet-C); the last norm is outside."""
+    """Three 3x3 convolutions in place of a 7x7 one (ResNet-C, He et al. 2019, arXiv:1812.01187), no norm at the end."""
     return nn.Sequential(
         nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(width),

@@ -1,8 +1,8 @@
-"""The trunk that four families share: stem, four stages of bottleneck blocks, average pool, classifier.
+"""The network that four families share: stem, four stages of bottleneck blocks, average pool, classifier.
 
-Owns what they have in common (He et al. 2016, arXiv:1512.03385, table 1; Xie et al. 2017, arXiv:1611.05431, for groups)
-under the names that their published checkpoints use: conv1, bn1, layer1 to layer4, fc. Refuses to know what happens in
-the middle of a block: each family's file says that, and nothing else of importance.
+After He et al. 2016 (arXiv:1512.03385, table 1) and, for groups, Xie et al. 2017 (arXiv:1611.05431). Modules have the
+names of the published checkpoints: conv1, bn1, layer1 to layer4, fc. Each family's module defines the middle of a
+block.
 
 Tensors are named by shape: B batch, C channels, H height, W width, K classes.
 """
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 EXPANSION = 4
-"""A stage's output channels for each of its planes."""
+"""Output channels of a stage, divided by its planes."""
 _PLANES = (64, 128, 256, 512)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a block stands: `stage` 0 to 3, of `planes` 64 to 512; `first` where stage, stride and width begin."""
+    """The position of a block: `stage` 0 to 3 with 64 to 512 `planes`; `first` marks the first block of a stage."""
 
     stage: int
     first: bool
@@ -29,26 +29,26 @@ class Place:
 
     @property
     def channels(self) -> int:
-        """Channels that leave the block."""
+        """Output channels of the block."""
         return self.planes * EXPANSION
 
     @property
     def projects(self) -> bool:
-        """Whether the shortcut needs a projection, because the block changes the shape of what passes."""
+        """Whether the shortcut needs a projection, because input and output of the block differ in shape."""
         return self.stride != 1 or self.channels_in != self.channels
 
 
 class Bottleneck(nn.Module):
-    """Narrow by 1x1, a middle that a family defines, widen by 1x1, add the shortcut.
+    """A 1x1 convolution to fewer channels, a middle defined by the family, a 1x1 convolution to more, and the shortcut.
 
-    A family's block hands over the modules of its middle by name (they are registered between those of the two 1x1
-    convolutions, the order of a checkpoint's keys) and applies them in `middle`.
+    A family's block passes the modules of its middle by name and applies them in `middle`. They are registered between
+    the two 1x1 convolutions, which is the order of a checkpoint's keys.
     """
 
     def __init__(
         self, place: Place, width: int, middle: Mapping[str, nn.Module], middle_out: int | None = None
     ) -> None:
-        """`width` channels enter the middle and `middle_out` (as many where None) leave it."""
+        """The middle has `width` input channels and `middle_out` output channels, by default as many."""
         super().__init__()
         self.conv1 = nn.Conv2d(place.channels_in, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -58,15 +58,15 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(place.channels)
         self.downsample = self.projection(place) if place.projects else None
         self.drop: nn.Module = nn.Identity()
-        """What regularises the residual before it is added: nothing, unless a family's recipe says so."""
+        """Regularises the residual before the addition; the identity unless a family replaces it."""
         self.act = nn.ReLU(inplace=True)
 
     def middle(self, x_BCHW: Tensor) -> Tensor:
         """(B, width, H, W) to (B, width, ceil(H / stride), ceil(W / stride))."""
-        raise AssertionError(f"{type(self).__name__} defines no middle")
+        raise AssertionError(f"{type(self).__name__} does not define `middle`")
 
     def projection(self, place: Place) -> nn.Sequential:
-        """The shortcut where the shape changes: a 1x1 convolution with the block's stride, and its norm."""
+        """The shortcut where the shape changes: a 1x1 convolution with the block's stride, and a batch norm."""
         conv = nn.Conv2d(place.channels_in, place.channels, 1, place.stride, bias=False)
         return nn.Sequential(conv, nn.BatchNorm2d(place.channels))
 
@@ -80,10 +80,16 @@ class Bottleneck(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trunk:
-    """A network's plan: `depths` blocks in the four stages, each made by `block`.
+    """The configuration of a network.
 
-    `stem` is the first convolution or a sequence in its place, 3 to `stem_channels` channels at half the size.
-    `dropout` acts before the classifier; `zero_init` starts every block as the identity.
+    Attributes:
+        depths: Number of blocks in each of the four stages.
+        block: Builds the block at a position.
+        stem: Builds the first layers, from 3 to `stem_channels` channels at half the image size.
+        stem_channels: Output channels of the stem.
+        max_pool: Builds the pool after the stem.
+        dropout: Probability of the dropout before the classifier.
+        zero_init: Whether every block is initialised as the identity.
     """
 
     depths: Sequence[int]
@@ -96,7 +102,7 @@ class Trunk:
 
 
 class ResNet(nn.Module):
-    """Images to class logits; built from a `Trunk`, randomly initialised."""
+    """Images to class logits, as configured by a `Trunk`, randomly initialised."""
 
     layer1: nn.Sequential
     layer2: nn.Sequential
@@ -131,12 +137,12 @@ class ResNet(nn.Module):
 
 
 def grouped_width(planes: int, base_width: int, groups: int) -> int:
-    """Channels in the middle of a block with `groups` groups of `base_width` channels each in the first stage."""
+    """Channels in the middle of a block; in the first stage it has `groups` groups of `base_width` channels."""
     return planes * base_width // 64 * groups
 
 
 def initialise(module: nn.Module) -> None:
-    """He et al. 2015 (arXiv:1502.01852, section 2.2) by fan-out for convolutions; the rest as torch has it."""
+    """Convolutions by He et al. 2015 (arXiv:1502.01852, section 2.2), fan-out; other layers keep torch's values."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:

@@ -1,7 +1,6 @@
 """SelecSLS (Mehta et al. 2020, XNect, arXiv:1907.00837): selective long and short range skips.
 
-Owns the block, the three models and the names of the authors' own files. Refuses other plans than the three whose
-weights are published; what differs between them is a table.
+The block, the three models with published weights, and the key map of the authors' own files.
 
 Tensors are named by shape: B batch, C channels, H height, W width, K classes.
 """
@@ -20,9 +19,9 @@ _STEM_CHANNELS = 32
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
-    """Blocks at one resolution, `width` channels inside each and `outs` leaving them.
+    """Blocks at one resolution, with `width` channels inside each block and `outs` output channels.
 
-    The first block has a stride of 2; what leaves it is the skip that every later block of the stage receives.
+    The first block has stride 2; its output is the long-range skip into every later block of the stage.
     """
 
     width: int
@@ -31,7 +30,7 @@ class StageSpec:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A model: its stages and the `head` channels of four convolutions behind them."""
+    """A model: its stages, and the channels of the four convolutions of its head."""
 
     stages: tuple[StageSpec, ...]
     head: tuple[int, int, int, int]
@@ -59,14 +58,14 @@ def selecsls60b(num_classes: int = 1000) -> "SelecSLS":
 
 
 def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the classifier of the authors' own files (`classifier.0.weight`) to `fc.weight`; other keys stay."""
+    """Rename the classifier of the authors' own files (`classifier.0.weight`) to `fc.weight`; keep other keys."""
     return {re.sub(r"^classifier\.0\.", "fc.", key): tensor for key, tensor in state.items()}
 
 
 class Block(nn.Module):
-    """Three pairs of convolutions, one after the other, whose outputs are joined.
+    """Convolutions in sequence whose outputs at three depths are concatenated and fused by a 1x1 convolution.
 
-    The first block of a stage has no skip to receive; the later ones join it too (`skip_channels` of it).
+    Later blocks of a stage also concatenate the stage's skip, with `skip_channels` channels; 0 marks the first block.
     """
 
     def __init__(self, channels_in: int, width: int, channels: int, skip_channels: int) -> None:
@@ -80,7 +79,7 @@ class Block(nn.Module):
         self.conv6 = _conv(2 * width + skip_channels, channels, 1)
 
     def forward(self, x_BCHW: Tensor, skip_BCHW: Tensor | None) -> Tensor:
-        """(B, C, H, W) and the stage's skip, None for its first block, to (B, C', H, W), there at half the size."""
+        """(B, C, H, W) and the stage's skip to (B, C', H, W); a first block has no skip and halves H and W."""
         first = self.conv1(x_BCHW)
         second = self.conv3(self.conv2(first))
         third = self.conv5(self.conv4(second))
@@ -89,7 +88,7 @@ class Block(nn.Module):
 
 
 class SelecSLS(nn.Module):
-    """Stem, blocks, four convolutions, average pool, classifier."""
+    """Stem, blocks, a head of four convolutions, average pool, classifier."""
 
     def __init__(self, plan: Plan, num_classes: int) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""SKNet-50 and SKNet-101 (Li et al. 2019, arXiv:1903.06586, section 3 and table 1), as the authors' Caffe networks are.
+"""SKNet-50 and SKNet-101 (Li et al. 2019, arXiv:1903.06586, section 3 and table 1), after the authors' Caffe networks.
 
-Owns the selective-kernel unit, the two models and the way from their Caffe layers' names to ours. Where paper and
-published network differ, the network decides: a max-pool without padding that rounds up, attention 16 wide in the
-second stage of SKNet-101, norm and ReLU after the attention's first layer. Refuses the prototxt's fixed 7x7 average
-pool, which stops at any size but 224: averaging over everything is the same there and serves every size.
+Where the paper and the published networks differ, this follows the networks: a max-pool without padding that rounds up,
+attention of width 16 in the second stage of SKNet-101, batch norm and ReLU after the attention's first layer. The one
+exception is the fixed 7x7 average pool of the prototxt, which only fits images of 224 pixels: a global average is equal
+there and works for every size.
 """
 
 import re
@@ -17,13 +17,13 @@ from zoo.architectures.resnet import Bottleneck, Place, ResNet, Trunk, grouped_w
 _GROUPS = 32
 _BASE_WIDTH = 4
 _DILATIONS = (1, 2)
-"""Of the two 3x3 paths; the second sees what a 5x5 kernel would (section 3.1)."""
-# Caffe's moving average keeps 0.95 of itself: torch's momentum of 0.05.
+"""Of the two 3x3 paths; the second has the receptive field of a 5x5 kernel (section 3.1)."""
+# Caffe's decay of 0.95 is torch's momentum of 0.05.
 _NORM_MOMENTUM = 0.05
 
 
 class SelectiveKernel(nn.Module):
-    """Split into paths of different receptive fields, fuse by their sum, select by softmax over the paths."""
+    """Split into paths of different receptive fields, fuse them by summation, select by a softmax over the paths."""
 
     def __init__(self, channels: int, stride: int, attention_width: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class SelectiveKernel(nn.Module):
         self.fc_select = nn.Conv2d(attention_width, channels * len(_DILATIONS), 1, bias=False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, ceil(H / stride), ceil(W / stride)); P paths."""
+        """(B, C, H, W) to (B, C, ceil(H / stride), ceil(W / stride)); P is the number of paths."""
         paths_BPCHW = torch.stack([path(x_BCHW) for path in self.paths], dim=1)
         pooled_BC11 = paths_BPCHW.sum(1).mean((2, 3), keepdim=True)
         scores = self.fc_select(self.act(self.bn(self.fc_reduce(pooled_BC11))))
@@ -67,18 +67,18 @@ def sknet101(num_classes: int = 1000) -> ResNet:
 
 
 def from_caffe(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename Caffe's blobs (`conv3_1/3x3g32d2/bn/2`) to our keys (`layer2.0.conv2.paths.1.1.running_mean`).
+    """Rename Caffe's blobs (`conv3_1/3x3g32d2/bn/2`) to the zoo's (`layer2.0.conv2.paths.1.1.running_mean`).
 
-    Caffe keeps no count of a norm's batches; it is 0 here. A name that is not the published network's stays as it is,
-    for the strict load to find; so do our own keys.
+    Caffe does not count the batches of a batch norm, so `num_batches_tracked` is 0. Other names are unchanged: the
+    zoo's own keys, and unknown ones, which the strict load reports.
     """
-    renamed = {_our_key(name): _flat(name, blob) for name, blob in state.items()}
+    renamed = {_zoo_key(name): _flat(name, blob) for name, blob in state.items()}
     norms = {key.rpartition(".")[0] for key in renamed if key.endswith(".running_mean")}
     counts = {f"{norm}.num_batches_tracked": torch.zeros((), dtype=torch.int64) for norm in norms}
     return counts | renamed
 
 
-_OUR_MODULES = {
+_ZOO_MODULES = {
     "1x1_reduce": ("conv1", "bn1"),
     "3x3g32": ("conv2.paths.0.0", "conv2.paths.0.1"),
     "3x3g32d2": ("conv2.paths.1.0", "conv2.paths.1.1"),
@@ -87,18 +87,18 @@ _OUR_MODULES = {
     "1x1_increase": ("conv3", "bn3"),
     "1x1_proj": ("downsample.0", "downsample.1"),
 }
-"""A layer of a unit, to our convolution and norm."""
+"""From a Caffe layer of a unit to the convolution and the batch norm of an `SKUnit`."""
 _NORM_BLOBS = ("weight", "bias", "running_mean", "running_var")
 _LAYER_BLOBS = ("weight", "bias")
 
 
-def _our_key(name: str) -> str:
+def _zoo_key(name: str) -> str:
     """`classifier/1` -> `fc.bias`, `conv1/7x7_s2/bn/0` -> `bn1.weight`, `conv2_1/B_fc2/0` -> `layer1.0....weight`."""
     layer, _, index = name.rpartition("/")
     layer, is_norm, _ = layer.partition("/bn")
     module = {"classifier": ("fc", ""), "conv1/7x7_s2": ("conv1", "bn1")}.get(layer)
     if unit := re.fullmatch(r"conv([2-5])_(\d+)/(\w+)", layer):
-        inner = _OUR_MODULES.get(unit[3])
+        inner = _ZOO_MODULES.get(unit[3])
         prefix = f"layer{int(unit[1]) - 1}.{int(unit[2]) - 1}"
         module = (f"{prefix}.{inner[0]}", f"{prefix}.{inner[1]}") if inner else None
     blobs = _NORM_BLOBS if is_norm else _LAYER_BLOBS
@@ -108,7 +108,7 @@ def _our_key(name: str) -> str:
 
 
 def _flat(name: str, blob: Tensor) -> Tensor:
-    """A norm's blob as a vector: Caffe may write (C,) as (1, C, 1, 1)."""
+    """The blob of a batch norm as a vector: Caffe may write (C,) as (1, C, 1, 1)."""
     return blob.reshape([side for side in blob.shape if side > 1]) if "/bn/" in name else blob
 
 

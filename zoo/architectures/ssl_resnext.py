@@ -1,7 +1,7 @@
 """The semi-supervised ResNeXts (Yalniz et al. 2019, arXiv:1905.00546).
 
-Owns the plain grouped block (Xie et al. 2017, arXiv:1611.05431, fig. 3c) and the four students whose weights were
-released. Refuses the recipe that made them: the architecture is ResNeXt's own, with the keys of the trunk.
+The grouped block (Xie et al. 2017, arXiv:1611.05431, fig. 3c) and the four students with published weights. They are
+plain ResNeXts: what is semi-supervised is their training.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _DEPTHS_101 = (3, 4, 23, 3)
 
 
 class ResNeXtBlock(Bottleneck):
-    """The middle is one 3x3 convolution in groups, which has the block's stride."""
+    """The middle is one grouped 3x3 convolution with the block's stride."""
 
     conv2: nn.Conv2d
     bn2: nn.BatchNorm2d

@@ -1,6 +1,6 @@
-"""The table of architectures: builder, exact number of parameters, the names that other files give to the same tensors.
+"""The table of architectures: builder, exact number of parameters, and key map of public checkpoints.
 
-Knows neither weights nor claims: those are a card's, and one architecture may have many cards.
+Weights and claims belong to cards; one architecture may have several cards.
 """
 
 import difflib
@@ -9,10 +9,10 @@ from zoo.architectures.architecture import TIMM, Architecture
 
 
 def find_architecture(name: str) -> Architecture:
-    """The architecture called `name`; `timm:NAME` is one of timm's, where timm is installed.
+    """The architecture `name`, or timm's for `timm:NAME`.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If there is no such architecture, or timm is needed and not installed.
     """
     if name.startswith(TIMM):
         from zoo.architectures import from_timm
@@ -21,7 +21,7 @@ def find_architecture(name: str) -> Architecture:
     if name not in ARCHITECTURES:
         near = difflib.get_close_matches(name, ARCHITECTURES, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"no architecture is called {name!r}{hint} (known: {', '.join(sorted(ARCHITECTURES))})")
+        raise ValueError(f"unknown architecture {name!r}{hint} (known: {', '.join(sorted(ARCHITECTURES))})")
     return ARCHITECTURES[name]
 
 

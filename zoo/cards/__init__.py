@@ -1,9 +1,10 @@
-"""Cards: what is claimed of a model, as data, each claim with its source.
+"""Cards: the published claims about a model as data, each with its source.
 
-Owns     the fields of a card and their checks, how published documents are read, the zoo's own cards in `published/`.
-In       model-index files and READMEs as they were published, damaged ones included.
-Out      `Card`s by name and pattern, with errata for what a document has wrong or leaves out.
-Never    measure, load torch, or guess what a document does not say.
+In       model-index files and READMEs as published, including damaged ones.
+Out      `Card`s by name and pattern, with errata for what a document gets wrong or omits.
+
+The zoo's own cards are in `published/`. The package does not measure anything, does not load torch, and does not guess
+values that a document omits.
 """
 
 from zoo.cards.card import Card, Claim, Erratum, LabelOrder, WeightsFile

@@ -1,7 +1,4 @@
-"""Cards: what is claimed of a model, as data.
-
-Owns the fields and their checks. Refuses to measure anything and to import torch: listing the zoo must stay instant.
-"""
+"""The fields of a card and their checks. Does not import torch, so that listing the zoo stays fast."""
 
 import re
 from dataclasses import dataclass
@@ -12,19 +9,28 @@ from zoo.architectures.table import find_architecture
 from zoo.preprocessing import Preprocessing
 
 LabelOrder = Literal["synset", "devkit"]
-"""Which of a classifier's outputs is which class: sorted synset ids, as everywhere here, or ILSVRC2012_ID less one."""
+"""Order of a classifier's outputs: by sorted synset id, as everywhere here, or by ILSVRC2012_ID minus 1."""
 
 _NAME = re.compile(rf"({TIMM})?\w[\w.-]*")
 _NAME_BYTES = 200
-"""Folders of cells and files of weights are called after a model: local disks allow 255, and digests need some."""
+"""File names contain the model's name and digests; local file systems allow 255 bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A published number: `value` in percent on `dataset`, as said by `source`.
+    """A published accuracy.
 
-    It is printed with so many `decimals`, None for those of `value`, and so stands for all that round to it. `size` is
-    the input's side in pixels where it is another than the card's.
+    Attributes:
+        metric: The metric.
+        value: The accuracy in percent.
+        dataset: Name of the evaluation set.
+        source: Where the claim is published.
+        decimals: Number of published decimals, which defines the values that round to the claim; None for those of
+            `value`.
+        size: Side of the input in pixels; None for the card's.
+
+    Raises:
+        ValueError: If `value` is not in [0, 100].
     """
 
     metric: Literal["top1", "top5"]
@@ -41,11 +47,18 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsFile:
-    """Where the published weights are, and what they must be.
+    """The published file of weights.
 
-    `location` is a URL, or `package:PACKAGE/PATH` for a file inside an installed Python package; `mirrors` are other
-    URLs of the same bytes. `sha256` is the hexadecimal digest or its published beginning (torch.hub's convention: eight
-    digits in the file name), None where none is published. `size` is the published one, in bytes.
+    Attributes:
+        location: A URL, or `package:PACKAGE/PATH` for a file inside an installed Python package.
+        sha256: The hexadecimal digest or its published prefix (torch.hub's convention: eight digits in the file name);
+            None where none is published.
+        license: The licence of the weights; None where none is stated.
+        mirrors: Other URLs of the same bytes.
+        size: The published size in bytes.
+
+    Raises:
+        ValueError: If `sha256` is not at least 8 lower-case hexadecimal digits.
     """
 
     location: str
@@ -62,7 +75,7 @@ class WeightsFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erratum:
-    """What a published card has wrong or leaves out: `published` became `correct`; None where that is not known."""
+    """An error or omission of a published card: `published` is replaced by `correct`; None where that is unknown."""
 
     field: str
     reason: str
@@ -72,11 +85,26 @@ class Erratum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A model of the zoo and all that is claimed of it.
+    """A model and its published claims.
 
-    `architecture` is a name of `zoo.architectures`. `label_order` is that of the classes in the published file, and in
-    any of Caffe's; `zoo.create` puts them into ours. `claimed_params` and `claimed_flops` are as published, rounded and
-    counted as their publisher did. `facts` are what else the publisher says, of the training above all.
+    Attributes:
+        name: Name of the model; letters, digits, `_`, and after the first character `.` and `-`.
+        architecture: Name of its architecture, see `zoo.architectures.table`.
+        preprocessing: How images are prepared at test time.
+        weights: The published file; None where no weights are published.
+        claims: Published accuracies.
+        paper: Title and URL of the paper.
+        code: URL of the published code.
+        num_classes: Number of classes.
+        label_order: Order of the classes in the published file and in Caffe files; `zoo.create` converts it to
+            `synset`.
+        claimed_params: Published number of parameters, rounded as published.
+        claimed_flops: Published FLOPs, counted as its publisher did.
+        facts: Further published fields and values, mostly about the training.
+        errata: Errors and omissions of the published card.
+
+    Raises:
+        ValueError: If the name cannot be used, the architecture is unknown, or the label order does not fit.
     """
 
     name: str
@@ -96,21 +124,21 @@ class Card:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or len(self.name.encode()) > _NAME_BYTES:
             raise ValueError(
-                f"a card is called {self.name!r}: a name is of letters, digits, '_' and, after the first, '.' and '-' "
-                f"and has {_NAME_BYTES} bytes at most, since folders are called after it"
+                f"the name {self.name!r} of a card is not valid: expected letters, digits, '_', after the first '.' "
+                f"and '-', and at most {_NAME_BYTES} bytes, since folders have this name"
             )
         find_architecture(self.architecture)
         if self.name == "all":
-            raise ValueError("the name 'all' selects every model; give yours another name")
+            raise ValueError("the name 'all' selects every model; give the card another name")
         if self.label_order == "devkit" and self.num_classes != 1000:
-            raise ValueError(f"label order devkit goes with 1000 classes, not {self.num_classes}")
+            raise ValueError(f"label order devkit requires 1000 classes, found {self.num_classes}")
 
     @property
     def network(self) -> Architecture:
-        """What builds the model."""
+        """The architecture, which builds the network."""
         return find_architecture(self.architecture)
 
     @property
     def params(self) -> int:
-        """Trainable values, exactly."""
+        """Exact number of trainable values."""
         return self.network.params_with(self.num_classes)

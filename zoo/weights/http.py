@@ -1,7 +1,4 @@
-"""Files over HTTP, in pieces.
-
-Owns timeouts and retries of a request. Refuses to judge what comes: whoever asks knows the digest.
-"""
+"""Download files over HTTP in chunks, with timeouts and retries. The caller verifies the content."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -16,7 +13,7 @@ _TRANSIENT = (429, 500, 502, 503, 504)
 
 
 class FetchError(OSError):
-    """A place does not have what was asked of it; `transient` where asking again may help."""
+    """A file cannot be fetched; `transient` means that another attempt may succeed."""
 
     def __init__(self, reason: str, transient: bool = False) -> None:
         super().__init__(reason)
@@ -25,10 +22,14 @@ class FetchError(OSError):
 
 @contextmanager
 def open_url(url: str) -> Iterator[tuple[Iterable[bytes], int | None]]:
-    """What is at `url` in pieces of at most `CHUNK_BYTES`, and its size in bytes where the server says it.
+    """Open `url`.
+
+    Yields:
+        The content in chunks of at most `CHUNK_BYTES`, and its size in bytes, None if the server does not report it.
 
     Raises:
-        FetchError: if the server refuses, cannot be reached after some retries, or cuts the body short.
+        FetchError: If the server responds with an error, cannot be reached after some retries, truncates the body, or
+            sends it too slowly.
     """
     import requests
     from requests.adapters import HTTPAdapter
@@ -42,42 +43,44 @@ def open_url(url: str) -> Iterator[tuple[Iterable[bytes], int | None]]:
         backoff_factor=0.5,
         status_forcelist=_TRANSIENT,
         allowed_methods={"GET"},
-        respect_retry_after_header=False,  # a server could ask for hours, while other processes wait for this one
+        respect_retry_after_header=False,  # it could be hours, while other processes wait for this one
     )
     answered = False
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=retry))
         try:
-            # Without compression: the size that the server says is then the file's.
+            # Without compression, Content-Length is the size of the file.
             headers = {"Accept-Encoding": "identity"}
             with session.get(url, headers=headers, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as response:
                 response.raise_for_status()
                 size = response.headers.get("Content-Length", "")
                 answered = True
-                yield _pieces(response.raw), int(size) if size.isdigit() else None
+                yield _chunks(response.raw), int(size) if size.isdigit() else None
         except requests.HTTPError as error:
             raise FetchError(_cause(error)) from error
         except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
-            # What never answered has been asked again already; a body that breaks off has not.
+            # A request without a response has been retried already; one whose body broke off has not.
             raise FetchError(f"{type(error).__name__}, {_cause(error)}", transient=answered) from error
         except requests.RequestException as error:
             raise FetchError(_cause(error)) from error
 
 
-def _pieces(raw: Any) -> Iterator[bytes]:
-    """The body as it comes; a trickle, which no timeout ends, is given up."""
+def _chunks(raw: Any) -> Iterator[bytes]:
+    """The body as it arrives. Raises a FetchError if it arrives too slowly, which no timeout detects."""
     started, done = time.monotonic(), 0
-    while piece := raw.read1(CHUNK_BYTES):
-        done += len(piece)
-        yield piece
+    while chunk := raw.read1(CHUNK_BYTES):
+        done += len(chunk)
+        yield chunk
         elapsed = time.monotonic() - started
         if elapsed > _PATIENCE_SECONDS and done < elapsed * _LEAST_BYTES_A_SECOND:
-            raise FetchError(f"{done:,} bytes in {elapsed:.0f} s, which would take for ever")
+            raise FetchError(
+                f"too slow: {done:,} bytes in {elapsed:.0f} s, expected {_LEAST_BYTES_A_SECOND:,} per second"
+            )
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason, without the layers that each library puts around it."""
+    """The message of the innermost exception, without those that libraries wrap around it."""
     while error.__context__ is not None:
         error = error.__context__
     return " ".join(str(error).split()) or type(error).__name__

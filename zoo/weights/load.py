@@ -1,7 +1,7 @@
-"""From a file to a model that holds its weights: verify, parse, load.
+"""Verify, parse and load a file of weights.
 
-No code in a checkpoint is run: its digest is checked before it is parsed, it is parsed as tensors and nothing else, and
-it is loaded whole or not at all. Torch is imported only where bytes become tensors.
+Code in a checkpoint is never executed: its digest is verified before it is parsed, it is parsed as tensors only, and it
+is loaded completely or not at all. Torch is imported only by the functions that return tensors.
 """
 
 import hashlib
@@ -17,26 +17,21 @@ from zoo import imagenet
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-
 CAFFE = ".caffemodel"
-
-
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", CAFFE)
-"""What files of weights are called; each but the last two is `torch.save`'s."""
-
-
+"""Suffixes of files of weights; all but the last two are of `torch.save`."""
 _SHOWN_KEYS = 3
 
 
 def read_verified(path: Path, sha256: str | None) -> bytes:
-    """The bytes of `path`, once their digest is known to be right.
+    """Read a file and verify its digest.
 
     Args:
-        path: a local file.
-        sha256: the hexadecimal digest, or its published beginning; None where no digest is known.
+        path: A local file.
+        sha256: The hexadecimal digest or its published prefix; None where no digest is known.
 
     Raises:
-        ValueError: if the digest is another one; nothing has been parsed then.
+        ValueError: If the digest is a different one.
     """
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
@@ -46,17 +41,20 @@ def read_verified(path: Path, sha256: str | None) -> bytes:
 
 
 def parse(data: bytes, source: str) -> "dict[str, Tensor]":
-    """The tensors of a checkpoint, of the kind that the suffix of `source` names.
+    """The tensors of a checkpoint; the suffix of `source` determines the format.
 
     Args:
-        data: the whole file.
-        source: its name; `.caffemodel` is Caffe's, `.safetensors` the format of that name, others `torch.save`'s.
+        data: The whole file.
+        source: Name of the file: `.caffemodel` for Caffe, `.safetensors` for safetensors, otherwise `torch.save`.
+
+    Returns:
+        Key to tensor, on the CPU.
 
     Raises:
-        ValueError: if the file is cut short or damaged, holds pickled code, or holds something else.
+        ValueError: If the file is truncated or damaged, contains pickled code, or is not a checkpoint.
     """
     if data[:64].lstrip().startswith(b"<"):
-        raise ValueError(f"{source}: a web page, no checkpoint")
+        raise ValueError(f"{source}: a web page, not a checkpoint")
     if source.endswith(CAFFE):
         from zoo.weights import caffe
 
@@ -73,87 +71,93 @@ def _safetensors(data: bytes, source: str) -> "dict[str, Tensor]":
     try:
         return load(data)
     except SafetensorError as error:
-        raise ValueError(f"{source}: not a whole checkpoint, cut short or damaged ({error})") from error
+        raise ValueError(f"{source}: not a complete checkpoint, truncated or damaged ({error})") from error
 
 
 def load_state(data: bytes, source: str = "the checkpoint") -> "dict[str, Tensor]":
-    """Parse a checkpoint written by `torch.save`, as tensors and nothing else.
+    """Parse a checkpoint written by `torch.save`, as tensors only.
 
-    `weights_only=True` is given explicitly, so torch's environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD, which
-    changes only the default, cannot lift it.
+    `weights_only=True` is passed explicitly, because the environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD changes
+    only its default.
 
     Args:
-        data: the whole file.
-        source: what an error calls it.
+        data: The whole file.
+        source: Name of the file in error messages.
+
+    Returns:
+        Key to tensor, on the CPU.
 
     Raises:
-        ValueError: if the file holds pickled code, is cut short or damaged, or holds no dict of tensors.
+        ValueError: If the file contains pickled code, is truncated or damaged, or is not a dict of tensors.
     """
     import torch
 
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    # Whatever the parser stumbles over: damaged bytes were seen to raise ten kinds of exception.
+    # Damaged bytes have been observed to raise ten kinds of exception.
     except Exception as error:
         raise ValueError(f"{source}: {_reason(error)}") from error
     if not isinstance(state, dict):
         raise ValueError(f"{source}: expected a dict of tensors, found {type(state).__name__}")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            hint = "; save that dict alone" if isinstance(value, dict) else ""
+            hint = "; save only that dict" if isinstance(value, dict) else ""
             raise ValueError(f"{source}: expected a dict of tensors, found {type(value).__name__} at {key!r}{hint}")
     return state
 
 
 def load_strict(model: "nn.Module", state: "Mapping[str, Tensor]", source: str = "the checkpoint") -> None:
-    """Fill every parameter and buffer of `model` from `state`, or change nothing.
+    """Load every parameter and buffer of `model` from `state`, or leave the model unchanged.
 
     Args:
-        model: the architecture.
-        state: key to tensor, in the model's own keys.
-        source: what an error calls the state.
+        model: The network.
+        state: Key to tensor, with the network's own keys.
+        source: Name of the state in error messages.
 
     Raises:
-        ValueError: one error that counts and samples the missing, extra and mis-shaped keys, and those whose values
-            are of another kind or not finite.
+        ValueError: If keys are missing, unexpected or of another shape, or values have another kind of type or are not
+            finite; the message counts them and gives examples.
     """
     own = model.state_dict()
-    both = [key for key in own if key in state]
-    unlike = [key for key in both if own[key].shape != state[key].shape]
+    shared = [key for key in own if key in state]
+    unlike = [key for key in shared if own[key].shape != state[key].shape]
     problems = {
         "missing": [key for key in own if key not in state],
         "extra": [key for key in state if key not in own],
         "mis-shaped": [f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}" for key in unlike],
-        "unusable": [f"{key} {reason}" for key in both if (reason := _unusable(state[key], own[key]))],
+        "unusable": [f"{key} {reason}" for key in shared if (reason := _unusable(state[key], own[key]))],
     }
     if any(problems.values()):
-        told = "; ".join(f"{len(keys)} {kind}: {_sample(keys)}" for kind, keys in problems.items() if keys)
-        raise ValueError(f"{source} does not fit {type(model).__name__}: {told}")
+        listed = "; ".join(f"{len(keys)} {kind}: {_sample(keys)}" for kind, keys in problems.items() if keys)
+        raise ValueError(f"{source} does not fit {type(model).__name__}: {listed}")
     model.load_state_dict(state)
 
 
-def in_our_order(state: "Mapping[str, Tensor]", classifier: str) -> "dict[str, Tensor]":
-    """A state whose classifier counts classes as ILSVRC's devkit does, with its rows in the order of synset ids.
+def to_synset_order(state: "Mapping[str, Tensor]", classifier: str) -> "dict[str, Tensor]":
+    """Reorder a classifier from the class order of the ILSVRC devkit to that of sorted synset ids.
 
     Args:
-        state: key to tensor; `CLASSIFIER.weight` is (1000, C), `CLASSIFIER.bias` (1000,).
-        classifier: the module's name.
+        state: Key to tensor; `CLASSIFIER.weight` is (1000, C), `CLASSIFIER.bias` (1000,).
+        classifier: Name of the classifier's module.
+
+    Returns:
+        The state with the classifier's rows permuted.
 
     Raises:
-        ValueError: if the classifier has other than 1000 rows.
+        ValueError: If the classifier does not have 1000 rows.
     """
     positions = list(imagenet.devkit_positions())
-    ours = dict(state)
+    reordered = dict(state)
     for key in (f"{classifier}.weight", f"{classifier}.bias"):
-        if key in ours:
-            if len(ours[key]) != len(positions):
-                raise ValueError(f"label order devkit goes with 1000 classes, {key} has {len(ours[key])}")
-            ours[key] = ours[key][positions]
-    return ours
+        if key in reordered:
+            if len(reordered[key]) != len(positions):
+                raise ValueError(f"label order devkit requires 1000 classes, {key} has {len(reordered[key])}")
+            reordered[key] = reordered[key][positions]
+    return reordered
 
 
 def _unusable(found: "Tensor", own: "Tensor") -> str | None:
-    """Why the values of `found` cannot be those of `own`."""
+    """Why the values of `found` cannot be loaded into `own`; None if they can."""
     import torch
 
     if found.layout != torch.strided:
@@ -164,11 +168,11 @@ def _unusable(found: "Tensor", own: "Tensor") -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    # torch names the callable that a pickle asks for and adds paragraphs of advice on how to allow it.
+    # torch's message names the callable in the pickle, and adds paragraphs of advice on how to allow it.
     code = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if code:
-        return f"refused, it holds pickled code ({code[1]}) beside or instead of tensors"
-    return f"not a whole checkpoint, cut short or damaged ({type(error).__name__})"
+        return f"not loaded, since it contains pickled code ({code[1]})"
+    return f"not a complete checkpoint, truncated or damaged ({type(error).__name__})"
 
 
 def _sample(keys: list[str]) -> str:

@@ -1,6 +1,6 @@
-"""Which file of weights a model wants: its name, its digest, the places where it may be.
+"""The file of weights for a model: its name, its digest, and its sources.
 
-Owns names and places, as data. Refuses to touch a file: `zoo.cache` brings it, `zoo.weights` reads it.
+This is only data: `zoo.weights.cache` fetches the file, `zoo.weights.load` reads it.
 """
 
 import re
@@ -15,9 +15,15 @@ from zoo.weights.load import CAFFE, SUFFIXES
 class Wanted:
     """A file of weights.
 
-    `file` is its name in a cache or store. `sha256` is its digest or the beginning of it, None where none is known.
-    `sources` are tried in their order: `package:PACKAGE/PATH` (a file inside an installed Python package), local paths,
-    URIs. `label_order` is that of its classes.
+    Attributes:
+        file: Name in a cache or store.
+        sha256: The hexadecimal digest or a prefix of at least 8 digits; None where none is known.
+        sources: Where to look, in this order: `package:PACKAGE/PATH` (a file inside an installed Python package), local
+            paths, URIs.
+        label_order: Order of the file's classes.
+
+    Raises:
+        ValueError: If the name or the digest is not valid.
     """
 
     file: str
@@ -27,16 +33,16 @@ class Wanted:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.file):
-            raise ValueError(f"{self.file!r} is no name for a file of weights")
+            raise ValueError(f"{self.file!r} is not a valid name for a file of weights")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{8,64}", self.sha256):
-            raise ValueError(f"{self.file}: {self.sha256!r} is no SHA-256, nor the first 8 digits of one")
+            raise ValueError(f"{self.file}: {self.sha256!r} is not a SHA-256 or a prefix of at least 8 digits")
 
 
 def published(card: Card) -> Wanted:
-    """The file that the card names.
+    """The published file of the card.
 
     Raises:
-        ValueError: if no weights were published for this model.
+        ValueError: If no weights are published for this model.
     """
     weights = card.weights
     if weights is None:
@@ -50,23 +56,26 @@ def published(card: Card) -> Wanted:
 
 
 def explicit(card: Card, location: str, sha256: str | None = None) -> Wanted:
-    """The file at `location`, whatever the card says; a digest in its name counts where `sha256` gives none.
+    """The file at `location` in place of the published one.
 
-    Caffe's files have the label order that the card gives for its own; other files are in ours.
+    Args:
+        card: The model. Caffe files have its label order, other files have `synset`.
+        location: A path or URI.
+        sha256: The digest; by default the one in the file's name.
 
     Raises:
-        ValueError: if `sha256` is another digest than the one in the file's name.
+        ValueError: If `sha256` differs from the digest in the file's name.
     """
     order = card.label_order if location.endswith(CAFFE) else "synset"
     in_name = digest_in(location)
     if sha256 and in_name and not sha256.startswith(in_name):
-        raise ValueError(f"{location}: expected SHA-256 {in_name}, as its name says, found {sha256}")
+        raise ValueError(f"{location}: expected SHA-256 {in_name} by its name, found {sha256}")
     known = sha256 or in_name
     return Wanted(file=file_name(card, location, known), sha256=known, sources=(location,), label_order=order)
 
 
 def file_name(card: Card, location: str, sha256: str | None) -> str:
-    """A file's name in a cache or store: as published where that holds its digest, else `MODEL-DIGEST8`."""
+    """The file's name in a cache or store: as published if it contains the digest, else `MODEL-DIGEST8.SUFFIX`."""
     name = re.sub(r"[^\w.-]", "_", location.rpartition("/")[2].partition("?")[0])
     in_name = digest_in(name)
     if sha256 and in_name and sha256.startswith(in_name):

@@ -359,7 +359,7 @@ def test_models_without_weights_lose_their_own_cells_alone(data, store_folder, t
     assert evaluate.main([*command, "--dry-run"]) == UNFINISHED
     assert evaluate.main(command) == UNFINISHED
     said = capsys.readouterr().err
-    assert "failed   mine: mine-01234567.pth cannot be had: " in said
+    assert "failed   mine: mine-01234567.pth is not available: " in said
     assert "failed   sknet50: no SHA-256 of its weights is published" in said
     (row,) = json.loads(results.read_bytes())["results"]
     assert (row["model"], row["n"], row["complete"]) == (MODEL, 8, True)
@@ -379,6 +379,6 @@ def test_models_without_weights_are_named_before_ray_starts(data, store_folder, 
     ]
     assert evaluate.main(command) == 2
     said = capsys.readouterr().err
-    assert "error: mine: mine-01234567.pth cannot be had: " in said
+    assert "error: mine: mine-01234567.pth is not available: " in said
     assert f"; {AWAY}: ConnectionError" in said
     assert not (store_folder / "cells").exists()

@@ -66,7 +66,7 @@ def test_a_models_fault_is_its_own_and_the_others_go_on(store: str, new_machine,
     results = ("--results-file", f"{tmp_path}/rows.json")
     assert run("mirror", "--models", f"gone,{MODEL}", "--cards", str(cards), "--store", store, *results) == 3
     assert rows()[MODEL]["failure"] is None
-    assert "gone-01234567.pth cannot be had: " in rows()["gone"]["failure"]
+    assert "gone-01234567.pth is not available: " in rows()["gone"]["failure"]
     assert "http://127.0.0.1:9/gone-01234567.pth: ConnectionError" in rows()["gone"]["failure"]
     assert "1 model with right weights, 1 without" in capsys.readouterr().err
 

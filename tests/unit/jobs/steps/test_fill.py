@@ -169,4 +169,4 @@ def test_a_model_without_weights_does_not_keep_the_others_results_from_being_sho
     assert run(tmp_path, "--cards", str(tmp_path / "mine.yaml"), "--models", f"{MODEL},mine") == UNFINISHED
     said = capsys.readouterr()
     assert MODEL in said.out
-    assert "failed   mine: mine-01234567.pth cannot be had" in said.err
+    assert "failed   mine: mine-01234567.pth is not available" in said.err

@@ -142,8 +142,8 @@ def spoiled(kind: str, state: dict[str, Tensor], witness: Path) -> bytes:
         ("extra", r"student-\w{8}\.pth does not fit EfficientNetLite: 1 extra: stranger\.weight"),
         ("missing", r"does not fit EfficientNetLite: 1 missing: classifier\.bias"),
         ("mis-shaped", r"1 mis-shaped: classifier\.bias is \(3,\), not \(2,\)"),
-        ("pickled code", r"student-\w{8}\.pth: refused, it holds pickled code \(\w+\.open\)"),
-        ("cut short", r"student-\w{8}\.pth: not a whole checkpoint, cut short or damaged"),
+        ("pickled code", r"student-\w{8}\.pth: not loaded, since it contains pickled code \(\w+\.open\)"),
+        ("cut short", r"student-\w{8}\.pth: not a complete checkpoint, truncated or damaged"),
     ],
 )
 def test_a_file_that_is_not_the_models_is_refused_by_name_and_never_stored(
@@ -310,10 +310,10 @@ def lock_of(**changed: object) -> bytes:
         (b"{", "not a lock of student's weights"),
         (b'{"model": "student"}', "not a lock of student's weights"),
         (lock_of(model="other"), "it is of 'other'"),
-        (lock_of(sha256=""), "is no SHA-256"),
+        (lock_of(sha256=""), "is not a SHA-256"),
         (lock_of(sha256="f" * 8), "it is of 'student', SHA-256 'ffffffff'"),
-        (lock_of(file="../x.pth"), r"'\.\./x\.pth' is no name for a file of weights"),
-        (lock_of(file="/etc/x.pth"), "'/etc/x.pth' is no name for a file of weights"),
+        (lock_of(file="../x.pth"), r"'\.\./x\.pth' is not a valid name for a file of weights"),
+        (lock_of(file="/etc/x.pth"), "'/etc/x.pth' is not a valid name for a file of weights"),
         (lock_of(), r"student: its card names SHA-256 \w{8}, .*student\.lock\.json has ffff"),
     ],
 )

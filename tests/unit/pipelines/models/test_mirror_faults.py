@@ -43,7 +43,7 @@ def test_a_store_that_refuses_or_is_away_is_asked_no_more_than_storage_asks(
     _, proxy = faulty_s3
     proxy.seen.clear()
     proxy.faults.append(Fault("status", match=r"\.pth", argument=status))
-    with pytest.raises(FileNotFoundError, match=f"cannot be had: {wanted.sources[0]}: .*{words}"):
+    with pytest.raises(FileNotFoundError, match=f"is not available: {wanted.sources[0]}: .*{words}"):
         mirror.obtain(wanted)
     assert len(proxy.seen) == requests
 

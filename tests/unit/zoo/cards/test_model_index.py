@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -124,6 +125,11 @@ def test_a_published_card_says_what_its_seed_says_but_for_its_errata(family: str
     assert not ours
 
 
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_fast_reading_of_the_zoos_own_cards_equals_the_checked_one(path: Path):
+    assert model_index.read_own(path.read_text()) == model_index.read(path.read_text(), path.name)
+
+
 def test_resnest200e_has_its_own_weights_again_and_says_why():
     card = zoo.card("resnest200e")
     assert card.weights is not None
@@ -198,60 +204,69 @@ def without(key: str) -> str:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "no model-index in it; expected a line `Models:`"),
-        ("model-index:\n- name: x\n", "Hugging Face's metadata in it"),
+        ("", "found no model-index; expected a line `Models:`"),
+        ("model-index:\n- name: x\n", "found Hugging Face's metadata"),
         ("Models:\n", r"Models: None is not of type 'array'"),
-        ("* Models:\n", "the indentation is gone, and nothing before"),
-        ("Models: []\nModels:\n - a\n", "the key 'Models' stands twice"),
+        ("* Models:\n", "the indentation is lost, and no container before"),
+        ("Models: []\nModels:\n - a\n", "duplicate key 'Models'"),
         (MINE.replace("Name: mine", "Name: a b"), "'a b' does not match"),
         (MINE.replace("Name: mine", "Name: ../x"), r"'\.\./x' does not match"),
         (
             MINE.replace("resnest50d", "resnet50d"),
-            "mine.yaml: mine: no architecture is called 'resnet50d'; did you mean resnest50d",
+            "mine.yaml: mine: unknown architecture 'resnet50d'; did you mean resnest50d",
         ),
         (
             MINE.replace("Top 1 Acc", "Top 1 acc"),
             "mine: Metrics: unknown key 'Top 1 accuracy'; did you mean 'Top 1 Acc",
         ),
         (MINE.replace("Image Size: 224", "Image Size: 224.7"), r"Image Size: 224\.7 is not valid"),
-        (MINE.replace("0.25, 0.25, 0.25", "0.25, .nan, 0.25"), r"expected those of channels in \[0, 1\]"),
-        (MINE.replace("0.5, 0.5, 0.5", "123.7, 116.3, 103.5"), r"expected those of channels in \[0, 1\]"),
+        (
+            MINE.replace("0.25, 0.25, 0.25", "0.25, .nan, 0.25"),
+            r"expected a mean in \[0, 1\] and a std in \(0, 1\] per channel",
+        ),
+        (
+            MINE.replace("0.5, 0.5, 0.5", "123.7, 116.3, 103.5"),
+            r"expected a mean in \[0, 1\] and a std in \(0, 1\] per channel",
+        ),
         (MINE.replace("Image Size: 224", "Image Size: 1000000"), r"expected 1 to 4096 px"),
         (MINE.replace("Image Size: 224", "Image Size: .inf"), r"Image Size: inf is not valid"),
         (MINE.replace("Classes: 10", "Classes: 40000"), "40000 is greater than the maximum of 32767"),
         (
             MINE.replace("Classes: 10", "Classes: 10\n    Label Order: devkit"),
-            "label order devkit goes with 1000 classes, not 10",
+            "label order devkit requires 1000 classes, found 10",
         ),
-        (MINE.replace("Name: mine", "Name: all"), "'all' selects every model; give yours another name"),
+        (MINE.replace("Name: mine", "Name: all"), "'all' selects every model; give the card another name"),
         (
             MINE.replace("mine.pth\n  Mirr", "mine-01234568.pth\n  Mirr"),
-            "SHA-256 0123456789abcdef is not the one in the name",
+            "SHA-256 0123456789abcdef differs from the one in the name",
         ),
         ("---\nmodel-index:\n- name: x\n---\n", "Hugging Face's metadata"),
-        ("Models:\n - " + "[" * 3000, "no YAML"),
-        ("{" * 3000, "begins like JSON, and is none"),
-        (without("Weights"), "mine: SHA-256 is of a file of weights, and the card has no Weights"),
+        ("Models:\n - " + "[" * 3000, "not valid YAML"),
+        ("{" * 3000, "begins like JSON and is not valid"),
+        (without("Weights"), "mine: SHA-256 describes a file of weights, but the card has no Weights"),
         (without("Crop Pct"), "mine: Metadata: 'Crop Pct' is a required property"),
         (without("Interpolation"), "mine: Metadata: 'Interpolation' is a required property"),
         (MINE.replace("Crop Pct", "Crop pct"), "'Crop Pct' is a required property"),
         (MINE.replace("Classes", "classes"), "unknown key 'classes'; did you mean 'Classes'"),
         (MINE.replace("bicubic", "lanczos"), "Metadata.Interpolation: 'lanczos' is not one of"),
-        (MINE.replace("0.9", "1.5"), r"mine: size 224 px, crop 1\.5: expected 1 to 4096 px, a crop in \(0, 1\]"),
+        (MINE.replace("0.9", "1.5"), r"mine: size 224 px, crop 1\.5: expected 1 to 4096 px and a crop in \(0, 1\]"),
         (MINE.replace("0.25, 0.25", "0.25"), r"Metadata.Std: \[0\.25, 0\.25\] is too short"),
-        (MINE.replace("0.25, 0.25, 0.25", "0.25, 0, 0.25"), r"expected those of channels in \[0, 1\]"),
+        (
+            MINE.replace("0.25, 0.25, 0.25", "0.25, 0, 0.25"),
+            r"expected a mean in \[0, 1\] and a std in \(0, 1\] per channel",
+        ),
         (
             MINE.replace("97.5", "0.975"),
-            r"Results.0.Metrics.Top 1 Accuracy: 0\.975 is no percentage; write it as 77\.18%",
+            r"Results.0.Metrics.Top 1 Accuracy: 0\.975 is not a percentage; write it as 77\.18%",
         ),
-        (MINE.replace("97.5", "101%"), "Results.0.Metrics.Top 1 Accuracy: '101%' is no percentage"),
+        (MINE.replace("97.5", "101%"), "Results.0.Metrics.Top 1 Accuracy: '101%' is not a percentage"),
         (MINE.replace("  Weights:", "  Wieghts:"), "'Wieghts' was unexpected"),
         (MINE.replace("0123456789abcdef", "123"), "SHA-256"),
-        (MINE.replace("    ID: resnest50d", "  ID: resnest50d"), "mine.yaml: no YAML: .*line 5"),
-        (b"\xff\xfe", "no text in UTF-8"),
+        (MINE.replace("    ID: resnest50d", "  ID: resnest50d"), "mine.yaml: not valid YAML: .*line 5"),
+        (b"\xff\xfe", "not UTF-8 text"),
         ('{"readme": "# nothing"}', "no table of trained models"),
-        ("{broken", "begins like JSON, and is none"),
-        ("Models:\n- Name: a\nstray: 1\n", "the indentation is gone, and nothing before 'stray: 1' takes it"),
+        ("{broken", "begins like JSON and is not valid"),
+        ("Models:\n- Name: a\nstray: 1\n", "the indentation is lost, and no container before 'stray: 1' can hold it"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_place_and_value(text: str | bytes, told: str):
@@ -303,5 +318,5 @@ def test_two_comments_of_a_page_are_both_read():
 def test_a_table_that_cannot_be_read_is_refused_and_does_not_crash(before: str, after: str):
     page = seed("sknet").replace(before, after)
     assert page != seed("sknet")
-    with pytest.raises(ValueError, match=r"sknet: no table of trained models"):
+    with pytest.raises(ValueError, match=r"sknet: its readme has no table of trained models"):
         read_cards(page, "sknet")

@@ -91,7 +91,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", forced)
     witness = tmp_path / "witness"
     data = saved({**STATE, "more": Malice(witness)}, zipped)
-    with pytest.raises(ValueError, match=r"student\.pth: refused, it holds pickled code \(\w+\.open\)"):
+    with pytest.raises(ValueError, match=r"student\.pth: not loaded, since it contains pickled code \(\w+\.open\)"):
         load.load_state(data, "student.pth")
     assert not witness.exists()
 
@@ -101,7 +101,7 @@ def test_a_file_cut_short_anywhere_is_refused(zipped: bool):
     data = saved(STATE, zipped)
     for size in range(0, len(data), 13):
         # A name cut short inside the older, unzipped format reads as one that is not allowed.
-        with pytest.raises(ValueError, match=r"student\.pth: (not a whole checkpoint, cut short|refused)"):
+        with pytest.raises(ValueError, match=r"student\.pth: (not a complete checkpoint, truncated|not loaded)"):
             load.load_state(data[:size], "student.pth")
 
 
@@ -213,28 +213,28 @@ def test_safetensors_are_read_and_refused_when_cut_short():
     state = load.parse(data, "student.safetensors")
     assert all(torch.equal(state[key], STATE[key]) for key in STATE)
     for size in range(0, len(data), 7):
-        with pytest.raises(ValueError, match=r"student\.safetensors: not a whole checkpoint"):
+        with pytest.raises(ValueError, match=r"student\.safetensors: not a complete checkpoint"):
             load.parse(data[:size], "student.safetensors")
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.caffemodel"])
 def test_a_web_page_in_place_of_weights_is_called_one(name: str):
-    with pytest.raises(ValueError, match=f"{name}: a web page, no checkpoint"):
+    with pytest.raises(ValueError, match=f"{name}: a web page, not a checkpoint"):
         load.parse(b"\n<!DOCTYPE html><title>Virus scan warning</title>", name)
 
 
 def test_a_classifier_in_the_devkits_order_is_put_into_ours():
     rows = torch.arange(1000.0)
-    state = load.in_our_order({"fc.weight": rows[:, None], "fc.bias": rows, "conv.weight": rows}, "fc")
+    state = load.to_synset_order({"fc.weight": rows[:, None], "fc.bias": rows, "conv.weight": rows}, "fc")
     # Class 970, the alp, has ILSVRC2012_ID 361; class 0, the tench, has 449.
     assert (float(state["fc.bias"][970]), float(state["fc.weight"][0, 0])) == (360.0, 448.0)
     assert torch.equal(state["conv.weight"], rows)
-    with pytest.raises(ValueError, match=r"devkit goes with 1000 classes, fc\.weight has 10"):
-        load.in_our_order({"fc.weight": torch.zeros(10, 3)}, "fc")
+    with pytest.raises(ValueError, match=r"devkit requires 1000 classes, fc\.weight has 10"):
+        load.to_synset_order({"fc.weight": torch.zeros(10, 3)}, "fc")
 
 
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path):
     witness = tmp_path / "witness"
-    with pytest.raises(ValueError, match="the checkpoint: refused"):
+    with pytest.raises(ValueError, match="the checkpoint: not loaded"):
         load.load_state(pickle.dumps(Malice(witness), protocol=2))
     assert not witness.exists()
