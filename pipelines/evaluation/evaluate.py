@@ -23,6 +23,7 @@ from pipelines.evaluation.tracking import Record
 from pipelines.evaluation.verdicts import Measured, Verdict, judge
 from pipelines.models import mirror
 from pipelines.records import Shard, short_digest
+from pipelines.storage.layout import Folder
 from zoo import imagenet
 from zoo.cards import Card
 
@@ -74,7 +75,7 @@ def write(store: str, plan: Plan, evaluations: Sequence[Evaluation]) -> str:
     Returns:
         The URI of that folder.
     """
-    folder = storage.join(store, "reports", f"{plan.dataset.name}-{plan.dataset.digest}")
+    folder = storage.join(store, Folder.REPORTS, f"{plan.dataset.name}-{plan.dataset.digest}")
     results = [evaluation.result for evaluation in evaluations]
     storage.replace(storage.join(folder, "results.json"), results_json(results))
     storage.replace(storage.join(folder, "results.csv"), results_csv(results))

@@ -19,6 +19,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipelines import storage
+from pipelines.storage.layout import MLFLOW_ARTIFACTS
 
 EXPERIMENT = "menagerie"
 _IDENTITY = "menagerie.identity"
@@ -182,7 +183,7 @@ def _experiment(client: MlflowClient, tracking_uri: str, store: str) -> str:
         return found.experiment_id
     if not tracking_uri.startswith("sqlite:"):
         return client.create_experiment(EXPERIMENT)  # a server knows where its artefacts go
-    where = storage.join(store, "mlartifacts")
+    where = storage.join(store, MLFLOW_ARTIFACTS)
     return client.create_experiment(
         EXPERIMENT, where if storage.is_remote(store) else storage.local_path(where).absolute().as_uri()
     )

@@ -7,10 +7,10 @@ how it was trained; weights are `mirror`'s.
 from dataclasses import dataclass
 
 from pipelines import storage
+from pipelines.storage.layout import Folder
 from zoo.cards import Card
 from zoo.cards.reader import read_cards
 
-_FOLDER = "zoo"
 IDENTITY, TEACHER, SELECTION = "Training Identity", "Teacher", "Selection"
 """Keys of a card's metadata."""
 
@@ -26,7 +26,7 @@ class Descent:
 
 def uri(store: str, name: str) -> str:
     """Where the card of a member is."""
-    return storage.join(store, _FOLDER, f"{name}.yaml")
+    return storage.join(store, Folder.ZOO, f"{name}.yaml")
 
 
 def cards(store: str) -> list[Card]:
@@ -35,7 +35,7 @@ def cards(store: str) -> list[Card]:
     Raises:
         ValueError: if one is no card.
     """
-    places = [entry.uri for entry in storage.list_objects(storage.join(store, _FOLDER))]
+    places = [entry.uri for entry in storage.list_objects(storage.join(store, Folder.ZOO))]
     documents = [place for place in sorted(places) if place.endswith(".yaml")]
     return [card for place in documents for card in read_cards(storage.read(place), place)]
 

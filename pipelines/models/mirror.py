@@ -20,13 +20,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import zoo
 from pipelines import storage
+from pipelines.storage.layout import Folder
 from zoo.cards import Card, LabelOrder
 from zoo.weights import cache, wanted
 from zoo.weights.cache import Watch
 from zoo.weights.http import CHUNK_BYTES, FetchError
 from zoo.weights.wanted import Wanted
-
-_FOLDER = "weights"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +203,7 @@ def _require_published(card: Card, digest: str, where: str) -> None:
 
 
 def _uri(store: str, file: str) -> str:
-    return storage.join(storage.absolute(store), _FOLDER, file)
+    return storage.join(storage.absolute(store), Folder.WEIGHTS, file)
 
 
 def _lock_uri(store: str, card: Card) -> str:

@@ -22,9 +22,9 @@ from pipelines.cluster import connection
 from pipelines.cluster.shares import await_node, resources, share
 from pipelines.models.measure import Likeness, Measurer
 from pipelines.records import Precision, Settings
+from pipelines.storage.layout import Folder
 from zoo.cards import Card
 
-_FOLDER = "tuning"
 _SECONDS = 3.0
 _WORTH = 1.03
 """How much faster settings must be than simpler ones: less is noise."""
@@ -93,7 +93,7 @@ def device(option: str, gpus: int = 0) -> str:
 
 def uri(store: str, card: Card, precision: Precision, device: str) -> str:
     """Where the tuning of a model lies."""
-    return storage.join(store, _FOLDER, f"{card.name.replace(':', '_')}-{precision}-{device}.json")
+    return storage.join(store, Folder.TUNING, f"{card.name.replace(':', '_')}-{precision}-{device}.json")
 
 
 def find(store: str, card: Card, precision: Precision, device: str) -> Settings | None:

@@ -257,8 +257,8 @@ def test_unfinished_writes_are_garbage_once_they_are_old_enough(store: str, data
 
 
 def test_unfinished_writes_of_others_beside_our_folders_are_not_ours_to_remove(store: str, monkeypatch) -> None:
-    ours = {"cells/d/c", "reports/d-x", "runs/d-x", "weights"}
-    for folder in ours | {"training", "cells-of-others", "mlartifacts/1"}:
+    ours = {"cells/d/c", "datasets", "reports/d-x", "runs/d-x", "training/m/checkpoints", "tuning", "weights", "zoo"}
+    for folder in ours | {"leaderboard", "cells-of-others", "mlartifacts/1"}:
         begin_a_write(store, folder)
     monkeypatch.setattr(audit, "_DAY", -1.0)
     found = {leftover.uri.rpartition("/")[0] for leftover in audit.garbage(store).leftovers}
