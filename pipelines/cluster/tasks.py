@@ -12,12 +12,12 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipelines import storage
 from pipelines.cluster.shares import resources
+from pipelines.messages import one_line
 
 _CPUS = 0.5
 _RETRIES = 3
 _AHEAD = 2
 """Tasks for each that runs, so that none waits for the driver."""
-_LONGEST_REASON = 300
 Tag = TypeVar("Tag")
 
 
@@ -65,5 +65,5 @@ def _next(running: dict) -> tuple[Any, Any]:
             raise error.cause from None  # it names what is wrong
         raise
     except RayError as error:
-        said = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise storage.UnavailableError(f"Ray lost a task {_RETRIES + 1} times, the last time so: {said}") from error
+        reason = one_line(error)
+        raise storage.UnavailableError(f"Ray lost a task {_RETRIES + 1} times, most recently: {reason}") from error

@@ -21,7 +21,7 @@ from pipelines.evaluation.reliability import reliability_png
 from pipelines.evaluation.report_files import ModelResult, errors_parquet, per_class_parquet, results_csv, results_json
 from pipelines.evaluation.tracking import Record
 from pipelines.evaluation.verdicts import Measured, Verdict, judge
-from pipelines.models import mirror
+from pipelines.messages import public_url
 from pipelines.records import Shard, short_digest
 from pipelines.storage.layout import Folder
 from zoo import imagenet
@@ -134,8 +134,8 @@ def _public(card: Card) -> dict[str, object]:
     """The card as it may be shown: a URL can hold a password or a signature."""
     fields = asdict(card)
     if weights := fields["weights"]:
-        weights["location"] = mirror.public(weights["location"])
-        weights["mirrors"] = tuple(map(mirror.public, weights["mirrors"]))
+        weights["location"] = public_url(weights["location"])
+        weights["mirrors"] = tuple(map(public_url, weights["mirrors"]))
     return fields
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipelines.messages import error_line
 from pipelines.models.engine import Engine, keep_memory, normalise
 from pipelines.records import PLAIN, Settings
 from zoo.cards import Card
@@ -62,7 +63,7 @@ class Measurer:
             scores = self._engine.launch(self._pixels)()
         except (RuntimeError, ValueError, MemoryError) as error:
             self._engine = self._made(PLAIN)
-            return " ".join(f"{type(error).__name__}: {error}".partition("\n\n")[0].split())
+            return error_line(error, first_paragraph=True)
         if self._engine.batch < settings.batch_size:
             return f"no room for batches of {settings.batch_size}"
         agreeing = int((scores.classes == self._plain.classes).sum())

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit, urlunsplit
 
 import zoo
 from pipelines import storage
+from pipelines.messages import public_url
 from pipelines.storage.layout import Folder
 from zoo.cards import Card, LabelOrder
 from zoo.weights import cache, wanted
@@ -148,7 +148,7 @@ def _lock(store: str, card: Card, path: Path, file: Wanted) -> Lock:
         sha256=file.sha256,
         size=path.stat().st_size,
         label_order=file.label_order,
-        sources=tuple(public(source) for source in file.sources if source.startswith("http")),
+        sources=tuple(public_url(source) for source in file.sources if source.startswith("http")),
     )
     content = json.dumps(dataclasses.asdict(lock), indent=1).encode() + b"\n"
     there = _agreeing(store, card, lock)
@@ -168,12 +168,6 @@ def _agreeing(store: str, card: Card, lock: Lock) -> Lock | None:
         told = f"locks SHA-256 {there.sha256} in label order {there.label_order}"
         raise FileExistsError(f"{_lock_uri(store, card)} {told}, not {lock.sha256} in {lock.label_order}")
     return there
-
-
-def public(url: str) -> str:
-    """The URL without what may be a secret in it: a user, a password, a signature."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def read_lock(store: str, card: Card) -> Lock | None:

@@ -4,13 +4,14 @@ Owns the list of transient errors, and the built-in exceptions that the others b
 message says, where an access key's identity may stand.
 """
 
-import re
 import ssl
 from urllib.parse import urlsplit
 
 from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
+
+from pipelines.messages import one_line
 
 TRANSIENT_CODES = frozenset(
     {
@@ -65,10 +66,6 @@ _OTHER_REGION = frozenset(
     {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 )
 _UNREACHED = {"refused": "connection refused", "resolve": "no such host", "Name or service": "no such host"}
-_LONGEST_SAID = 300
-"""Where a web page answers in a store's place, the SDK repeats all of it."""
-_SECRETS = re.compile(r"[^\s/]*@|\?\S*")
-"""In URLs: keys before an @ (a misplaced user and password), and queries, where signatures may stand."""
 
 
 class UnavailableError(OSError):
@@ -141,8 +138,7 @@ def _without_answer(error: BaseException, uri: str) -> OSError:
     if isinstance(error, sdk.FlexibleChecksumError):
         return DamagedError(f"{uri}: its bytes do not match the checksum that the store keeps with it")
     kind = UnavailableError if is_transient(error) else OSError
-    said = " ".join(str(error).split()) or type(error).__name__
-    return kind(f"{uri}: {_SECRETS.sub('', said)[:_LONGEST_SAID]}")
+    return kind(f"{uri}: {one_line(error) or type(error).__name__}")
 
 
 def without_credentials(uri: str, error: sdk.CredentialRetrievalError) -> UnavailableError:

@@ -24,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines import storage
 from pipelines.cluster.shares import NoDeviceError, resources, share
+from pipelines.messages import one_line
 from pipelines.training import ownership
 from pipelines.training.specification import Training, TrainingProgress
 from pipelines.training.worker import work
@@ -35,7 +36,6 @@ _WAIT_SECONDS = 45.0
 """Until it is said that workers have not started: some seconds are usual."""
 _TRIES = 4
 """Starts in turn without a checkpoint in between: then it is no machine's fault."""
-_LONGEST_REASON = 300
 _PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """On CPUs threads that spin while they wait for each other take the cores of those that decode, and of their own: with
 one busy process beside them, two threads were 25 times slower than one."""
@@ -132,17 +132,15 @@ def train(training: Training, watch: Callable[[TrainingProgress], None], say: Ca
             _pass_on(board, watch, say)
         _pass_on(board, watch, say)
     except RayError as error:
-        raise storage.UnavailableError(
-            f"the cluster is away: {' '.join(str(error).split())[:_LONGEST_REASON]}"
-        ) from error
+        raise storage.UnavailableError(f"the cluster is away: {one_line(error)}") from error
     except BaseException:
         _stop(board, fit, say)
         raise
     finally:
         ray.kill(board)
     if fit.error is not None:
-        said = " ".join(str(fit.error).split())[-_LONGEST_REASON:]
-        raise storage.UnavailableError(f"Ray Train gave up: {said}") from fit.error
+        reason = one_line(fit.error, from_end=True)
+        raise storage.UnavailableError(f"Ray Train gave up: {reason}") from fit.error
 
 
 def _board() -> Any:

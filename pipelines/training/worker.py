@@ -20,6 +20,7 @@ from ray.train.torch import get_device
 
 from pipelines import storage
 from pipelines.cluster.shares import resources, share
+from pipelines.messages import error_line
 from pipelines.pixels.random_crop import Augmentation
 from pipelines.records import JUDGED_ERRORS
 from pipelines.training import checkpoint, loader, order, ownership, specification, validation
@@ -32,7 +33,6 @@ from zoo.preprocessing import Interpolation
 
 _JUDGED_IMAGES = 1000
 _SHOWN_KEYS = 10
-_LONGEST_REASON = 300
 
 
 def work(config: dict[str, Any]) -> None:
@@ -51,8 +51,7 @@ def work(config: dict[str, Any]) -> None:
         if training.workers > 1:  # others may wait for this one
             raise
     except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
-        ray.get(board.fell.remote(said, isinstance(error, storage.UnavailableError)))
+        ray.get(board.fell.remote(error_line(error), isinstance(error, storage.UnavailableError)))
         raise
 
 

@@ -44,5 +44,5 @@ def test_what_a_task_raises_on_purpose_is_raised_here() -> None:
 
 
 def test_a_task_that_is_lost_again_and_again_ends_the_job_in_one_line() -> None:
-    with pytest.raises(storage.UnavailableError, match="Ray lost a task 4 times, the last time so: "):
+    with pytest.raises(storage.UnavailableError, match="Ray lost a task 4 times, most recently: "):
         list(tasks.run(die, [(0, ())]))
