@@ -4,7 +4,7 @@ Owns how many run, that a lost node costs another try, and that what a task rais
 know what a task does; each writes down what it has done before it is counted as done.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import ray
@@ -19,6 +19,7 @@ _RETRIES = 3
 _AHEAD = 2
 """Tasks for each that runs, so that none waits for the driver."""
 Tag = TypeVar("Tag")
+Result = TypeVar("Result")
 
 
 def run(function: Callable[..., Any], calls: Iterable[tuple[Tag, tuple]]) -> Iterator[tuple[Tag, Any]]:
@@ -43,6 +44,56 @@ def run(function: Callable[..., Any], calls: Iterable[tuple[Tag, tuple]]) -> Ite
     finally:  # after an error nobody waits for the others
         for task in running:
             ray.cancel(task)
+
+
+def resumed(
+    function: Callable[..., bytes],
+    folder: str,
+    names: Sequence[str],
+    calls: Callable[[Sequence[int]], Iterable[tuple[int, tuple[Any, ...]]]],
+    decoded: Callable[[int, bytes], Result | None],
+) -> Iterator[tuple[int, Result]]:
+    """As `run`, where each result is noted in an object of its own and what is noted already is not done again.
+
+    Args:
+        function: makes the content of a note; the task writes it down before it counts as done.
+        folder: the URI of the folder that holds the notes and nothing else.
+        names: the names of all notes; a result's position among them is its number.
+        calls: for the numbers that are not noted, in that order, each with the arguments of `function`.
+        decoded: the result in a note, or None if it has to be made again.
+
+    Yields:
+        Results with their numbers: those of earlier jobs first, then those of tasks as they get ready.
+    """
+    noted = {entry.uri for entry in storage.list_objects(folder)}
+    uris = [storage.join(folder, name) for name in names]
+    pending: list[int] = []
+    for number, uri in enumerate(uris):
+        content = _note(uri) if uri in noted else None
+        result = None if content is None else decoded(number, content)
+        if result is None:
+            pending.append(number)
+        else:
+            yield number, result
+    made = run(_write_note, ((number, (function, uris[number], *arguments)) for number, arguments in calls(pending)))
+    for number, content in made:
+        result = decoded(number, content)
+        assert result is not None, uris[number]
+        yield number, result
+
+
+def _note(uri: str) -> bytes | None:
+    """The content of a note; None where it is damaged or gone, so that it is made again."""
+    try:
+        return storage.read(uri)
+    except (storage.DamagedError, FileNotFoundError):
+        return None
+
+
+def _write_note(function: Callable[..., bytes], uri: str, *arguments: Any) -> bytes:
+    content = function(*arguments)
+    storage.replace(uri, content)
+    return content
 
 
 def _most() -> int:

@@ -145,22 +145,18 @@ def _noted(
     function: Callable[..., bytes],
     fresh: np.ndarray | None = None,
 ) -> Iterator[tuple[int, bytes]]:
-    """What `function` gives for each slice, with its number, as they get ready; it puts a note of it below `kind`."""
-    notes = storage.join(target.output, kind)
-    there = {entry.uri for entry in storage.list_objects(notes)}
+    """The note of each slice, which `function` makes, with the slice's number; notes lie in the folder `kind`."""
+    slices = -(-min(uri_list.count(location), limit or sys.maxsize) // target.samples_per_shard)
+    names = [f"{number:06d}.note" for number in range(slices)]
 
-    def note(number: int) -> str:
-        return storage.join(notes, f"{number:06d}.note")
-
-    def calls() -> Iterator[tuple[int, tuple]]:
+    def calls(pending: Sequence[int]) -> Iterator[tuple[int, tuple[object, ...]]]:
+        wanted = set(pending)
         for number, listed in enumerate(uri_list.slices(location, target.samples_per_shard, limit)):
             some = None if fresh is None else fresh[listed.start : listed.start + len(listed.uris)]
-            if note(number) not in there:
-                yield number, (listed, some, number, target, note(number))
+            if number in wanted:
+                yield number, (listed, some, number, target)
 
-    slices = -(-min(uri_list.count(location), limit or sys.maxsize) // target.samples_per_shard)
-    yield from ((number, storage.read(note(number))) for number in range(slices) if note(number) in there)
-    yield from tasks.run(function, calls())
+    yield from tasks.resumed(function, storage.join(target.output, kind), names, calls, lambda _, note: note)
 
 
 def _fresh(location: str, target: Target, limit: int | None) -> np.ndarray:
@@ -172,15 +168,14 @@ def _fresh(location: str, target: Target, limit: int | None) -> np.ndarray:
     return fresh | (every == 0)  # what could not be read may be readable now
 
 
-def _digest(listed: Listed, _: None, __: int, ___: Target, note: str) -> bytes:
+def _digest(listed: Listed, *_: object) -> bytes:
+    """The digests of a slice's images, 8 bytes each; 0 for one that cannot be read."""
     with ThreadPoolExecutor(_READS) as pool:  # digested as they come: together they would take a slice's memory
-        content = np.array(list(pool.map(_digest_at, listed.uris)), np.uint64).tobytes()
-    storage.replace(note, content)
-    return content
+        return np.array(list(pool.map(_digest_at, listed.uris)), np.uint64).tobytes()
 
 
-def _write(listed: Listed, fresh: np.ndarray | None, number: int, target: Target, note: str) -> bytes:
-    """Write the shard of a slice and then its note."""
+def _write(listed: Listed, fresh: np.ndarray | None, number: int, target: Target) -> bytes:
+    """Write the shard of a slice; its note, which is `Collected` as JSON."""
     keep = range(len(listed.uris)) if fresh is None else np.flatnonzero(fresh).tolist()
     unfit = _unfit([listed.keys[row] for row in keep])
     with ThreadPoolExecutor(_READS) as pool:
@@ -197,9 +192,7 @@ def _write(listed: Listed, fresh: np.ndarray | None, number: int, target: Target
         equal=len(listed.uris) - len(keep),
         labels=pack.label_range(packed),
     )
-    content = json.dumps(asdict(done)).encode()
-    storage.replace(note, content)
-    return content
+    return json.dumps(asdict(done)).encode()
 
 
 def _put(packed: Sequence[Object], name: str, target: Target) -> PackedShard:
