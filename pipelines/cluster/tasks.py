@@ -1,7 +1,7 @@
-"""Ray tasks by the thousand: a bounded number at once, and the error of one in plain words.
+"""Ray tasks by the thousand: a bounded number at once, and notes of what is done.
 
-Owns how many run, that a lost node costs another try, and that what a task raises on purpose is raised here. Refuses to
-know what a task does; each writes down what it has done before it is counted as done.
+A task of a lost node is tried again, and an error that a task raises on purpose is raised here. A task writes its note
+before it counts as done, so that a job which is started again does only the rest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,31 +17,33 @@ from pipelines.messages import one_line
 _CPUS = 0.5
 _RETRIES = 3
 _AHEAD = 2
-"""Tasks for each that runs, so that none waits for the driver."""
+"""Submitted tasks for each running one, so that none waits for the driver."""
 Tag = TypeVar("Tag")
 Result = TypeVar("Result")
 
 
 def run(function: Callable[..., Any], calls: Iterable[tuple[Tag, tuple]]) -> Iterator[tuple[Tag, Any]]:
-    """The results of `function` for the arguments of each call, with its tag, as they get ready.
+    """Run `function` as a task for each of `calls`, which are pairs of a tag and arguments.
 
-    A call is drawn only when there is room for it, so that its arguments may depend on results so far.
+    A call is drawn only when there is room for it, so its arguments may depend on the results so far.
+
+    Yields:
+        The tag and result of each call, as they get ready.
 
     Raises:
-        ValueError: what a task raised.
-        OSError: likewise.
-        UnavailableError: if a task's process or node is lost again and again.
+        ValueError, OSError: if a task raises one.
+        UnavailableError: if the process or node of a task is lost again and again.
     """
     task = ray.remote(function).options(num_cpus=_CPUS, max_retries=_RETRIES)
     running: dict = {}
     try:
         for tag, arguments in calls:
             running[task.remote(*arguments)] = tag
-            if len(running) >= _most():
+            if len(running) >= _room():
                 yield _next(running)
         while running:
             yield _next(running)
-    finally:  # after an error nobody waits for the others
+    finally:  # after an error nobody uses the other results
         for task in running:
             ray.cancel(task)
 
@@ -96,13 +98,13 @@ def _write_note(function: Callable[..., bytes], uri: str, *arguments: Any) -> by
     return content
 
 
-def _most() -> int:
-    """Tasks at once. Half of them wait: for these an autoscaler adds nodes, and then there may be more."""
+def _room() -> int:
+    """The number of tasks at once. Half of them wait, so that an autoscaler adds nodes for these."""
     return _AHEAD * max(1, int(resources()[0] / _CPUS))
 
 
 def broadcast(value: Any) -> Any:
-    """What many tasks are given: it travels once to each node."""
+    """A reference to `value` to pass to many tasks; the value travels to each node once."""
     return ray.put(value)
 
 

@@ -1,4 +1,4 @@
-"""Ray tasks by the thousand: all results, errors in plain words, and an end where a task cannot be had."""
+"""cluster.tasks: every result comes once, errors in one line, and what is noted is not done again."""
 
 import os
 from collections.abc import Iterator, Sequence
