@@ -21,13 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipelines.models.engine import normalise
+from pipelines.models.engine import AUTOCAST, normalise, set_arithmetic
 from pipelines.records import Precision
 from pipelines.training.batches import IGNORED, SampleBatch
 from pipelines.training.recipe import Recipe
 from zoo.preprocessing import Preprocessing
-
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NonFiniteLossError(ValueError):
@@ -79,7 +77,7 @@ class Learner:
     def gradients(self, batch: SampleBatch, stage: str) -> StepResult:
         """Accumulate the gradients of this worker's share of a batch; the weights stay as they are."""
         self._optimiser.zero_grad(set_to_none=True)
-        _set_arithmetic(self._how, self._device)
+        set_arithmetic(self._how.precision, self._device)
         size, loss, images, non_finite = self._recipe.seen_at_once, 0.0, 0, ()
         starts = range(0, len(batch.labels), size)
         for number, start in enumerate(starts):
@@ -108,7 +106,7 @@ class Learner:
         x_BCHW = normalise(pixels_BHWC, self._mean, self._std, is_bgr=self._is_bgr)
         x_BCHW = x_BCHW.contiguous(memory_format=self._layout)
         x_BCHW, other_B, share = _mixed(x_BCHW, labels_B, self._recipe)
-        kind = _AUTOCAST.get(self._how.precision)
+        kind = AUTOCAST.get(self._how.precision)
         with torch.autocast(self._device.type, kind or torch.bfloat16, enabled=kind is not None):
             logits_BN = self._whole(x_BCHW)
         return share * self._entropy(logits_BN, labels_B) + (1 - share) * self._entropy(logits_BN, other_B)
@@ -208,8 +206,3 @@ def _cut(height: int, width: int, share: float) -> tuple[slice, slice]:
     half_h, half_w = (round(side * (1 - share) ** 0.5 / 2) for side in (height, width))
     y, x = int(torch.randint(height, ())), int(torch.randint(width, ()))
     return slice(max(0, y - half_h), min(height, y + half_h)), slice(max(0, x - half_w), min(width, x + half_w))
-
-
-def _set_arithmetic(how: How, device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = how.precision == "tf32"

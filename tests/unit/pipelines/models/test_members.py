@@ -1,4 +1,4 @@
-"""From a finished training to a member of the zoo: its card, its weights, and whom it is held against."""
+"""models.members, training.publication, training.row_counts, leaderboard.relations: from a training to a member."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ def news(number: int, step: int, metrics: dict[str, float] | None = None) -> Tra
 
 
 def finished(store: str, name: str = "pupil-00112233", selected: bool = True, **changes: Any) -> tuple[Training, dict]:
-    """A training at its end, with weights that were never trained, and its last checkpoint's content."""
+    """A finished training, with untrained weights, and the content of its last checkpoint."""
     data = put(f"{store}/data-{name}")
     if selected:
         storage.put(f"{store}/data-{name}/{lineage.MARK}", json.dumps(MARK).encode())
