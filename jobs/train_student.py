@@ -27,6 +27,7 @@ from pipelines import storage
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Dataset, Precision
 from pipelines.selection import lineage
+from pipelines.storage.layout import Folder
 from pipelines.training import recipe, specification
 from pipelines.training.recipe import Recipe
 from pipelines.training.specification import Pace, Stage, StageName, Training
@@ -186,7 +187,7 @@ def _training(config: TrainStudentConfig, parts: dict[str, Dataset | None]) -> t
         max_bad_rate=config.max_bad_rate,
     )
     training = Training(
-        home=storage.join(storage.absolute(config.store), "training", card.name),
+        home=storage.join(storage.absolute(config.store), Folder.TRAINING, card.name),
         card=card,
         stages=planned,
         validation=validation,

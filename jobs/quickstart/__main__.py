@@ -39,6 +39,7 @@ from pipelines.data.dataset import find_dataset
 from pipelines.data.formats import IMAGE_SUFFIXES
 from pipelines.models import members
 from pipelines.records import short_digest
+from pipelines.storage.layout import Folder
 from zoo import imagenet
 from zoo.weights import wanted
 
@@ -225,7 +226,7 @@ def _show(packed: str, store: str) -> None:
     cli.stdout.print()
     if (more := sum(shard.rows or 0 for shard in dataset.shards) - _SHOWN) > 0:
         cli.stdout.print(f"and {more:,} more pictures, whose predictions are in {store}/cells\n")
-    report = storage.join(store, "reports", f"{dataset.name}-{dataset.digest}")
+    report = storage.join(store, Folder.REPORTS, f"{dataset.name}-{dataset.digest}")
     _say_where(
         report=f"{report}/results.csv",
         **{"reliability diagram": f"{report}/{column.name}/reliability.png", "MLflow page": _mlflow(store)},

@@ -4,7 +4,6 @@ A run leaves a record in the store. One model's fault is reported and costs no o
 reporting on them is each job's own step.
 """
 
-import re
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cells.runs import RunRecorder, evaluation_id
+from pipelines.messages import error_line
 
 if TYPE_CHECKING:
     from pipelines.walk.filling import Outcome, Progress
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 RUN = "the last run"
 """What failed where it was no shard and no model."""
-_LONGEST_SAID = 300
-"""An error of Ray's holds the whole traceback of a worker."""
-_SECRETS = re.compile(r"(?<=//)\S*@|\?\S*")
-"""In URLs: a user and a password, and queries, where signatures may stand. Others can read the store."""
 
 
 def _walk(plan: Plan, config: WalkConfig) -> "Outcome":
@@ -96,8 +92,7 @@ def _cause(error: BaseException) -> str:
     """What broke a run off, in one line."""
     if isinstance(error, KeyboardInterrupt):
         return f"stopped by {'SIGTERM' if signals.by_sigterm() else 'Ctrl-C'}"
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    return _SECRETS.sub("", said)[:_LONGEST_SAID]
+    return error_line(error)
 
 
 def _tell(meter: Meter, diary: RunRecorder, gauges: "Gauges", progress: "Progress") -> None:

@@ -15,6 +15,7 @@ from jobs.steps import provenance
 from pipelines import storage
 from pipelines.models import members
 from pipelines.selection import lineage
+from pipelines.storage.layout import Folder
 from pipelines.training.progress import CurvePoint, TrainingProgress
 from pipelines.training.specification import Training
 
@@ -90,7 +91,7 @@ class Follower:
         )
         if last.validation != (now := f"{training.validation.name}-{training.validation.digest}"):
             say(f"note     it was validated on {last.validation}, not on {now}; jobs.evaluate scores other sets")
-        say(f"weights  {storage.join(store, 'weights', lock.file)}")
+        say(f"weights  {storage.join(store, Folder.WEIGHTS, lock.file)}")
         say(f"card     {members.uri(store, training.card.name)}")
         say(f"curves   {storage.join(training.home, 'curves.png')}")
         files = {"curves.png": curve, "card.yaml": storage.read(members.uri(store, training.card.name))}
@@ -110,7 +111,7 @@ class Follower:
             "teacher_run": origin and tracking.find(uri, None, origin.teacher),
             "teacher": origin and origin.teacher,
             "selection": origin and origin.selection,
-            "weights": storage.join(storage.absolute(self._store), "weights", lock.file),
+            "weights": storage.join(storage.absolute(self._store), Folder.WEIGHTS, lock.file),
             "weights_sha256": lock.sha256,
         }
         tags = {f"menagerie.{name}": value for name, value in found.items() if value}

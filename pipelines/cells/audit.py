@@ -19,13 +19,11 @@ from pipelines.cells.runs import Run
 from pipelines.data.dataset import find_dataset
 from pipelines.records import QUARANTINED, Shard, short_digest
 from pipelines.storage import Leftover
+from pipelines.storage.layout import Folder
 
 _READ_AT_ONCE = 8
 _DAY = 86_400.0
 """What a process began to write this long ago, no living one still writes."""
-_OURS = ("cells", "datasets", "leaderboard", "reports", "runs", "tuning", "weights")
-"""Where in a store jobs write. It may be a whole bucket or somebody's home: beside these, unfinished writes are others'
-own, and what MLflow uploads is MLflow's."""
 _PLACE = re.compile(
     r"(?P<dataset>[^/]+)/(?P<column>[^/]+(-[0-9a-f]{8}){2})/(?P<cell>(?P<shard>.+)-[0-9a-f]{8}\.parquet)", re.DOTALL
 )
@@ -93,7 +91,8 @@ def garbage(store: str) -> Garbage:
     for name in sorted(_names_of_new(before, runs.recorded(store))):
         kept[name] = f"a run on {name!r} has begun just now"
     doomed = {uri: reason for name, uri, reason in dead if name not in kept}
-    leftovers = [found for name in _OURS for found in storage.leftovers(storage.join(store, name), _DAY)]
+    # A store may be a whole bucket or somebody's home: unfinished writes beside these folders belong to others.
+    leftovers = [found for folder in Folder for found in storage.leftovers(storage.join(store, folder), _DAY)]
     return Garbage(doomed, tuple(leftovers), tuple(kept.values()))
 
 
@@ -108,7 +107,7 @@ def _names_of_new(before: Iterable[tuple[str, Run]], after: Iterable[tuple[str, 
 
 def _dead(store: str, known: dict[str, _Known], kept: dict[str, str]) -> Iterator[tuple[str, str, str]]:
     """Dataset, URI and reason of each cell that no plan can reach; adds to `kept` the datasets that are not known."""
-    folder = storage.join(store, "cells")
+    folder = storage.join(store, Folder.CELLS)
     versions: dict[str, int | None] = {}
     for entry in storage.list_objects(folder):
         place = _PLACE.fullmatch(entry.uri.removeprefix(folder).lstrip("/"))

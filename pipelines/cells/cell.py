@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.records import Dataset, Shard, cell_schema
+from pipelines.storage.layout import Folder
 
 _ABOUT = "menagerie.cell"
 
@@ -38,7 +39,7 @@ def cell_uri(store: str, dataset: Dataset, column: Column, shard: Shard) -> str:
 
 def cell_location(store: str, dataset: str, column: str, shard: Shard) -> str:
     """The same, by the names of dataset and column."""
-    return in_folder(storage.join(store, "cells", dataset, column), shard)
+    return in_folder(storage.join(store, Folder.CELLS, dataset, column), shard)
 
 
 def publish_cell(store: str, dataset: Dataset, column: Column, shard: Shard, rows: pa.Table) -> None:
@@ -175,7 +176,7 @@ def _sealed(location: str) -> bytes:
 
 def column_folder(store: str, dataset: Dataset, column: Column) -> str:
     """Where the cells of `column` on `dataset` lie; once for many cells, since a column's name takes long to make."""
-    return storage.join(store, "cells", dataset.name, column.name)
+    return storage.join(store, Folder.CELLS, dataset.name, column.name)
 
 
 def in_folder(folder: str, shard: Shard) -> str:

@@ -18,8 +18,8 @@ from pipelines.cells.cell import cell_identity, cell_location, read_cell
 from pipelines.cells.column import SCHEMA_VERSION
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.records import Dataset, Decoder, Settings, Shard, short_digest
+from pipelines.storage.layout import Folder
 
-_FOLDER = "datasets"
 _PLAIN_BYTES = 1 << 20
 """Longer notes are compressed: that of 100,000 shards has 20 MB."""
 _SHARD_FIELDS = [field.name for field in fields(Shard)]
@@ -113,7 +113,7 @@ def note(store: str, dataset: Dataset, definition: EvaluationSet | None) -> str 
     Returns:
         What the user should know: that it was said to be another set before.
     """
-    place = storage.join(store, _FOLDER, f"{dataset.name}-{dataset.digest}.json")
+    place = storage.join(store, Folder.DATASETS, f"{dataset.name}-{dataset.digest}.json")
     before = _said_before(place)
     sets = dict(before or {})
     if definition:
@@ -148,7 +148,7 @@ def holdings(store: str, watch: Callable[[int], None] | None = None) -> list[Hol
     Raises:
         ValueError: if a note is damaged.
     """
-    notes = [_noted(entry.uri) for entry in storage.list_objects(storage.join(store, _FOLDER))]
+    notes = [_noted(entry.uri) for entry in storage.list_objects(storage.join(store, Folder.DATASETS))]
     found = []
     for name, same in groupby(
         sorted(notes, key=lambda pair: (pair[0].name, pair[0].digest)), lambda pair: pair[0].name
@@ -193,7 +193,7 @@ def _noted(location: str) -> tuple[Dataset, dict[str, str]]:
 
 def _holdings(store: str, name: str, same: list[tuple[Dataset, dict[str, str]]]) -> list[Holding]:
     """Datasets of one name lie in one folder, so that one listing serves them all."""
-    folder = storage.join(store, "cells", name)
+    folder = storage.join(store, Folder.CELLS, name)
     listed = (entry.uri for entry in storage.list_objects(folder))
     columns: list[dict[str, StoredColumn]] = [{} for _ in same]
     unreadable: list[dict[str, str]] = [{} for _ in same]

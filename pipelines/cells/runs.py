@@ -19,6 +19,7 @@ from typing import Literal
 
 from pipelines import storage
 from pipelines.records import Dataset, short_digest
+from pipelines.storage.layout import Folder
 
 _EVERY_SECONDS = 10.0
 _SILENT_SECONDS = 40.0
@@ -130,7 +131,7 @@ def recorded(store: str) -> list[tuple[str, Run]]:
     Raises:
         ValueError: if a record is damaged: a dataset that is not known would seem to be none.
     """
-    folder = storage.join(store, "runs")
+    folder = storage.join(store, Folder.RUNS)
     names = sorted({_below(entry.uri, folder) for entry in storage.list_objects(folder)})
     return [(name.rpartition("-")[0], run) for name in names for run in _read(storage.join(folder, name), strict=True)]
 
@@ -140,7 +141,7 @@ def _below(uri: str, folder: str) -> str:
 
 
 def _folder(store: str, dataset: Dataset) -> str:
-    return storage.join(store, "runs", f"{dataset.name}-{dataset.digest}")
+    return storage.join(store, Folder.RUNS, f"{dataset.name}-{dataset.digest}")
 
 
 def _read(folder: str, *, strict: bool = False) -> Iterator[Run]:

@@ -1,7 +1,7 @@
-"""How a cluster's CPUs and GPUs are shared out to the steps of the walk.
+"""How a cluster's CPUs and GPUs are divided among the steps of the walk.
 
-Every step always has room to run, on any number of cores, and a cluster that grows by itself is asked for what the
-steps need. Machines are started and stopped by Ray's autoscaler, never here.
+Every step always has room to run, on any number of cores, and an autoscaler sees requests for what the steps need.
+Ray's autoscaler starts and stops machines; nothing here does.
 """
 
 from dataclasses import dataclass
@@ -10,42 +10,44 @@ import ray
 from ray.exceptions import GetTimeoutError
 
 _READ_CPUS = 0.1
-"""Reading waits for storage most of the time. Unlike decode's share, or Ray Data would fuse the two steps into one
-task a shard, and a dataset of few shards would decode on few cores."""
+"""Reading waits for storage most of the time. Its share must differ from decoding's: otherwise Ray Data would fuse the
+two steps into one task a shard, and a dataset of few shards would be decoded on few cores."""
 
 
 _DECODE_CPUS = {"cpu": 0.2, "cuda": 0.9}
-"""Beside models on CPUs decoding takes a part of a core. Where GPUs run the models it takes one whole, less what is
-left for reading: an autoscaler adds nodes for what is asked for, and would add a fifth of what is needed."""
+"""Beside models on CPUs decoding takes a part of a core. Beside models on GPUs it takes a whole core, less the share of
+reading: an autoscaler adds nodes for what is requested, and would otherwise add a fifth of what is needed."""
 
 
 _WEIGHTS_SHARE = 0.5
-"""Of what memory an actor has on a node, its models; the rest is for what they compute, and for decoding."""
+"""Part of an actor's memory that its models may take; the rest is for activations and for decoding."""
 
 
 _ACTOR_CPUS = {"cpu": 0.01, "cuda": 0.0}
-"""Not none on CPUs: then actors would be put on a head that has no CPUs so that nothing runs there. None with a GPU,
-or tasks that decode for actors could take the CPU that these actors wait for."""
+"""Non-zero on CPUs, so that no actor lands on a head node that advertises zero CPUs. Zero with a GPU: otherwise
+decoding tasks could take the CPU that the actors they decode for wait for."""
 
 
 _NODE_SECONDS = 600.0
-"""That a lost node has to be replaced, or the first to come."""
+"""Time for an autoscaler to replace a lost node, or to start the first."""
 
 
 class NoDeviceError(ValueError):
-    """What models should run on is not there: never was, or is not there any more, and none was asked for."""
+    """The cluster has no device for the models: it never had one, or has lost it and no autoscaler has replaced it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How many scorers, reading and decoding tasks run at once, and each one's logical CPUs and GPUs.
+    """How many scorers, reading tasks and decoding tasks run at once, and the logical CPUs and GPUs of each.
 
-    With models on CPUs they hold less than a third of these together. Tasks that wait for the next step keep their
-    share, and an actor keeps it as long as its job lives: were all CPUs given away, by one job or by two on one
-    cluster, some step of each could have no room, and all would wait for ever. With models on GPUs actors hold no CPU,
-    so that what decoding holds is free again as soon as they take what is decoded, and reading holds less than half;
-    there are as many decoding tasks as the CPUs have room for (None), also when there are more of these later. Of two
-    jobs the one that waits for GPUs may hold CPUs of the other; Ray Data gives each job its part of them.
+    With models on CPUs all of them together hold less than a third of the CPUs. A task that waits for the next step
+    keeps its share, and an actor keeps its share as long as its job lives. If one job, or two on one cluster, took all
+    CPUs, some step of each could have no room, and all would wait for ever.
+
+    With models on GPUs actors hold no CPU, so decoding's share is free again as soon as an actor takes the decoded
+    chunk, and reading holds less than half. There are as many decoding tasks as the CPUs have room for (None), also
+    when the cluster grows. Of two jobs the one that waits for GPUs may hold CPUs that the other needs; Ray Data gives
+    each job its part of them.
     """
 
     actors: int
@@ -58,18 +60,17 @@ class Shares:
 
 
 def share(cpus: float, gpus: float, device: str) -> Shares:
-    """How `cpus` logical CPUs and `gpus` GPUs are shared out when models run on `device`.
+    """The division of `cpus` logical CPUs and `gpus` GPUs among the steps, with models on `device`.
 
-    On CPUs there is an actor of one thread and a decoding task for every core; cores that one step leaves idle the
-    operating system gives to the other. With GPUs an actor has one whole, and a shard is read for each.
+    On CPUs there is an actor of one thread and a decoding task for every core; the operating system lets either step
+    use the cores that the other leaves idle. With GPUs an actor has a whole one, and a shard is read for each.
 
     Raises:
         NoDeviceError: if `device` is a GPU and there is none.
     """
     cores = max(1, int(cpus))
     if device != "cpu" and gpus < 1:
-        told = f"--device {device}: the cluster has {gpus:g} GPUs; choose cpu, or auto to take what is there"
-        raise NoDeviceError(told)
+        raise NoDeviceError(f"--device {device}: the cluster has {gpus:g} GPUs; choose cpu, or auto for what it has")
     return Shares(
         actors=cores if device == "cpu" else int(gpus),
         actor_cpus=_ACTOR_CPUS[device],
@@ -82,30 +83,30 @@ def share(cpus: float, gpus: float, device: str) -> Shares:
 
 
 def resources() -> tuple[float, float]:
-    """Logical CPUs and GPUs of the whole cluster now."""
+    """The logical CPUs and GPUs of the whole cluster at present."""
     total = ray.cluster_resources()
     return total.get("CPU", 0.0), total.get("GPU", 0.0)
 
 
 def has_node(device: str) -> bool:
-    """Whether there is a node now on which models can run on `device`."""
+    """Whether the cluster has a node at present on which models can run on `device`."""
     return resources()[device != "cpu"] >= 1
 
 
 def await_node(device: str) -> None:
-    """Wait for a node on which models can run on `device`; the autoscaler, where there is one, starts it for that.
+    """Wait for a node on which models can run on `device`; the request for it makes an autoscaler start one.
 
     Raises:
-        NoDeviceError: if none comes.
+        NoDeviceError: if there is none after ten minutes.
     """
     if has_node(device):
         return
-    asking = ray.remote(_nothing).options(num_cpus=_READ_CPUS, num_gpus=int(device != "cpu")).remote()
+    request = ray.remote(_nothing).options(num_cpus=_READ_CPUS, num_gpus=int(device != "cpu")).remote()
     try:
-        ray.get(asking, timeout=_NODE_SECONDS)
+        ray.get(request, timeout=_NODE_SECONDS)
     except GetTimeoutError:
-        ray.cancel(asking)
-        raise NoDeviceError(f"no node for --device {device} has come in {_NODE_SECONDS / 60:.0f} minutes") from None
+        ray.cancel(request)
+        raise NoDeviceError(f"no node for --device {device} has joined in {_NODE_SECONDS / 60:.0f} minutes") from None
 
 
 def _nothing() -> None:
@@ -115,7 +116,7 @@ def _nothing() -> None:
 def actor_memory(device: str) -> int | None:
     """Bytes that an actor's models may take on the smallest node.
 
-    None on a GPU, whose memory says so itself, and while no node has a CPU.
+    None on a GPU, where running out of memory is the limit, and while no node has a CPU.
     """
     if device != "cpu":
         return None

@@ -21,8 +21,9 @@ from pipelines.evaluation.reliability import reliability_png
 from pipelines.evaluation.report_files import ModelResult, errors_parquet, per_class_parquet, results_csv, results_json
 from pipelines.evaluation.tracking import Record
 from pipelines.evaluation.verdicts import Measured, Verdict, judge
-from pipelines.models import mirror
+from pipelines.messages import public_url
 from pipelines.records import Shard, short_digest
+from pipelines.storage.layout import Folder
 from zoo import imagenet
 from zoo.cards import Card
 
@@ -74,7 +75,7 @@ def write(store: str, plan: Plan, evaluations: Sequence[Evaluation]) -> str:
     Returns:
         The URI of that folder.
     """
-    folder = storage.join(store, "reports", f"{plan.dataset.name}-{plan.dataset.digest}")
+    folder = storage.join(store, Folder.REPORTS, f"{plan.dataset.name}-{plan.dataset.digest}")
     results = [evaluation.result for evaluation in evaluations]
     storage.replace(storage.join(folder, "results.json"), results_json(results))
     storage.replace(storage.join(folder, "results.csv"), results_csv(results))
@@ -133,8 +134,8 @@ def _public(card: Card) -> dict[str, object]:
     """The card as it may be shown: a URL can hold a password or a signature."""
     fields = asdict(card)
     if weights := fields["weights"]:
-        weights["location"] = mirror.public(weights["location"])
-        weights["mirrors"] = tuple(map(mirror.public, weights["mirrors"]))
+        weights["location"] = public_url(weights["location"])
+        weights["mirrors"] = tuple(map(public_url, weights["mirrors"]))
     return fields
 
 

@@ -6,7 +6,6 @@ metrics a run make MLflow slow.
 """
 
 import logging
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +18,11 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipelines import storage
+from pipelines.messages import one_line, public_url
+from pipelines.storage.layout import MLFLOW_ARTIFACTS
 
 EXPERIMENT = "menagerie"
 _IDENTITY = "menagerie.identity"
-_PASSWORD = re.compile(r"//[^/@\s]*@")
-_LONGEST_REASON = 300
 _LONGEST_PARAM = 6000  # MLflow's own limit
 _PAGE = 1000
 
@@ -172,8 +171,8 @@ def _client(tracking_uri: str) -> Iterator[MlflowClient]:
     try:
         yield MlflowClient(tracking_uri)
     except Exception as error:  # drivers and stores below MLflow raise their own kinds, and none may cost a result
-        reason = (str(error) or type(error).__name__).splitlines()[0][:_LONGEST_REASON]
-        raise TrackingError(_PASSWORD.sub("//", f"{tracking_uri}: {reason}")) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise TrackingError(f"{public_url(tracking_uri)}: {one_line(reason)}") from error
 
 
 def _experiment(client: MlflowClient, tracking_uri: str, store: str) -> str:
@@ -182,7 +181,7 @@ def _experiment(client: MlflowClient, tracking_uri: str, store: str) -> str:
         return found.experiment_id
     if not tracking_uri.startswith("sqlite:"):
         return client.create_experiment(EXPERIMENT)  # a server knows where its artefacts go
-    where = storage.join(store, "mlartifacts")
+    where = storage.join(store, MLFLOW_ARTIFACTS)
     return client.create_experiment(
         EXPERIMENT, where if storage.is_remote(store) else storage.local_path(where).absolute().as_uri()
     )

@@ -1,8 +1,7 @@
 """A model on one device: uint8 pixels -> its most probable classes, as its settings say.
 
-Owns normalisation on the device, batches of one fixed shape, precision, torch.compile, and what is done when memory
-runs out. Refuses to know of chunks, labels or files. Every batch is padded to the same shape and the padding cut off,
-because kernels are chosen by shape: a ragged batch would give other low bits.
+Every batch is padded to the same shape, and the padding is cut off again: kernels are chosen by shape, so a smaller
+batch would give other low bits. Normalisation runs on the device. When memory runs out, batches are halved.
 """
 
 import ctypes
@@ -16,25 +15,26 @@ from torch import Tensor, nn
 
 from pipelines.models.folding import fold
 from pipelines.models.ranking import Scores, ranked
-from pipelines.records import Settings
+from pipelines.records import Precision, Settings
 from zoo.preprocessing import Preprocessing
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""The type that autocast computes in, of the precisions that need it."""
 _MALLOC_TRIM_AT, _MALLOC_MAPS = -1, -4
 """Parameters of glibc's mallopt (malloc.h)."""
 _COMPILED_SHAPES = 1024
-"""Models of one architecture share their code, and each counts as another shape of it; torch's default is 8, and from
-the ninth on it would quietly run uncompiled."""
+"""Models of one architecture share their code, and each counts as another shape of it. torch's default is 8: the ninth
+model would run uncompiled, without an error."""
 
 
 class NoRoomError(MemoryError):
-    """The device has no room for this model, or not for one image beside it."""
+    """The device has no memory for this model, or not for one image beside it."""
 
 
 class Engine:
     """A model with its settings on a device.
 
-    `batch` is how many images it takes at once: its settings' batch size, or fewer after memory ran out.
+    `batch` is the number of images that it runs at once: its settings' batch size, or fewer after memory ran out.
     """
 
     def __init__(
@@ -59,14 +59,21 @@ class Engine:
         self._warm = False
 
     def launch(self, pixels_RHWC: np.ndarray, *, alone: bool = True) -> Callable[[], Scores]:
-        """Begin to score uint8 images (R, H, W, 3); the function that is returned waits for the scores.
+        """Start to score uint8 images (R, H, W, 3).
 
-        On a GPU several models can be launched before the first one's scores are waited for: copies and kernels then
-        overlap. When memory runs out, what is cached is freed, and at the second time batches are halved for good; but
-        not beside other models, since scores must not depend on who else was there.
+        On a GPU several models can be launched before one waits for the first one's scores, so that copies and kernels
+        overlap. When memory runs out, caches are freed; when it does again, batches are halved for good. Beside other
+        models they are not, since scores must not depend on what else the device held.
+
+        Args:
+            pixels_RHWC: the images.
+            alone: whether no other model uses the device.
+
+        Returns:
+            A function that waits for the scores.
 
         Raises:
-            NoRoomError: if there is no room for one image, or not for a batch beside others.
+            NoRoomError: if there is no memory for one image, or, beside other models, for a batch.
         """
         for attempt in count():
             try:
@@ -85,7 +92,7 @@ class Engine:
 
     @torch.inference_mode()
     def _launch(self, pixels_RHWC: np.ndarray) -> Callable[[], Scores]:
-        _set_arithmetic(self._settings, self._device)
+        set_arithmetic(self._settings.precision, self._device)
         clock = _Clock(self._device)
         starts = range(0, len(pixels_RHWC), self.batch)
         parts = [self._part(pixels_RHWC[start : start + self.batch]) for start in starts]
@@ -102,7 +109,7 @@ class Engine:
         return wait
 
     def _part(self, pixels_BHWC: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Probabilities (B, N) and logsumexp (B) of as many images as one batch holds."""
+        """Probabilities (B, N) and logsumexp (B) of the images of one batch."""
         shape = (self.batch, *pixels_BHWC.shape[1:])
         padded = torch.zeros(shape, dtype=torch.uint8, pin_memory=self._copies is not None)
         padded.numpy()[: len(pixels_BHWC)] = pixels_BHWC
@@ -110,7 +117,7 @@ class Engine:
         return probs_BN[: len(pixels_BHWC)], logsumexp_B[: len(pixels_BHWC)]
 
     def _to_device(self, pinned: Tensor) -> Tensor:
-        """A copy on its own stream, which runs while the device computes on what was launched before."""
+        """Copy a batch on a stream of its own, while the device computes on what was launched before."""
         if self._copies is None:
             return pinned
         computing = torch.cuda.current_stream(self._device)
@@ -122,9 +129,9 @@ class Engine:
 
 
 class _Whole(nn.Module):
-    """From uint8 images (B, H, W, 3) to probabilities (B, N) and logsumexp (B): what is compiled as one graph.
+    """From uint8 images (B, H, W, 3) to probabilities (B, N) and logsumexp (B), to be compiled as one graph.
 
-    Of classes outside of `subset` the probability is zero, as if their logits were minus infinity.
+    Classes outside of `subset` have probability zero, as if their logits were minus infinity.
     """
 
     mean: Tensor
@@ -141,14 +148,16 @@ class _Whole(nn.Module):
         self.register_buffer("subset", None if subset is None else torch.tensor(subset))
         self.is_bgr = preprocessing.channels == "BGR"
         self.is_channels_last = settings.channels_last
-        self.autocast = _AUTOCAST.get(settings.precision)
+        self.autocast = AUTOCAST.get(settings.precision)
 
     def forward(self, pixels_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         x_BCHW = normalise(pixels_BHWC, self.mean, self.std, is_bgr=self.is_bgr)
         if self.is_channels_last:
             x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         elif x_BCHW.is_cuda:
-            x_BCHW = x_BCHW.contiguous()  # a CPU is faster on what lies as pixels do, with any layout of weights
+            x_BCHW = (
+                x_BCHW.contiguous()
+            )  # a CPU is faster with the layout of the pixels, whatever the layout of weights
         with torch.autocast(x_BCHW.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             logits_BN = self.network(x_BCHW)
         logits_BN = logits_BN.float()
@@ -168,28 +177,31 @@ def normalise(pixels_BHWC: Tensor, mean: Tensor, std: Tensor, *, is_bgr: bool) -
 
 
 def _compiled(whole: nn.Module, device: torch.device) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """The whole model as one graph, or an error: a part that quietly ran uncompiled would be slow and look tuned."""
+    """The whole model as one graph, or an error: a part that ran uncompiled would be slow, and nobody would know."""
     import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor
 
     dynamo.recompile_limit = dynamo.accumulated_recompile_limit = _COMPILED_SHAPES
     dynamo.fail_on_recompile_limit_hit = True
-    inductor.deterministic = True  # no kernel is chosen by a race of timings
+    inductor.deterministic = True  # no kernel is chosen by timing
     if device.type == "cpu":
-        inductor.compile_threads = 1  # an actor a core, and each compiles
+        inductor.compile_threads = 1  # each core has an actor that compiles
     return torch.compile(whole, fullgraph=True, dynamic=False)
 
 
-def _set_arithmetic(settings: Settings, device: torch.device) -> None:
-    """fp32 means fp32: no TF32 unless asked for, and no kernel chosen by a race of timings."""
+def set_arithmetic(precision: Precision, device: torch.device) -> None:
+    """Make fp32 mean fp32: no TF32 unless `precision` asks for it, and no kernel chosen by timing.
+
+    These are settings of the whole process, so they are made before each batch.
+    """
     if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.benchmark = False
 
 
 class _Clock:
-    """Seconds of a device's own work between now and `stop`."""
+    """Measures the seconds of work of a device from now to `stop`."""
 
     def __init__(self, device: torch.device) -> None:
         self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
@@ -205,7 +217,7 @@ class _Clock:
         self._tick(1)
 
     def seconds(self) -> float:
-        """Waits until the device has come to `stop`."""
+        """The seconds, once the device has reached `stop`."""
         if not self._events:
             return self._times[1] - self._times[0]
         self._events[1].synchronize()
@@ -213,24 +225,24 @@ class _Clock:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it says that the device's or the machine's memory was not enough."""
+    """Whether `error` means that the memory of the device or machine was not enough."""
     # torch's allocator for the CPU raises a plain RuntimeError.
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return any(told in str(error) for told in ("can't allocate memory", "std::bad_alloc", "_STATUS_ALLOC_FAILED"))
+    return any(sign in str(error) for sign in ("can't allocate memory", "std::bad_alloc", "_STATUS_ALLOC_FAILED"))
 
 
 def is_device_fault(error: BaseException) -> bool:
-    """Whether the device is to blame, and no model can be run on it any more; that it is full is no fault."""
-    is_sick = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
-    return is_sick and not is_out_of_memory(error)
+    """Whether `error` means that no model can run on the device any more; running out of memory does not."""
+    is_broken = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+    return is_broken and not is_out_of_memory(error)
 
 
 def keep_memory(device: torch.device) -> None:
-    """From now on let this process keep what is freed, for the next batch.
+    """Let this process keep freed memory for the next batch, on a CPU.
 
-    glibc returns large blocks to the system at once. To be given them again, page by page and zeroed, for every batch
-    took a quarter of a CPU's time. Other C libraries are left as they are.
+    glibc returns large blocks to the system at once. Getting them back for every batch, page by page and zeroed, took
+    a quarter of a CPU's time. Other C libraries are left alone.
     """
     if device.type == "cpu" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_MALLOC_MAPS, 0)
@@ -238,7 +250,7 @@ def keep_memory(device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back what torch, or the allocator below it, keeps for later."""
+    """Return memory that torch, or the allocator below it, keeps for later."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif trim := getattr(ctypes.CDLL(None), "malloc_trim", None):

@@ -1,7 +1,7 @@
 """Batch norms folded into the convolutions before them: the same function of the input with fewer steps.
 
-Owns which norms can be folded, found by watching one image pass. Refuses to guess from the order of modules: a pair
-counts only if the norm reads just what the convolution wrote, nothing else reads it, and each ran once.
+Pairs are found by running one image, not from the order of modules: a norm is folded only if its input is the output of
+the convolution, nothing else uses that output, and each of the two runs once.
 """
 
 from collections import Counter
@@ -16,14 +16,14 @@ from torch.overrides import TorchFunctionMode
 
 
 def fold(network: nn.Module, size: int) -> int:
-    """Fold what can be folded of `network`, in place; it must be in evaluation mode.
+    """Fold the batch norms of `network` that can be folded, in place; it must be in evaluation mode.
 
     Args:
-        network: from images (B, 3, H, W) to logits.
-        size: the side of an image that it takes.
+        network: maps images (B, 3, H, W) to logits.
+        size: height and width of its images, in pixels.
 
     Returns:
-        How many norms are gone.
+        The number of folded norms.
     """
     assert not network.training, "a norm in training mode follows its batch"
     watch = _Watch(network)
@@ -41,13 +41,13 @@ def fold(network: nn.Module, size: int) -> int:
 
 
 class _Watch(TorchFunctionMode):
-    """Notes which convolution's output which norm reads, and how often each runs or is read."""
+    """Records which norm uses the output of which convolution, and how often each runs or is used."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        # By the very tensors that are computed with: a subclass may make its weights anew each time.
+        # By the tensors that enter the computation: a subclass may make its weights anew each time.
         self._convs = {id(module.weight): module for module in network.modules() if isinstance(module, nn.Conv2d)}
-        # No subclass: what else that does would be lost with it.
+        # Not of a subclass: whatever else that does would be lost.
         named = [(name, module) for name, module in network.named_modules() if type(module) is nn.BatchNorm2d]
         self._norms = {id(norm.running_mean): name for name, norm in named if norm.running_mean is not None}
         self._wrote: dict[int, tuple[Tensor, nn.Conv2d]] = {}
@@ -59,18 +59,18 @@ class _Watch(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if _tensors([out]):  # asking for a shape is no use of what is in it
+        if _tensors([out]):  # a query for a shape does not use the content
             given = map(id, _tensors([*args, *(kwargs or {}).values()]))
             self._uses.update(tensor for tensor in given if tensor in self._wrote)
         if func is torch.conv2d and id(args[1]) in self._convs:
-            self._wrote[id(out)] = (out, self._convs[id(args[1])])  # kept, so that its id stays its own
+            self._wrote[id(out)] = (out, self._convs[id(args[1])])  # kept alive, so that no other tensor gets its id
             self._runs[id(args[1])] += 1
         if func is F.batch_norm and id(args[1]) in self._norms:
             self._read.append((id(args[0]), self._norms[id(args[1])]))
         return out
 
     def pairs(self) -> list[tuple[nn.Conv2d, str]]:
-        """Convolutions and the names of norms to fold into them."""
+        """Convolutions, each with the name of the norm to fold into it."""
         once = Counter(name for _, name in self._read)
         return [
             (self._wrote[tensor][1], name)

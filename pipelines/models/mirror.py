@@ -1,12 +1,12 @@
-"""Weights in a store, so that a cluster needs no other place for them, and a lock that says what they are.
+"""Weights in a store, so that a cluster needs no other source for them, with a lock for each model.
 
     STORE/weights/resnest50-528c19ca.pth        the file
-    STORE/weights/resnest50d.lock.json          its whole SHA-256, size, and where it came from
+    STORE/weights/resnest50d.lock.json          its whole SHA-256, its size, its sources
 
-Owns both, and which places a model's weights may be in: the one given explicitly, or else the store and where they are
-published. What is on this machine already, with the right digest, is not fetched. A file is mirrored only when it has
-been verified and loaded into its architecture; from then on its whole digest counts, also where only eight digits or
-none were published. Refuses to replace what is locked.
+Weights come from the checkpoint that is given explicitly, or else from the store or where they are published; a file on
+this machine with the right digest is not fetched. A file is mirrored only after it was verified and loaded into its
+architecture. From then on its whole digest counts, even if only eight digits or none were published, and the lock is
+never replaced.
 """
 
 import dataclasses
@@ -16,22 +16,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit, urlunsplit
 
 import zoo
 from pipelines import storage
+from pipelines.messages import public_url
+from pipelines.storage.layout import Folder
 from zoo.cards import Card, LabelOrder
 from zoo.weights import cache, wanted
 from zoo.weights.cache import Watch
 from zoo.weights.http import CHUNK_BYTES, FetchError
 from zoo.weights.wanted import Wanted
 
-_FOLDER = "weights"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """What a store says of a model's weights: `size` in bytes, `sha256` whole, `sources` the places they came from."""
+    """A store's record of a model's weights: `size` in bytes, the whole `sha256`, and the `sources` they came from."""
 
     model: str
     file: str
@@ -42,37 +41,37 @@ class Lock:
 
     @property
     def wanted(self) -> Wanted:
-        """The file, without the places where it may be."""
+        """The file, without sources."""
         return Wanted(file=self.file, sha256=self.sha256, sources=(), label_order=self.label_order)
 
 
 def find(store: str | None, card: Card, checkpoint: str | None = None) -> Wanted:
-    """The file of weights that `card` is to be run with.
+    """The file of weights to run `card` with.
 
     Args:
-        store: where weights may be mirrored; None for no store.
+        store: a store that may have them; None for no store.
         card: the model.
-        checkpoint: a path or URI that overrides the card; it is read through once for its digest.
+        checkpoint: a path or URI to use instead of the card's; the whole file is read once for its digest.
 
     Raises:
-        ValueError: if no weights are published, no digest is known of them, the store's lock contradicts the card, or
-            the checkpoint's name its content.
-        FileNotFoundError: if there is nothing at `checkpoint`.
+        ValueError: if no weights are published, their digest is unknown, the store's lock contradicts the card, or the
+            name of the checkpoint contradicts its content.
+        FileNotFoundError: if there is no file at `checkpoint`.
     """
     if checkpoint:
         return _placed(None, wanted.explicit(card, checkpoint, cache.sha256_of(checkpoint, _OPENERS)))
     file = _published(store, card)
     if file.sha256 is None:
         raise ValueError(
-            f"{card.name}: no SHA-256 of its weights is published, and none is locked in the store; "
-            f"`python -m jobs.weights mirror --models {card.name} --store STORE` locks it (--checkpoint FILE where "
-            "they cannot be fetched)"
+            f"{card.name}: no SHA-256 of its weights is published or locked in the store; "
+            f"`python -m jobs.weights mirror --models {card.name} --store STORE` locks it (with "
+            "--checkpoint FILE if they cannot be fetched)"
         )
     return _placed(store, file)
 
 
 def _published(store: str | None, card: Card) -> Wanted:
-    """What the store's lock says, with the places that the card knows; what the card says where nothing is locked."""
+    """The file of the store's lock, with the card's sources; the card's file if nothing is locked."""
     lock = read_lock(store, card) if store else None
     if lock is None:
         return wanted.published(card)
@@ -80,37 +79,37 @@ def _published(store: str | None, card: Card) -> Wanted:
 
 
 def _placed(store: str | None, file: Wanted) -> Wanted:
-    """The file with the store as its first place, and local paths that mean the same in every process."""
+    """The file with the store as its first source, and with absolute local paths."""
     sources = [storage.absolute(source) if cache.is_local(source) else source for source in file.sources]
     return dataclasses.replace(file, sources=(*([_uri(store, file.file)] if store else []), *sources))
 
 
 def obtain(file: Wanted, watch: Watch | None = None) -> Path:
-    """The file on this machine, fetched if need be: see `zoo.cache.obtain`."""
+    """The path of the file on this machine, fetched if necessary: see `zoo.weights.cache.obtain`."""
     return cache.obtain(file, _OPENERS, watch)
 
 
 def load(card: Card, file: Wanted) -> Any:
-    """The model of `card` (an `nn.Module`) with the weights in `file`, in evaluation mode on the CPU: `zoo.create`."""
+    """The model of `card` (an `nn.Module`) with the weights in `file`, in evaluation mode on the CPU."""
     return zoo.create(card, dataclasses.replace(file, sources=(str(obtain(file)),)))
 
 
 def is_near(file: Wanted) -> bool:
-    """Whether the file is on this machine or in a store, so that no other place has to be asked."""
+    """Whether the file is on this machine or in a store, so that it need not be fetched from elsewhere."""
     near = (source for source in file.sources if source.startswith(storage.S3))
     return cache.at_hand(file) is not None or any(map(storage.exists, near))
 
 
 def uri(store: str, file: Wanted) -> str:
-    """Where a store has the file, if it has it."""
+    """The URI of the file in a store, whether it is there or not."""
     return _uri(store, file.file)
 
 
 def verify(place: str, file: Wanted) -> None:
-    """Read the copy of the file at `place`, a path or URI, through, and compare its digest.
+    """Read the whole copy of the file at `place`, a path or URI, and compare its digest.
 
     Raises:
-        ValueError: if the digest is another.
+        ValueError: if the digest differs.
         FileNotFoundError: if there is no such file.
     """
     digest = cache.sha256_of(place, _OPENERS)
@@ -119,14 +118,20 @@ def verify(place: str, file: Wanted) -> None:
 
 
 def mirror(store: str, card: Card, checkpoint: str | None = None, watch: Watch | None = None) -> Lock:
-    """Put the model's weights into the store and lock them; what is there already with the same bytes is left.
+    """Put the model's weights into the store and lock them; if they are there already, they stay.
 
-    They come from `checkpoint` where it is given, else from this machine or where they are published. Where no digest
-    is published, the file is trusted this once, if it fits the model; the lock is what later ones must agree with.
+    They come from `checkpoint` if it is given, else from this machine or where they are published. If no digest is
+    published, the file is trusted this once, provided that it fits the model; later files must agree with the lock.
+
+    Args:
+        store: where to put them.
+        card: the model.
+        checkpoint: a path or URI to use instead of the card's.
+        watch: called with the progress of a download.
 
     Raises:
-        ValueError: if the file does not fit the model, or the card or its own name say another digest.
-        FileNotFoundError: if the file cannot be had.
+        ValueError: if the file does not fit the model, or the card or the file's name has another digest.
+        FileNotFoundError: if no source has the file.
         FileExistsError: if other weights of this model are locked, or the store's copy is damaged.
     """
     file = wanted.explicit(card, checkpoint) if checkpoint else _published(store, card)
@@ -149,7 +154,7 @@ def _lock(store: str, card: Card, path: Path, file: Wanted) -> Lock:
         sha256=file.sha256,
         size=path.stat().st_size,
         label_order=file.label_order,
-        sources=tuple(public(source) for source in file.sources if source.startswith("http")),
+        sources=tuple(public_url(source) for source in file.sources if source.startswith("http")),
     )
     content = json.dumps(dataclasses.asdict(lock), indent=1).encode() + b"\n"
     there = _agreeing(store, card, lock)
@@ -157,31 +162,25 @@ def _lock(store: str, card: Card, path: Path, file: Wanted) -> Lock:
     if there is None:
         try:
             storage.put(_lock_uri(store, card), content)
-        except FileExistsError:  # another mirroring of the same moment; it may name other sources
+        except FileExistsError:  # another job has just locked them, perhaps with other sources
             there = _agreeing(store, card, lock)
     return there or lock
 
 
 def _agreeing(store: str, card: Card, lock: Lock) -> Lock | None:
-    """The lock that is there, if there is one; it must be of the same bytes in the same label order."""
+    """The store's lock, if there is one; it must name the same bytes and label order."""
     there = read_lock(store, card)
     if there and (there.sha256, there.label_order) != (lock.sha256, lock.label_order):
-        told = f"locks SHA-256 {there.sha256} in label order {there.label_order}"
-        raise FileExistsError(f"{_lock_uri(store, card)} {told}, not {lock.sha256} in {lock.label_order}")
+        locked = f"locks SHA-256 {there.sha256} in label order {there.label_order}"
+        raise FileExistsError(f"{_lock_uri(store, card)} {locked}, not {lock.sha256} in {lock.label_order}")
     return there
 
 
-def public(url: str) -> str:
-    """The URL without what may be a secret in it: a user, a password, a signature."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def read_lock(store: str, card: Card) -> Lock | None:
-    """What the store says of the model's weights; None where nothing is locked.
+    """The store's lock of the model's weights; None if nothing is locked.
 
     Raises:
-        ValueError: if the lock is damaged, is of another model, or the card's digest is another.
+        ValueError: if the lock is damaged or of another model, or its digest is not the card's.
     """
     uri = _lock_uri(store, card)
     try:
@@ -204,7 +203,7 @@ def _require_published(card: Card, digest: str, where: str) -> None:
 
 
 def _uri(store: str, file: str) -> str:
-    return storage.join(storage.absolute(store), _FOLDER, file)
+    return storage.join(storage.absolute(store), Folder.WEIGHTS, file)
 
 
 def _lock_uri(store: str, card: Card) -> str:
@@ -213,8 +212,8 @@ def _lock_uri(store: str, card: Card) -> str:
 
 @contextmanager
 def _open_object(uri: str) -> Iterator[tuple[Iterable[bytes], int | None]]:
-    """An object in pieces. Only what the store raises is its fault: a full disk is not, and stays what it is."""
-    with _blaming(uri):
+    """An object in pieces, and its size. Only errors of the store become a `FetchError`, not that of a full disk."""
+    with _fetch_errors(uri):
         stream, size = storage.open_input(uri), storage.stat(uri).size
     with stream:
         yield _chunks(uri, stream), size
@@ -222,7 +221,7 @@ def _open_object(uri: str) -> Iterator[tuple[Iterable[bytes], int | None]]:
 
 def _chunks(uri: str, stream: BinaryIO) -> Iterator[bytes]:
     while True:
-        with _blaming(uri):
+        with _fetch_errors(uri):
             chunk = stream.read(CHUNK_BYTES)
         if not chunk:
             return
@@ -230,12 +229,12 @@ def _chunks(uri: str, stream: BinaryIO) -> Iterator[bytes]:
 
 
 @contextmanager
-def _blaming(uri: str) -> Iterator[None]:
+def _fetch_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
         raise FetchError("not in this store") from error
-    except OSError as error:  # not transient: each request has been tried again already
+    except OSError as error:  # not transient: each request has been retried already
         raise FetchError(str(error)) from error
 
 

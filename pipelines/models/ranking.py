@@ -1,6 +1,6 @@
-"""Probabilities -> scores: the most probable classes, and the mean of several models.
+"""Probabilities -> scores: the most probable classes, of one model or of an ensemble.
 
-Owns the order of classes, and what an ensemble is. Refuses to run a model.
+An ensemble has the mean of its members' probabilities. Equal probabilities are ordered by class index.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a model says of R images.
+    """The scores of R images.
 
-    `classes` (R, top) are the most probable ones, ties by class index, `top_probs` their probabilities, `probs` (R, N)
-    those of all classes, `sq_prob` (R) the sum of their squares, and `logsumexp` (R) what turns the logarithm of a
-    probability into a logit. `seconds` is how long it took; None for an engine's first images, on which it warms up.
+    `classes` (R, top) are the most probable classes, ties by class index, and `top_probs` their probabilities; `probs`
+    (R, N) are the probabilities of all classes, and `sq_prob` (R) is the sum of their squares. `logsumexp` (R) plus the
+    logarithm of a probability is a logit. `seconds` is the time it took; None for the first images of an engine, which
+    warm it up.
     """
 
     classes: np.ndarray
@@ -29,8 +30,8 @@ class Scores:
 
 
 def ranked(probs_RN: Tensor, logsumexp_R: Tensor, top: int, subset: Tensor | None) -> tuple[Tensor, ...]:
-    """What `Scores` has, but for the time."""
-    # Stable, so that ties stay in the order of classes; those that do not count come last.
+    """The arrays of `Scores`, in its order, from probabilities (R, N) and logsumexp (R)."""
+    # Stable, so that ties stay in the order of classes; classes outside of `subset` come last.
     sorted_RN = _behind(probs_RN, subset).sort(dim=1, descending=True, stable=True)
     return (
         sorted_RN.indices[:, :top],
@@ -45,7 +46,7 @@ def ranked(probs_RN: Tensor, logsumexp_R: Tensor, top: int, subset: Tensor | Non
 def averaged(members: Sequence[Scores], top: int, subset: tuple[int, ...] | None) -> Scores:
     """The scores of an ensemble: the mean of its members' probabilities, in fp32.
 
-    As logits it has the logarithms of these, so its `logsumexp` is zero.
+    Their logarithms serve as logits, so `logsumexp` is zero.
     """
     probs_RN = torch.stack([torch.from_numpy(scores.probs) for scores in members]).mean(dim=0)
     made = ranked(probs_RN, torch.zeros(len(probs_RN)), top, None if subset is None else torch.tensor(subset))
@@ -55,7 +56,7 @@ def averaged(members: Sequence[Scores], top: int, subset: tuple[int, ...] | None
 
 
 def _behind(probs_RN: Tensor, subset: Tensor | None) -> Tensor:
-    """Probabilities of which those outside of `subset` are less than any inside, be it zero."""
+    """Probabilities, with -1 for classes outside of `subset`: less than any inside, even zero."""
     if subset is None:
         return probs_RN
     return torch.full_like(probs_RN, -1.0).index_copy(1, subset, probs_RN[:, subset])

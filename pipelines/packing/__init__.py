@@ -1,6 +1,6 @@
 """Images -> shards.
 
-Owns     what becomes a sample and its label, and that the same input always makes the same bytes.
+Owns     the choice of samples and their labels; the same input always makes the same bytes.
 In       folders of images, ImageNet's own archives, lists of URIs; labels.
 Out      WebDataset tars or Parquet, with a manifest (size, rows, SHA-256 of each shard) written last.
 Never    re-encode an image, write over a shard, or leave out an image without naming it.

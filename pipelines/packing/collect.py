@@ -1,8 +1,8 @@
-"""Objects that a list names -> shards, by Ray tasks, a shard each.
+"""Objects that a list names -> shards, by Ray tasks, one for each shard.
 
-Owns which shard holds what (a slice of the list each, whatever gets ready first), what cannot be read (left out, with
-its reason), and that of equal images the first in the list is packed alone where that is asked for: then every object
-is read twice, first for its digest. What is done is noted behind it, and not done again. Refuses to look into an image.
+A shard holds a slice of the list, whichever task is done first. Objects that cannot be read are left out, with their
+reasons. On request, only the first of equal images is packed; every object is then read twice, first for its digest.
+A note follows each finished slice, which is not packed again. Images are not decoded.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ from pipelines.packing.uri_list import Listed
 from pipelines.records import JUDGED_ERRORS
 
 _READS = 16
-"""Objects that a task reads at once, most of the time waiting for the store."""
+"""Objects that a task reads at once; most of the time it waits for the store."""
 _MARK = "collected.json"
-_REMEDY = "--retry-unread tries again, a higher --max-bad-rate takes what there is"
+_REMEDY = "--retry-unread tries again, a higher --max-bad-rate accepts what there is"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,23 +41,26 @@ class Object:
 
     @property
     def suffix(self) -> str:
-        """As its URI says, or `jpg` where that says nothing: readers go by the bytes."""
+        """The suffix of its URI, or `jpg` if that is no image's; readers look at the bytes alone."""
         suffix = self.uri.rpartition(".")[2].lower()
         return suffix if suffix in IMAGE_SUFFIXES else "jpg"
 
     @property
     def about(self) -> dict[str, object]:
-        """Nothing lies beside it."""
+        """No further columns."""
         return {}
 
     def read(self) -> bytes:
-        """The bytes as they are."""
+        """The encoded bytes, unchanged."""
         return self.image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What became of one slice: its shard, None where nothing is left; `unread` are (URI, reason)."""
+    """The result for one slice: its shard, or None if it has no image; `unread` are pairs of URI and reason.
+
+    `equal` images were left out since the list has the same bytes earlier.
+    """
 
     shard: PackedShard | None
     unread: tuple[tuple[str, str], ...]
@@ -66,12 +69,12 @@ class Collected:
 
 
 def forget_unread(location: str, target: Target, limit: int | None, dedup: bool) -> int:
-    """Remove the notes and shards of slices of which something could not be read, so that they are made again.
+    """Remove the notes and shards of slices with unread objects, so that they are packed again.
 
-    With `dedup` those of all slices, if there is one such: of equal images another may now be the first.
+    If there is one and `dedup` is set, those of all slices: another of several equal images may now be the first.
 
     Returns:
-        How many slices there were.
+        The number of slices to pack again.
 
     Raises:
         ValueError: if another packing is in the target's folder.
@@ -83,7 +86,7 @@ def forget_unread(location: str, target: Target, limit: int | None, dedup: bool)
     again = [uri for uri in noted if uri in unread or (dedup and unread)]
     shards = [storage.join(target.output, part.shard.name) for uri in again if (part := noted[uri]).shard]
     digests = [storage.join(target.output, "digests", uri.rpartition("/")[2]) for uri in unread]
-    # In this order: without a manifest nobody takes a rest for the whole, and a shard that is not noted is made again.
+    # In this order: without a manifest the remaining shards are no dataset, and a shard without a note is packed again.
     for removed in ([storage.join(target.output, manifest.NAME)] if again else [], again, shards, digests):
         storage.remove(removed)
     return len(again)
@@ -97,24 +100,24 @@ def collect(
     max_bad_rate: float,
     watch: Callable[[int, Collected], None],
 ) -> Manifest:
-    """Pack what the list at `location` names, and write the manifest, on the cluster that is connected.
+    """Pack the objects that the list at `location` names, and write the manifest, on the connected cluster.
 
     Args:
         location: the list (see `uri_list`).
-        target: where shards go and of what kind.
-        limit: how many of the list's rows count.
-        dedup: whether of images with the same bytes only the first is packed.
+        target: the folder and form of the shards.
+        limit: the number of rows of the list that count.
+        dedup: whether only the first of several images with the same bytes is packed.
         max_bad_rate: the share of objects that may be unread; ten always may.
-        watch: told of each slice, by its number, as they get ready.
+        watch: called with the number and result of each slice, as they get ready.
 
     Raises:
-        ValueError: if the list is wrong, another packing is in the target's folder, or too much cannot be read.
+        ValueError: if the list is wrong, another packing is in the target's folder, or too many objects are unread.
         UnavailableError: if a store is away.
     """
     _claim(location, target, limit, dedup)
-    fresh = _fresh(location, target, limit) if dedup else None
+    fresh = _first_of_equal(location, target, limit) if dedup else None
     done: dict[int, Collected] = {}
-    for number, result in _noted(location, target, limit, "notes", _write, fresh):
+    for number, result in _notes(location, target, limit, "notes", _write, fresh):
         done[number] = _decoded(result)
         watch(number, done[number])
     slices = [done[number] for number in sorted(done)]
@@ -122,9 +125,9 @@ def collect(
     unread = sum(len(part.unread) for part in slices)
     objects = unread + sum(part.equal + (part.shard.rows if part.shard else 0) for part in slices)
     if not shards or unread > max(JUDGED_ERRORS, max_bad_rate * objects):
-        told = f"{unread:,} of the {objects:,} objects that it names cannot be read; {_REMEDY}"
-        raise ValueError(f"{location}: {told}; the first: {_first(slices)}")
-    labels = _together([part.labels for part in slices])
+        fault = f"{unread:,} of the {objects:,} objects that it names cannot be read; {_REMEDY}"
+        raise ValueError(f"{location}: {fault}; the first: {_first_unread(slices)}")
+    labels = _merged([part.labels for part in slices])
     made = Manifest(samples=sum(shard.rows for shard in shards), labels=labels, shards=shards)
     manifest.write_manifest(target.output, made)
     return made
@@ -132,12 +135,18 @@ def collect(
 
 def _claim(location: str, target: Target, limit: int | None, dedup: bool) -> None:
     listed = storage.stat(location)
-    own = {"list": storage.absolute(location), "size": listed.size, "etag": listed.etag, "limit": limit, "dedup": dedup}
-    own |= {"samples_per_shard": target.samples_per_shard, "format": target.format}
-    manifest.claim(target.output, _MARK, own)
+    source = {
+        "list": storage.absolute(location),
+        "size": listed.size,
+        "etag": listed.etag,
+        "limit": limit,
+        "dedup": dedup,
+    }
+    source |= {"samples_per_shard": target.samples_per_shard, "format": target.format}
+    manifest.claim(target.output, _MARK, source)
 
 
-def _noted(
+def _notes(
     location: str,
     target: Target,
     limit: int | None,
@@ -145,47 +154,42 @@ def _noted(
     function: Callable[..., bytes],
     fresh: np.ndarray | None = None,
 ) -> Iterator[tuple[int, bytes]]:
-    """What `function` gives for each slice, with its number, as they get ready; it puts a note of it below `kind`."""
-    notes = storage.join(target.output, kind)
-    there = {entry.uri for entry in storage.list_objects(notes)}
+    """The note of each slice, which `function` makes, with the slice's number; notes lie in the folder `kind`."""
+    slices = -(-min(uri_list.count(location), limit or sys.maxsize) // target.samples_per_shard)
+    names = [f"{number:06d}.note" for number in range(slices)]
 
-    def note(number: int) -> str:
-        return storage.join(notes, f"{number:06d}.note")
-
-    def calls() -> Iterator[tuple[int, tuple]]:
+    def calls(pending: Sequence[int]) -> Iterator[tuple[int, tuple[object, ...]]]:
+        wanted = set(pending)
         for number, listed in enumerate(uri_list.slices(location, target.samples_per_shard, limit)):
             some = None if fresh is None else fresh[listed.start : listed.start + len(listed.uris)]
-            if note(number) not in there:
-                yield number, (listed, some, number, target, note(number))
+            if number in wanted:
+                yield number, (listed, some, number, target)
 
-    slices = -(-min(uri_list.count(location), limit or sys.maxsize) // target.samples_per_shard)
-    yield from ((number, storage.read(note(number))) for number in range(slices) if note(number) in there)
-    yield from tasks.run(function, calls())
+    yield from tasks.resumed(function, storage.join(target.output, kind), names, calls, lambda _, note: note)
 
 
-def _fresh(location: str, target: Target, limit: int | None) -> np.ndarray:
-    """Of each row of the list, whether no row before it has the same image; 8 bytes a row are held for it."""
-    digests = dict(_noted(location, target, limit, "digests", _digest))
+def _first_of_equal(location: str, target: Target, limit: int | None) -> np.ndarray:
+    """For each row of the list, whether no earlier row has the same image; takes 8 bytes of memory a row."""
+    digests = dict(_notes(location, target, limit, "digests", _digest))
     every = np.concatenate([np.frombuffer(digests[number], np.uint64) for number in sorted(digests)])
     fresh = np.zeros(len(every), bool)
     fresh[np.unique(every, return_index=True)[1]] = True
-    return fresh | (every == 0)  # what could not be read may be readable now
+    return fresh | (every == 0)  # an object that could not be read may be readable now
 
 
-def _digest(listed: Listed, _: None, __: int, ___: Target, note: str) -> bytes:
-    with ThreadPoolExecutor(_READS) as pool:  # digested as they come: together they would take a slice's memory
-        content = np.array(list(pool.map(_digest_at, listed.uris)), np.uint64).tobytes()
-    storage.replace(note, content)
-    return content
+def _digest(listed: Listed, *_: object) -> bytes:
+    """The digests of a slice's images, 8 bytes each; 0 for one that cannot be read."""
+    with ThreadPoolExecutor(_READS) as pool:  # digested as they arrive: together they would take a slice's memory
+        return np.array(list(pool.map(_digest_at, listed.uris)), np.uint64).tobytes()
 
 
-def _write(listed: Listed, fresh: np.ndarray | None, number: int, target: Target, note: str) -> bytes:
-    """Write the shard of a slice and then its note."""
+def _write(listed: Listed, fresh: np.ndarray | None, number: int, target: Target) -> bytes:
+    """Write the shard of a slice; its note, which is `Collected` as JSON."""
     keep = range(len(listed.uris)) if fresh is None else np.flatnonzero(fresh).tolist()
     unfit = _unfit([listed.keys[row] for row in keep])
     with ThreadPoolExecutor(_READS) as pool:
-        read_or_not = pool.map(lambda row, reason: reason or _image(listed.uris[row]), keep, unfit)
-        images = dict(zip(keep, read_or_not, strict=True))
+        found = pool.map(_image_or_reason, [listed.uris[row] for row in keep], unfit)
+        images = dict(zip(keep, found, strict=True))
     packed = [
         Object(key=listed.keys[row], image=image, label=listed.labels[row], uri=listed.uris[row])
         for row, image in images.items()
@@ -197,9 +201,11 @@ def _write(listed: Listed, fresh: np.ndarray | None, number: int, target: Target
         equal=len(listed.uris) - len(keep),
         labels=pack.label_range(packed),
     )
-    content = json.dumps(asdict(done)).encode()
-    storage.replace(note, content)
-    return content
+    return json.dumps(asdict(done)).encode()
+
+
+def _image_or_reason(uri: str, unfit: str) -> bytes | str:
+    return unfit or _image(uri)
 
 
 def _put(packed: Sequence[Object], name: str, target: Target) -> PackedShard:
@@ -207,29 +213,29 @@ def _put(packed: Sequence[Object], name: str, target: Target) -> PackedShard:
     uri = storage.join(target.output, name)
     try:
         storage.put(uri, data)
-    except FileExistsError:  # it was not noted, so it counts for nothing; since then more could be read, or less
+    except FileExistsError:  # it has no note, so it does not count; more or fewer objects are readable now
         storage.replace(uri, data)
     return PackedShard(name=name, size=len(data), rows=len(packed), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _decoded(content: bytes) -> Collected:
-    said = json.loads(content)
-    shard = PackedShard(**said["shard"]) if said["shard"] else None
-    unread = tuple((uri, reason) for uri, reason in said["unread"])
-    return Collected(shard=shard, unread=unread, equal=said["equal"], labels=Labels(**said["labels"]))
+    fields = json.loads(content)
+    shard = PackedShard(**fields["shard"]) if fields["shard"] else None
+    unread = tuple((uri, reason) for uri, reason in fields["unread"])
+    return Collected(shard=shard, unread=unread, equal=fields["equal"], labels=Labels(**fields["labels"]))
 
 
 def _unfit(keys: Sequence[str]) -> list[str]:
-    """Why a key cannot be one of its shard, of each; empty where it can."""
+    """For each key the reason why its shard cannot have it, or an empty text if it can."""
     seen: set[str] = set()
-    reasons = []
+    reasons: list[str] = []
     for key in keys:
         again, name = key in seen, key.rpartition("/")[2]
         seen.add(key)
         if again:
-            reasons.append(f"the key {key!r} is an earlier object's of its shard; give a column `key`")
+            reasons.append(f"an earlier object of its shard has the key {key!r}; give a column `key`")
         elif not name or name.startswith(".") or "\0" in key:
-            reasons.append(f"the key {key!r} is none for a sample: its last part is empty, hidden or has a zero byte")
+            reasons.append(f"the key {key!r} cannot be used: its last part is empty, hidden or has a zero byte")
         else:
             reasons.append("")
     return reasons
@@ -241,13 +247,13 @@ def _digest_at(uri: str) -> int:
 
 
 def _image(uri: str) -> bytes | str:
-    """The object's bytes, or why there are none."""
+    """The object's bytes, or the reason why there are none."""
     if "://" in uri and not uri.startswith(("s3://", "file://")):
         return f"unknown scheme {uri.partition('://')[0]!r}; known: s3://, file:// and local paths"
     try:
         image = storage.read(uri)
     except storage.UnavailableError:
-        raise  # it is not the object's fault
+        raise  # not a fault of the object
     except (OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     if len(image) > MAX_IMAGE_BYTES:
@@ -255,12 +261,12 @@ def _image(uri: str) -> bytes | str:
     return image or "empty"
 
 
-def _together(labels: Sequence[Labels]) -> Labels:
+def _merged(labels: Sequence[Labels]) -> Labels:
     known = [some for some in labels if some.count]
     least, greatest = ([value for some in known if (value := getattr(some, end)) is not None] for end in ("min", "max"))
     count = sum(some.count for some in known)
     return Labels(min=min(least, default=None), max=max(greatest, default=None), count=count)
 
 
-def _first(slices: Sequence[Collected]) -> str:
+def _first_unread(slices: Sequence[Collected]) -> str:
     return next((f"{uri}: {reason}" for part in slices for uri, reason in part.unread), "the list is empty")

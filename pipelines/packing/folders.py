@@ -1,9 +1,9 @@
 """Images to be packed, and the folders they come from: with a labels CSV, or a folder for each class.
 
-Owns what an image's key is (its path without suffix) and where its label comes from. Refuses to look into an image: a
-broken one is packed as it is, and evaluation reports it. Refuses to guess: a wrong label, a key with two labels, two
-images of one key stop the packing before it begins. What is left out is said in a warning. Names that begin with a dot
-are passed over; links are followed to files, not to folders.
+An image's key is its path without suffix. Images are not decoded: a broken one is packed as it is, and evaluation
+reports it. Nothing is guessed: a wrong label, a key with two labels, or two images with one key is an error before
+packing begins. A warning names what is left out. Names that begin with a dot are skipped; links are followed to files,
+not to folders.
 """
 
 import csv
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """One image to be packed: `size` bytes of the file `path` from `start` on, or all of it where `size` is -1.
+    """An image to be packed: `size` bytes of the file `path` from `start` on, or the whole file if `size` is -1.
 
     `name` is its path below the root of the folder or archive. Only `read` touches the bytes.
     """
@@ -43,29 +43,29 @@ class Image:
 
     @property
     def suffix(self) -> str:
-        """In lower case, without the dot."""
+        """The suffix in lower case, without the dot."""
         return _suffix(self.name)
 
     @property
     def about(self) -> Mapping[str, object]:
-        """What else is to lie beside it: nothing."""
+        """No further columns."""
         return {}
 
     def read(self) -> bytes:
-        """The bytes as they are."""
+        """The encoded bytes, unchanged."""
         with open(self.path, "rb") as file:
             file.seek(self.start)
             return file.read(self.size)
 
 
 def list_images(root: Path, labels: str | None = None) -> list[Image]:
-    """The images below the folder `root` by key, with the labels of the CSV at the URI `labels` (see `read_labels`).
+    """The images below the folder `root`, sorted by key, with the labels of the CSV at the URI `labels`.
 
-    Without a CSV each class is a folder: its label is ImageNet's index where all of them are synsets, otherwise the
-    position among their sorted names. Images directly in `root` have no label then.
+    Without a CSV (see `read_labels`) each folder in `root` is a class. If all their names are synsets, labels are
+    ImageNet's indices, otherwise positions among the sorted names. Images directly in `root` then have no label.
 
     Raises:
-        ValueError: if there is no image, two have the same key, or the labels cannot be trusted.
+        ValueError: if there is no image, two images have the same key, or the labels are inconsistent.
     """
     labels_file = storage.local_path(labels).resolve() if labels and not storage.is_remote(labels) else None
     names = sort_images((name for name in _walk(root) if (root / name).resolve() != labels_file), root)
@@ -75,10 +75,14 @@ def list_images(root: Path, labels: str | None = None) -> list[Image]:
 
 
 def sort_images(names: Iterable[str], where: object) -> list[str]:
-    """The images among `names`, by key; others are counted in a warning, hidden ones passed over.
+    """The images among `names`, sorted by key. A warning counts other files; hidden ones are skipped.
+
+    Args:
+        names: paths below the root, with slashes.
+        where: the folder or archive, for messages.
 
     Raises:
-        ValueError: if there is no image, two have the same key, or a key is not UTF-8.
+        ValueError: if there is no image, two images have the same key, or a key is not UTF-8.
     """
     seen = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
     images = sorted((name for name in seen if _suffix(name) in IMAGE_SUFFIXES), key=_key)
@@ -92,15 +96,15 @@ def sort_images(names: Iterable[str], where: object) -> list[str]:
             raise ValueError(f"{where}: the name {name!r} is not UTF-8, so it cannot be a key")
     if len(seen) > len(images):
         others = sorted(name for name in seen if _suffix(name) not in IMAGE_SUFFIXES)
-        _log.warning("%s: %d files that are no images are left out (%s)", where, len(others), _first(others))
+        _log.warning("%s: %d files that are not images are left out (%s)", where, len(others), _examples(others))
     return images
 
 
 def read_labels(uri: str) -> dict[str, int]:
-    """Key -> label of a CSV with the columns `key` and `label`.
+    """The label of each key in a CSV with the columns `key` and `label`.
 
     Raises:
-        ValueError: with the line, if a column is missing, a label is no integer >= 0, or a key has two labels.
+        ValueError: if a column is missing, a label is no integer >= 0, or a key has two labels; it names the line.
     """
     try:
         text = storage.read(uri).decode("utf-8-sig")
@@ -132,7 +136,7 @@ def _label(text: str) -> int:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Every file's path below `root`; a linked folder, which is not entered, by its name and a slash."""
+    """The path of every file below `root`; a linked folder, which is not entered, ends in a slash."""
     for above, subfolders, files in os.walk(root, onerror=_raise):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         linked = [f"{name}/" for name in subfolders if os.path.islink(os.path.join(above, name))]
@@ -141,7 +145,7 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _raise(error: OSError) -> None:
-    raise error  # os.walk passes over a folder that it may not read
+    raise error  # by default os.walk skips a folder that it cannot read
 
 
 def _key(name: str) -> str:
@@ -158,27 +162,33 @@ def _csv_labels(keys: Sequence[str], uri: str) -> Callable[[str], int | None]:
     idle = sorted(labels.keys() - set(keys))
     if len(bare) == len(keys):
         raise ValueError(
-            f"{uri}: has no label for any image; its keys: {_first(idle) or 'none'}; the images': {_first(bare)}"
+            f"{uri}: has no label for any image; its keys: {_examples(idle) or 'none'}; the images': {_examples(bare)}"
         )
     if bare or idle:
         _log.warning(
-            "%s: %d images without a label there are packed unlabelled%s; %d labels without an image are left out%s",
-            *(uri, len(bare), f" ({_first(bare)})" if bare else "", len(idle), f" ({_first(idle)})" if idle else ""),
+            "%s: %d images have no label there and are packed without%s; %d labels without an image are left out%s",
+            *(
+                uri,
+                len(bare),
+                f" ({_examples(bare)})" if bare else "",
+                len(idle),
+                f" ({_examples(idle)})" if idle else "",
+            ),
         )
     return labels.get
 
 
 def _folder_labels(root: Path, keys: Sequence[str]) -> Callable[[str], int | None]:
     if not all("/" in key for key in keys):
-        _log.warning("%s: images lie directly in it and there is no --labels CSV; packed unlabelled", root)
+        _log.warning("%s: images lie directly in it and there is no --labels CSV; they are packed without labels", root)
         return lambda key: None
     classes = sorted({_class(key) for key in keys})
     index = {synset: label for label, synset in enumerate(imagenet.synsets())}
     if not index.keys() >= set(classes):
-        _refuse_empty_classes(root, classes)
+        _require_no_empty_class(root, classes)
         index = {name: label for label, name in enumerate(classes)}
         _log.warning(
-            "%s: labels are the positions of the %d sorted folder names (%s)", root, len(classes), _first(classes)
+            "%s: labels are the positions of the %d sorted folder names (%s)", root, len(classes), _examples(classes)
         )
     return lambda key: index[_class(key)]
 
@@ -187,13 +197,13 @@ def _class(key: str) -> str:
     return key.partition("/")[0]
 
 
-def _refuse_empty_classes(root: Path, classes: Sequence[str]) -> None:
+def _require_no_empty_class(root: Path, classes: Sequence[str]) -> None:
     folders = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
     if empty := sorted(folders - set(classes)):
         raise ValueError(
-            f"{root}: no image in {_first(empty)}, and labels by folder would shift; remove it or give --labels"
+            f"{root}: no image in {_examples(empty)}, so labels by folder would shift; remove it or give --labels"
         )
 
 
-def _first(names: Sequence[str]) -> str:
+def _examples(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,14 +1,16 @@
 """ImageNet as it is distributed: the validation tar with its devkit, and the training tar of tars.
 
-Owns ILSVRC2012's layouts and the way from the devkit's ids to labels. Refuses to unpack to disk, to take an archive
-that was cut short for a whole one, and any count or class that does not agree: labels that are off by one look like a
-bad model. Images are read where they lie, by offset.
+Nothing is unpacked to disk: images are read from the archives, by offset. An archive that was cut short, or any count
+or class that does not agree, is an error: labels that are off by one look like a bad model.
 """
+
+# scipy carries no types:
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -23,12 +25,12 @@ META = "ILSVRC2012_devkit_t12/data/meta.mat"
 
 
 def list_images(path: Path, devkit: Path | None = None) -> list[Image]:
-    """The images of ILSVRC2012_img_val.tar, labelled by the archive `devkit`, or of ILSVRC2012_img_train.tar, by key.
+    """The images of ILSVRC2012_img_val.tar, with labels from `devkit`, or of ILSVRC2012_img_train.tar, sorted by key.
 
     Only headers are read: a minute or two for the 1.3 million of the training tar on a local SSD.
 
     Raises:
-        ValueError: if it is neither, was cut short, or the labels do not fit the images.
+        ValueError: if `path` is neither, an archive was cut short, or the labels do not fit the images.
     """
     with _readable(path), tarfile.open(path, "r:") as tar:
         members = _members(tar)
@@ -40,7 +42,7 @@ def list_images(path: Path, devkit: Path | None = None) -> list[Image]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> Generator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, zlib.error) as error:
@@ -71,7 +73,7 @@ def _validation(path: Path, members: Sequence[tarfile.TarInfo], devkit: Path | N
 
 
 def _ground_truth(devkit: Path) -> list[int]:
-    """Labels in the order of the image names."""
+    """The labels of the validation images, in the order of their names."""
     with _readable(devkit), tarfile.open(devkit, "r:gz") as tar:
         members = {member.name: member for member in _members(tar)}
         if missing := {GROUND_TRUTH, META} - members.keys():
@@ -86,7 +88,7 @@ def _ground_truth(devkit: Path) -> list[int]:
 
 
 def _labels_by_id(meta: bytes, devkit: Path) -> dict[str, int]:
-    """ILSVRC2012_ID, as text, -> label: the devkit numbers the classes otherwise than everybody who trains on them."""
+    """The label of each ILSVRC2012_ID, as text: the devkit numbers classes in another order than models do."""
     try:
         synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
         ids = {str(entry["WNID"]): str(int(entry["ILSVRC2012_ID"])) for entry in synsets if entry["num_children"] == 0}
@@ -99,7 +101,7 @@ def _labels_by_id(meta: bytes, devkit: Path) -> dict[str, int]:
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     stream = tar.extractfile(member)
-    assert stream is not None, member.name  # None only for what is no file
+    assert stream is not None, member.name  # only files are listed
     return stream.read()
 
 

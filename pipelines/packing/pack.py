@@ -1,9 +1,13 @@
 """Images -> shards: WebDataset tar or Parquet, the same bytes whenever the same images are packed.
 
-Owns shard names, members and columns. Refuses to re-encode, and to write into a folder that holds another packing. The
-manifest is written last, so a folder without one was interrupted; packing again completes it. (Parquet bytes also
-depend on the pyarrow release, which writes its version into the file.)
+Images are never re-encoded, and a folder that holds another packing is never written to. The manifest is written last,
+so a folder without one was interrupted; packing again completes it. (Parquet bytes also depend on the pyarrow release,
+which writes its version into the file.)
 """
+
+# pyarrow carries no types:
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
 import hashlib
 import io
@@ -24,11 +28,11 @@ from pipelines.packing.folders import Image
 COLUMNS = pa.schema([("key", pa.string()), ("image", pa.binary()), ("label", pa.int32())])
 _ROW_GROUP = 256
 _PAGE_ROWS = 16
-"""pyarrow looks at a page's size only after this many rows; its default of 1024 makes pages of 100 MB of images."""
+"""pyarrow checks the size of a page only after this many rows; its default of 1024 makes pages of 100 MB of images."""
 
 
 class Packed(Protocol):
-    """What is packed: an image with a key."""
+    """An image to be packed, with its key."""
 
     @property
     def key(self) -> str:
@@ -37,27 +41,27 @@ class Packed(Protocol):
 
     @property
     def suffix(self) -> str:
-        """Its kind, without the dot."""
+        """The suffix of its file name, without the dot."""
         ...
 
     @property
     def label(self) -> int | None:
-        """Its class."""
+        """Its class, if it has one."""
         ...
 
     @property
     def about(self) -> Mapping[str, object]:
-        """What else is to lie beside it; all images of a shard have the same names."""
+        """Further columns, by name; all images of a shard have the same names."""
         ...
 
     def read(self) -> bytes:
-        """Its bytes as they are."""
+        """Its encoded bytes, unchanged."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where shards go, and how: `output` is a folder's URI, each shard but the last holds `samples_per_shard`."""
+    """The folder and form of shards: `output` is a URI; each shard but the last holds `samples_per_shard` samples."""
 
     output: str
     format: Literal["tar", "parquet"]
@@ -68,16 +72,21 @@ class Target:
             raise ValueError(f"--samples-per-shard {self.samples_per_shard}: expected a positive number")
 
     def names(self, samples: int) -> list[str]:
-        """The shards that `samples` samples make."""
+        """The names of the shards that hold `samples` samples."""
         return [f"{position:05d}.{self.format}" for position in range(-(-samples // self.samples_per_shard))]
 
 
 def pack(images: Sequence[Image], target: Target, written: Callable[[PackedShard], None]) -> Manifest:
-    """Write `images` as shards and then their manifest; each shard is built in memory and `written` told of it.
+    """Write `images` as shards, each built in memory, and then their manifest.
+
+    Args:
+        images: what to pack, in order.
+        target: the folder and form of the shards.
+        written: called with each shard once it is written.
 
     Raises:
         ValueError: if another packing is in the target's folder.
-        FileExistsError: if a shard of another packing is there and no manifest says so.
+        FileExistsError: if a shard of another packing is there without a manifest.
     """
     before = earlier_packing(target, len(images))
     begin(target.output)
@@ -88,7 +97,9 @@ def pack(images: Sequence[Image], target: Target, written: Callable[[PackedShard
         data = tar_bytes(batch) if target.format == "tar" else parquet_bytes(batch)
         shard = PackedShard(name=name, size=len(data), rows=len(batch), sha256=hashlib.sha256(data).hexdigest())
         if before and before.shards[position] != shard:
-            raise ValueError(f"{target.output}: {NAME} there is of another packing ({name} differs); take a new folder")
+            raise ValueError(
+                f"{target.output}: its {NAME} belongs to another packing ({name} differs); take a new folder"
+            )
         storage.put(storage.join(target.output, name), data)
         shards.append(shard)
         written(shard)
@@ -98,10 +109,10 @@ def pack(images: Sequence[Image], target: Target, written: Callable[[PackedShard
 
 
 def earlier_packing(target: Target, samples: int) -> Manifest | None:
-    """The manifest that an earlier packing of as many samples left in the target's folder, if there is one.
+    """The manifest in the target's folder from an earlier packing of as many samples, if there is one.
 
     Raises:
-        ValueError: if names or counts say that what is there is another packing.
+        ValueError: if the names or counts there show another packing.
     """
     folder, names = storage.join(target.output, ""), target.names(samples)
     expected = set(names)
@@ -111,20 +122,20 @@ def earlier_packing(target: Target, samples: int) -> Manifest | None:
     before = read_manifest(target.output)
     if before and (before.samples, [shard.name for shard in before.shards]) != (samples, names):
         raise ValueError(
-            f"{target.output}: {NAME} there is of another packing: {before.samples} samples in {len(before.shards)} "
+            f"{target.output}: its {NAME} is of another packing: {before.samples} samples in {len(before.shards)} "
             f"shards, now {samples} in {len(names)}; take a new folder"
         )
     return before
 
 
 def label_range(images: Sequence[Packed]) -> Labels:
-    """How many of `images` have a label, the least and the greatest."""
+    """The number of labels that `images` have, the least and the greatest."""
     labels = [image.label for image in images if image.label is not None]
     return Labels(min=min(labels, default=None), max=max(labels, default=None), count=len(labels))
 
 
 def tar_bytes(images: Sequence[Packed]) -> bytes:
-    """A WebDataset shard: `KEY.jpg`, `KEY.cls` with the label as text, `KEY.json` with what else there is."""
+    """A WebDataset shard: `KEY.jpg`, `KEY.cls` with the label as text, `KEY.json` with `about`."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for image in images:
@@ -137,15 +148,15 @@ def tar_bytes(images: Sequence[Packed]) -> bytes:
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)  # by default without time, owner or names, mode 0644
+    member = tarfile.TarInfo(name)  # its defaults: no time, owner or group; mode 0644
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
 
 
 def parquet_bytes(images: Sequence[Packed]) -> bytes:
-    """A Parquet shard of COLUMNS, and one for each name of what else there is.
+    """A Parquet shard: COLUMNS, then a column for each name in `about`.
 
-    Nothing is compressed, since nearly all of it is images; pages carry checksums.
+    Nothing is compressed, since nearly all of it is encoded images; pages carry checksums.
     """
     keys, labels = [image.key for image in images], [image.label for image in images]
     table = pa.table([keys, [image.read() for image in images], labels], schema=COLUMNS)

@@ -1,14 +1,17 @@
 """A list of images in object storage, one URI a row: CSV or Parquet -> slices of as many rows as a shard holds.
 
-Owns what a list must say. A column `uri` is needed; `key` is the path in the bucket without suffix where there is none,
-`label` is optional. Refuses to hold the list: it is read a slice at a time, twice where its rows must be counted.
-Refuses rows that name nothing, with their number.
+The column `uri` is required. Without a column `key`, a key is the path in the bucket without suffix; `label` is
+optional. The list is never held as a whole: it is read a slice at a time, and twice if its rows have to be counted.
 """
+
+# pyarrow carries no types:
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -18,12 +21,12 @@ from pipelines import storage
 
 _TYPES = {"uri": pa.string(), "key": pa.string(), "label": pa.int32()}
 _CSV_BLOCK = 8 << 20
-"""Bytes that are parsed at once."""
+"""Bytes that are parsed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Images that are named: URIs, keys, labels (or None), of one length; `start` is the first one's row."""
+    """A slice of a list: URIs, keys and labels (or None), of equal length; `start` is the row of the first one."""
 
     start: int
     uris: list[str]
@@ -32,10 +35,10 @@ class Listed:
 
 
 def count(uri: str) -> int:
-    """How many images the list at `uri` names.
+    """The number of images that the list at `uri` names.
 
     Raises:
-        ValueError: if it cannot be read as one.
+        ValueError: if it cannot be read.
     """
     if uri.endswith(".parquet"):
         with storage.open_input(uri) as stream:
@@ -44,10 +47,10 @@ def count(uri: str) -> int:
 
 
 def slices(uri: str, rows: int, limit: int | None = None) -> Iterator[Listed]:
-    """The list at `uri`, `rows` images a slice, fewer in the last; of all the first `limit`.
+    """The first `limit` images (all if None) of the list at `uri`, in slices of `rows`; the last may have fewer.
 
     Raises:
-        ValueError: if it cannot be read as one, naming the row where one is wrong.
+        ValueError: if it cannot be read; the message names the row at fault.
     """
     held, start = pa.table({"uri": pa.array([], pa.string())}), 0
     left = limit
@@ -79,18 +82,18 @@ def _batches(uri: str) -> Iterator[pa.RecordBatch]:
             raise ValueError(f"{uri}: {error}") from None
 
 
-def _csv(stream: Any, uri: str) -> Iterator[pa.RecordBatch]:
+def _csv(stream: BinaryIO, uri: str) -> Iterator[pa.RecordBatch]:
     start = stream.read(_CSV_BLOCK)
     if not start:
-        raise ValueError(f"{uri}: is empty; expected CSV or Parquet with a column 'uri'")
+        raise ValueError(f"{uri}: empty; expected CSV or Parquet with a column 'uri'")
     header = next(csv.reader(start.decode("utf-8-sig", "ignore").splitlines()[:1]))
     stream.seek(0)
-    # Other columns are not looked at: what is in them could fail the list.
+    # Other columns are not parsed: their content could make the list fail.
     options = pyarrow.csv.ConvertOptions(column_types=_TYPES, include_columns=_wanted(uri, header))
     return iter(pyarrow.csv.open_csv(stream, pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK), convert_options=options))
 
 
-def _parquet(stream: Any, uri: str) -> pq.ParquetFile:
+def _parquet(stream: BinaryIO, uri: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(stream)
     except pa.ArrowException as error:
@@ -104,9 +107,7 @@ def _wanted(uri: str, there: list[str]) -> list[str]:
 
 
 def _listed(uri: str, table: pa.Table, start: int) -> Listed:
-    uris = table["uri"].to_pylist()
-    nothing: list[Any] = [None] * len(uris)
-    keys, labels = (table[n].to_pylist() if n in table.column_names else nothing for n in ("key", "label"))
+    uris, keys, labels = (_column(table, name) for name in ("uri", "key", "label"))
     for row, (named, label) in enumerate(zip(uris, labels, strict=True), start):
         if not named:
             raise ValueError(f"{uri}: row {row} has no uri")
@@ -116,8 +117,12 @@ def _listed(uri: str, table: pa.Table, start: int) -> Listed:
     return Listed(start, [named if "://" in named else storage.absolute(named) for named in uris], keys, labels)
 
 
+def _column(table: pa.Table, name: str) -> list[Any]:
+    return table[name].to_pylist() if name in table.column_names else [None] * len(table)
+
+
 def _key(uri: str) -> str:
-    """Its path in the bucket, without suffix."""
+    """The path in the bucket, without suffix."""
     scheme, _, path = uri.rpartition("://")
     folder, slash, name = (path.partition("/")[2] if scheme not in {"", "file"} else path.lstrip("/")).rpartition("/")
     return f"{folder}{slash}{name.rpartition('.')[0] or name}"

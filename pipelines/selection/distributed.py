@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import storage
 from pipelines.cells.cell import cell_uri, read_cell
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, cell_versions
@@ -99,21 +98,17 @@ def groups(plan: Plan, rule: Rule) -> list[tuple[int, ...]]:
 
 def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator[GroupBest]:
     """Each group's part, as they get ready: those of an earlier run first, then those of tasks."""
-    there = {entry.uri for entry in storage.list_objects(job.parts)}
-    pending = []
-    for number, group in enumerate(groups):
-        part = _part(_uri(job, number)) if _uri(job, number) in there else None
-        if part is None:
-            pending.append((number, group))
-        else:
-            yield part
-    known = tasks.broadcast(job)
-    calls = ((None, (known, number, group, best.least)) for number, group in pending)
-    yield from (part for _, part in tasks.run(_fold_group, calls))
+    names = [f"{number:06d}.parquet" for number in range(len(groups))]
+
+    def calls(pending: Sequence[int]) -> Iterator[tuple[int, tuple[object, ...]]]:
+        known = tasks.broadcast(job)
+        yield from ((number, (known, groups[number], best.least)) for number in pending)
+
+    yield from (part for _, part in tasks.resumed(_fold_group, job.parts, names, calls, _decoded))
 
 
-def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray) -> GroupBest:
-    """The best of the cells of one group, of what is at least as good as `least`; written down before it counts."""
+def _fold_group(job: _Job, group: Sequence[int], least: np.ndarray) -> bytes:
+    """The best of the cells of one group, of what is at least as good as `least`, as its note."""
     fold = job.fold()
     fold.least = least.copy()
     seen, counts = PoolCounts(), {}
@@ -125,13 +120,7 @@ def _fold_group(job: _Job, number: int, group: Sequence[int], least: np.ndarray)
         fold.add(found)
         seen += seen_there
         counts[position] = len(rows)
-    part = GroupBest(fold.kept(), seen, counts)
-    storage.replace(_uri(job, number), _encoded(part))
-    return part
-
-
-def _uri(job: _Job, number: int) -> str:
-    return storage.join(job.parts, f"{number:06d}.parquet")
+    return _encoded(GroupBest(fold.kept(), seen, counts))
 
 
 def _encoded(part: GroupBest) -> bytes:
@@ -144,11 +133,10 @@ def _encoded(part: GroupBest) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _part(location: str) -> GroupBest | None:
-    """What an earlier run found; None if it is damaged, so that it is found again."""
+def _decoded(_: int, content: bytes) -> GroupBest | None:
+    """A part as it was noted; None if the note is damaged, so that the part is found again."""
     try:
-        content = pa.BufferReader(storage.read(location))
-        table = pq.read_table(content, page_checksum_verification=True)
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         seen, rows = json.loads(table.schema.metadata[_ABOUT])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         return None

@@ -118,7 +118,6 @@ def _done(
     selection: Selection, groups: Sequence[Group], target: Target, shown: np.ndarray, notes: str
 ) -> Iterator[tuple[Group, _Written]]:
     """Each group with what was written, as they get ready: those of an earlier run first."""
-    there, pending = {entry.uri for entry in storage.list_objects(notes)}, []
     by_shard = selection.chosen.append_column("shown", pa.array(shown)).sort_by("shard")
     position = by_shard["shard"].to_numpy()
 
@@ -126,20 +125,21 @@ def _done(
         bounds = [np.searchsorted(position, (at, at + 1)) for at in group.shards]
         return pa.concat_tables([by_shard.slice(start, end - start) for start, end in bounds])
 
-    for group in groups:
-        note = storage.join(notes, f"{group.first:06d}.note")
-        before = _noted(storage.read(note)) if note in there else None
-        if before and _keys(before[1]) >= _keys(rows(group).filter(pc.field("shown"))):
-            yield group, before
-        else:  # not done, or done when other classes were to be shown
-            pending.append((group, note))
-    pool = tasks.broadcast(selection.pool)
-    calls = ((group, (pool, rows(group), group, target, note)) for group, note in pending)
-    yield from ((group, _noted(content)) for group, content in tasks.run(_write, calls))
+    def decoded(number: int, content: bytes) -> _Written | None:
+        written = _noted(content)
+        wanted = _keys(rows(groups[number]).filter(pc.field("shown")))
+        return written if _keys(written[1]) >= wanted else None  # it was done when other classes were to be shown
+
+    def calls(pending: Sequence[int]) -> Iterator[tuple[int, tuple[object, ...]]]:
+        pool = tasks.broadcast(selection.pool)
+        yield from ((number, (pool, rows(groups[number]), groups[number], target)) for number in pending)
+
+    names = [f"{group.first:06d}.note" for group in groups]
+    yield from ((groups[number], done) for number, done in tasks.resumed(_write, notes, names, calls, decoded))
 
 
-def _write(pool: Dataset, rows: pa.Table, group: Group, target: Target, note: str) -> bytes:
-    """Write the output shards of `group`, whose rows of the selection `rows` are, and then its note."""
+def _write(pool: Dataset, rows: pa.Table, group: Group, target: Target) -> bytes:
+    """Write the output shards of `group`, whose rows of the selection `rows` are; their note."""
     images: list[Chosen] = []
     for position in group.shards:
         try:
@@ -154,9 +154,7 @@ def _write(pool: Dataset, rows: pa.Table, group: Group, target: Target, note: st
         storage.put(storage.join(target.output, name), data)
         written.append(PackedShard(name=name, size=len(data), rows=len(some), sha256=hashlib.sha256(data).hexdigest()))
     keys = _keys(rows.filter(rows["shown"]))
-    content = _note(written, thumbnails.cut([image for image in images if image.key in keys]))
-    storage.replace(note, content)
-    return content
+    return _note(written, thumbnails.cut([image for image in images if image.key in keys]))
 
 
 def _keys(rows: pa.Table) -> set[str]:

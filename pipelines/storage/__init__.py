@@ -1,8 +1,8 @@
 """Objects by URI: a local folder and S3 behave the same.
 
-Owns     whether a read or write is whole, its retries, and what an error of a store means in one line.
+Owns     whole reads and writes, retries, the folders of a store, and the meaning of a store's errors, in one line each.
 In       URIs (`s3://bucket/key`, local paths) and bytes.
-Out      bytes, listings, and errors that say whether another attempt may help.
+Out      bytes, listings, and errors whose type tells whether another attempt may help.
 Never    write over an object that must not change (`put`), or return bytes that do not match the store's checksum.
 """
 
@@ -28,8 +28,8 @@ from pipelines.storage.objects import (
     require_writable,
     stat,
 )
+from pipelines.storage.s3_client import S3
 from pipelines.storage.s3_errors import DamagedError, DeniedError, UnavailableError
-from pipelines.storage.s3_read import S3
 
 __all__ = [
     "S3",

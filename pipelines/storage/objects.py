@@ -1,8 +1,8 @@
 """Objects by URI: a local path and `s3://bucket/key` behave the same.
 
-Owns which store a URI names, and that an object is put whole or not at all and never written over. What each kind of
-store needs is in `local`, `s3_read` and `s3_write`. Refuses to take credentials: they come from the standard AWS chain,
-the endpoint from AWS_ENDPOINT_URL.
+Objects are put whole or not at all, and `put` never writes over other bytes. Each kind of store has modules of its own
+(`local`, `s3_*`). No function takes credentials: they come from the standard AWS chain, the endpoint from
+AWS_ENDPOINT_URL.
 """
 
 import mmap
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pipelines.storage import local, s3_read, s3_write
+from pipelines.storage import local, s3_client, s3_read, s3_retries, s3_write
+from pipelines.storage.s3_client import S3
 from pipelines.storage.s3_errors import UnavailableError
-from pipelines.storage.s3_read import S3
 from pipelines.storage.s3_write import Data
 
 _PROBE = ".menagerie-probe"
@@ -32,7 +32,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """What a killed process began to write at `uri`: a temporary file, or parts of the upload of that id."""
+    """An unfinished write of a killed process at `uri`: a temporary file, or the parts of the upload with this id."""
 
     uri: str
     upload: str | None
@@ -42,7 +42,7 @@ def is_remote(uri: str) -> bool:
     """Whether `uri` names an object store rather than a local path.
 
     Raises:
-        ValueError: for a scheme that is neither.
+        ValueError: if its scheme is unknown.
     """
     scheme, separator, _ = uri.partition("://")
     if separator and scheme not in {"s3", "file"}:
@@ -51,12 +51,12 @@ def is_remote(uri: str) -> bool:
 
 
 def join(uri: str, *parts: str) -> str:
-    """`uri` and `parts` with single slashes between them."""
+    """`uri` and `parts`, joined by single slashes."""
     return "/".join([uri.rstrip("/") or "/", *(part.strip("/") for part in parts)])
 
 
 def absolute(uri: str) -> str:
-    """`uri` such that it names the same object in every process, whatever its working folder."""
+    """A URI that names the same object as `uri` in every process, whatever its working folder."""
     return uri if is_remote(uri) else os.path.abspath(local_path(uri))
 
 
@@ -84,9 +84,9 @@ def exists(uri: str) -> bool:
 
 
 def list_objects(uri: str) -> Iterator[StoredObject]:
-    """Every object below the folder or prefix `uri`, by name; none where nothing is there.
+    """All objects below the folder or prefix `uri`, sorted by name; none if nothing is there.
 
-    Names that begin with a dot are left out: the files of a write in progress, and what operating systems strew.
+    Names that begin with a dot are left out: writes in progress, and files that operating systems leave.
     """
     if is_remote(uri):
         found = s3_read.list_objects(uri)
@@ -108,7 +108,7 @@ def read(uri: str) -> bytes:
 
 
 def open_input(uri: str) -> BinaryIO:
-    """A seekable binary file over the object at `uri`, to be closed by the caller.
+    """A seekable binary file over the object at `uri`, which the caller closes.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -117,26 +117,26 @@ def open_input(uri: str) -> BinaryIO:
 
 
 def put(uri: str, data: Data) -> bool:
-    """Create the object at `uri`, whole or not at all; the same bytes already there are fine.
+    """Create the object at `uri`, whole or not at all. It may be there already with the same bytes.
 
     Returns:
         Whether this call created it.
 
     Raises:
-        FileExistsError: if other bytes are there; they are left as they are.
+        FileExistsError: if other bytes are there; they stay.
     """
     created = s3_write.create(uri, data) if is_remote(uri) else local.create(local_path(uri), data)
     if not created and not _holds(uri, memoryview(data)):
-        raise FileExistsError(f"{uri} is there with other content; it was not written over")
+        raise FileExistsError(f"{uri} exists with other content; it was not overwritten")
     return created
 
 
 def put_file(uri: str, path: Path) -> bool:
-    """As `put`, with the content of the local file at `path`, which is never in memory as a whole."""
+    """As `put`, with the content of the local file at `path`, which is never held in memory as a whole."""
     if not path.stat().st_size:
         return put(uri, b"")
     with path.open("rb") as file:
-        # Not closed by hand: the frames of an error still view it, and closing would raise another error instead.
+        # Not closed here: the frames of an error still view it, and closing it would raise another error instead.
         return put(uri, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
@@ -145,21 +145,21 @@ def _holds(uri: str, data: memoryview) -> bool:
         return False
     with open_input(uri) as stream:
         return all(
-            stream.read(_COMPARED_BYTES) == data[start : start + _COMPARED_BYTES]
+            memoryview(stream.read(_COMPARED_BYTES)) == data[start : start + _COMPARED_BYTES]
             for start in range(0, len(data), _COMPARED_BYTES)
         )
 
 
 def replace(uri: str, data: Data) -> None:
-    """Write the object at `uri`, whole or not at all, over whatever is there."""
+    """Write the object at `uri`, whole or not at all, in place of whatever is there."""
     if not is_remote(uri):
         local.replace(local_path(uri), data)
     elif not s3_write.replace(uri, data) and not _holds(uri, memoryview(data)):
-        raise UnavailableError(f"{uri}: the upload was dropped before its end")
+        raise UnavailableError(f"{uri}: the upload was aborted before its end")
 
 
 def remove(uris: Sequence[str]) -> None:
-    """Remove objects; what is not there is fine."""
+    """Remove the objects at `uris`, as far as they exist."""
     s3_write.remove([uri for uri in uris if is_remote(uri)])
     for uri in uris:
         if not is_remote(uri):
@@ -167,14 +167,14 @@ def remove(uris: Sequence[str]) -> None:
 
 
 def leftovers(uri: str, seconds: float) -> list[Leftover]:
-    """What was begun below `uri` more than `seconds` ago and never ended; no reader ever sees it."""
+    """Writes below `uri` that began more than `seconds` ago and never ended; no reader ever sees them."""
     if is_remote(uri):
         return [Leftover(*entry) for entry in s3_write.abandoned(uri, seconds)]
     return [Leftover(str(path), None) for path in local.leftovers(local_path(uri), seconds)]
 
 
 def discard(leftover: Leftover) -> None:
-    """Remove what `leftovers` found."""
+    """Remove an unfinished write that `leftovers` found."""
     if leftover.upload is None:
         local_path(leftover.uri).unlink(missing_ok=True)
     else:
@@ -182,10 +182,13 @@ def discard(leftover: Leftover) -> None:
 
 
 def probe(uri: str) -> str:
-    """Write into the folder or prefix `uri` to learn what its store can do; what it found, in a few words.
+    """Write into the folder or prefix `uri` to learn what its store can do.
+
+    Returns:
+        The kind of store, in a few words.
 
     Raises:
-        OSError: if nothing can be written there, or there is no such bucket.
+        OSError: if nothing can be written there, or the bucket does not exist.
     """
     place = join(uri, _PROBE)
     if not is_remote(uri):
@@ -198,20 +201,23 @@ def probe(uri: str) -> str:
         raise type(error)(f"{uri} cannot be written: {str(error).removeprefix(f'{place}: ')}") from error
     if conditional:
         return "S3, conditional writes"
-    return "S3 without conditional writes: let one job at a time fill a cell, or jobs on one kind of device"
+    return "S3 without conditional writes: fill a cell with one job at a time, or with jobs on one kind of device"
 
 
 def require_writable(uri: str) -> None:
-    """Say now, rather than after hours of work, that an object at the local path `uri` could not be written.
+    """Check now, rather than after hours of work, that an object can be written at `uri`.
+
+    Only local paths are checked; `probe` asks an object store.
 
     Raises:
-        OSError: naming the path and what stands in the way. Object stores are not asked.
+        OSError: if it cannot; the message names the path and the obstacle.
     """
     if not is_remote(uri):
         local.require_writable(local_path(uri))
 
 
 def forget_clients() -> None:
-    """Forget the clients of object stores and what is known of them, for when the environment names others."""
-    s3_read.forget()
+    """Forget the clients of object stores and what is known of these, for when the environment names others."""
+    s3_client.forget()
+    s3_retries.forget()
     s3_write.forget()

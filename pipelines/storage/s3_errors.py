@@ -1,16 +1,21 @@
-"""What an error of S3 means: whether it may be over soon, and one line that says what is wrong.
+"""What an error of S3 means: whether another attempt may help, and one line that names the fault.
 
-Owns the list of transient errors, and the built-in exceptions that the others become. Refuses to repeat what a server's
-message says, where an access key's identity may stand.
+Every error becomes a built-in exception, as a local file would raise it, or a subclass. The text of a server's own
+message is never repeated, since it may hold an access key.
 """
 
-import re
+# boto3 carries no types:
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 import ssl
 from urllib.parse import urlsplit
 
 from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
+
+from pipelines.messages import one_line
 
 TRANSIENT_CODES = frozenset(
     {
@@ -25,7 +30,7 @@ TRANSIENT_CODES = frozenset(
         *("ConditionalRequestConflict", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"),
     }
 )
-"""BadDigest and the two mismatches: a bit flipped on the way to the store. The conflict (409): another's write of the
+"""BadDigest and the two mismatches: a bit flipped on the way to the store. The conflict (409): another write of the
 same object is under way, and nothing can be read back before it ends."""
 TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
 TRANSIENT_ERRORS = (
@@ -39,20 +44,20 @@ TRANSIENT_ERRORS = (
     ConnectionError,
     TimeoutError,
 )
-"""No answer, or one that ended early or arrived damaged; no new credentials, where a service is asked for them. What
-the body of an answer raises is urllib3's own."""
+"""No answer, an answer that ended early or arrived damaged, or no new credentials from the service that gives them.
+Reading the body of an answer raises urllib3's own errors."""
 _NOT_TRANSIENT = (sdk.SSLError, sdk.ProxyConnectionError)
 MEANINGS = {
     "NoSuchBucket": "there is no such bucket",
-    "AccessDenied": "these credentials may not do this",
+    "AccessDenied": "these credentials do not allow it",
     "InvalidAccessKeyId": "the store does not know this access key",
     "SignatureDoesNotMatch": "the secret key does not belong to the access key",
     "ExpiredToken": "the credentials have expired; renew them",
     "TokenRefreshRequired": "the credentials have expired; renew them",
     "InvalidToken": "the session token is not valid",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
-    "400": "refused without a reason; credentials expired, or another region?",
-    "403": "refused without a reason; unknown keys, or no right to do this?",
+    "400": "rejected without a reason; expired credentials, or another region?",
+    "403": "rejected without a reason; unknown keys, or no right to do this?",
 }
 _OF_ALL = frozenset(
     {
@@ -60,54 +65,50 @@ _OF_ALL = frozenset(
         "RequestTimeTooSkewed",
     }
 )
-"""What is wrong with the bucket or the keys: the object at hand has nothing to do with it."""
+"""Faults of the bucket or the keys: messages name the bucket instead of the object."""
 _OTHER_REGION = frozenset(
     {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 )
 _UNREACHED = {"refused": "connection refused", "resolve": "no such host", "Name or service": "no such host"}
-_LONGEST_SAID = 300
-"""Where a web page answers in a store's place, the SDK repeats all of it."""
-_SECRETS = re.compile(r"[^\s/]*@|\?\S*")
-"""In URLs: keys before an @ (a misplaced user and password), and queries, where signatures may stand."""
 
 
 class UnavailableError(OSError):
-    """The store did not do it in time, though it might later: it was away, overloaded, or its answers were broken."""
+    """The store gave no good answer in time, but may later: it was away, overloaded, or its answers were broken."""
 
 
 class DamagedError(OSError):
-    """The object's bytes are not those of its checksum, each time that they are read."""
+    """The object's bytes do not match its checksum, however often they are read."""
 
 
 class UnsupportedError(OSError):
-    """The store does not know what it was asked."""
+    """The store does not support the request."""
 
 
 class DeniedError(PermissionError):
-    """We may not do this. Where we may not list either, the store says so of what is not there, too."""
+    """Our credentials do not allow the request. If they do not allow listing either, absent objects raise this, too."""
 
 
 class ConflictError(UnavailableError):
-    """Another's write of the same object came between, and what we had begun is void."""
+    """Another write of the same object came first, and our upload is void."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same request may be answered well in a moment."""
+    """Whether the same request may succeed in a moment."""
     if isinstance(error, sdk.ClientError):
         return code_of(error) in TRANSIENT_CODES or status_of(error) in TRANSIENT_STATUS
     if isinstance(error, _NOT_TRANSIENT) or isinstance(error.__cause__, ssl.SSLError):
         return False
-    # The SDK trips over an error whose headers hold the checksum of an object, which some stores send.
+    # Some stores send an error whose headers hold the checksum of an object, which the SDK cannot parse.
     return isinstance(error, TRANSIENT_ERRORS) or "StreamingChecksumBody" in str(error)
 
 
 def code_of(error: sdk.ClientError) -> str:
-    """The store's own word for the error."""
+    """The store's code for the error, such as `NoSuchKey`."""
     return str(error.response.get("Error", {}).get("Code", "unknown"))
 
 
 def status_of(error: sdk.ClientError) -> int:
-    """The HTTP status, 0 where there was none."""
+    """The HTTP status of the answer, or 0 if it has none."""
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
@@ -120,7 +121,7 @@ _KINDS: dict[int, type[Exception]] = {
 
 
 def translated(error: BaseException, uri: str) -> Exception:
-    """The built-in exception that a local file would have raised, naming the object and the store's own word."""
+    """The built-in exception that a local file would have raised; it names the object and the store's code."""
     if not isinstance(error, sdk.ClientError):
         return _without_answer(error, uri)
     kind = _KINDS.get(status_of(error), OSError)
@@ -141,13 +142,12 @@ def _without_answer(error: BaseException, uri: str) -> OSError:
     if isinstance(error, sdk.FlexibleChecksumError):
         return DamagedError(f"{uri}: its bytes do not match the checksum that the store keeps with it")
     kind = UnavailableError if is_transient(error) else OSError
-    said = " ".join(str(error).split()) or type(error).__name__
-    return kind(f"{uri}: {_SECRETS.sub('', said)[:_LONGEST_SAID]}")
+    return kind(f"{uri}: {one_line(error) or type(error).__name__}")
 
 
 def without_credentials(uri: str, error: sdk.CredentialRetrievalError) -> UnavailableError:
-    """That a service or a helper program gave none; what it printed may be a secret."""
-    return UnavailableError(f"{uri}: no credentials came from {error.kwargs.get('provider')}; away, or overloaded?")
+    """The error for credentials that a service or program did not give; what it printed may be secret."""
+    return UnavailableError(f"{uri}: no credentials from {error.kwargs.get('provider')}; is it away or overloaded?")
 
 
 def _bucket(uri: str) -> str:
@@ -166,4 +166,4 @@ def _not_reached(error: sdk.EndpointConnectionError | sdk.ConnectTimeoutError) -
 def _region(error: sdk.ClientError) -> str:
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     where = headers.get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")
-    return f"the bucket lies in another region; set AWS_DEFAULT_REGION{'=' + where if where else ''}"
+    return f"the bucket is in another region; set AWS_DEFAULT_REGION{'=' + where if where else ''}"

@@ -1,37 +1,22 @@
 """Reading from S3 and what speaks its protocol: listing in pages, whole objects, ranges.
 
-Owns clients and the time limits of requests. Credentials come from the standard AWS chain, the endpoint from
-AWS_ENDPOINT_URL. Refuses to retry by itself: every request goes through `s3_retries.persist`.
+A stalled body is given up after a while. Nothing is retried here: every request goes through `s3_retries.persist`.
 """
 
 import io
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from errno import EINVAL
-from functools import cache
-from threading import Lock
 from typing import Any, BinaryIO, cast
 
-from boto3.session import Session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, CredentialRetrievalError
-from botocore.session import get_session
-from botocore.utils import parse_timestamp
-
-from pipelines.storage import s3_errors, s3_retries
+from pipelines.storage.s3_client import S3, Answer, client, range_client
 from pipelines.storage.s3_retries import persist
 
-S3 = "s3://"
-_CONNECT_SECONDS, _READ_SECONDS = 5, 20
 _PART_BYTES = 8 << 20
 _PART_SECONDS = 30.0
-"""A body that trickles never runs into the time limit of one read; slower than 280 kB/s is taken for a stall, so that
-the attempts that are made in any case last hardly longer than a minute."""
+"""A body that trickles never reaches the time limit of one read. Slower than 280 kB/s counts as stalled, so that the
+attempts that are made in any case take hardly longer than a minute."""
 _PIECE_BYTES = 1 << 16
-_CONNECTIONS = 32
-_making = Lock()
-"""Held while a client is made, which takes a while: many threads may ask for the first one at once."""
 
 
 def stat(uri: str) -> tuple[int, str]:
@@ -89,7 +74,7 @@ def open_input(uri: str) -> BinaryIO:
 
 
 class _Ranges(io.RawIOBase):
-    """The object at `uri` by ranges, each tried again for itself; one that is replaced in between is an error."""
+    """The object at `uri` by ranges, each retried by itself; an object that is replaced meanwhile is an error."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -131,7 +116,7 @@ class _Ranges(io.RawIOBase):
     def _get(self, view: memoryview) -> None:
         bucket, key = split(self._uri)
         span = f"bytes={self._at}-{self._at + len(view) - 1}"
-        answer = _ranging_client().get_object(Bucket=bucket, Key=key, Range=span)
+        answer = range_client().get_object(Bucket=bucket, Key=key, Range=span)
         if etag(answer) != self._version:
             answer["Body"].close()
             raise OSError(f"{self._uri}: was replaced while it was read")
@@ -149,7 +134,7 @@ def _fill(view: memoryview, body: Any) -> None:
                 raise TimeoutError(f"{filled} of {len(view)} bytes in {_PART_SECONDS:.0f} s")
             view[filled : filled + len(piece)] = piece
             filled += len(piece)
-        body.read(1)  # only at its end does the SDK compare the checksum
+        body.read(1)  # the SDK compares the checksum only at the end of the body
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -166,53 +151,6 @@ def split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def etag(answer: dict[str, Any]) -> str:
+def etag(answer: Answer) -> str:
     """The ETag in an answer, without its quotes."""
     return answer.get("ETag", "").strip('"')
-
-
-def forget() -> None:
-    """Forget clients, and which stores have answered."""
-    _client.cache_clear()
-    s3_retries.forget()
-
-
-def client() -> Any:
-    """The client of this process."""
-    with _making:
-        return _client()
-
-
-def _ranging_client() -> Any:
-    """Some stores send the checksum of the whole object along with a range of it."""
-    with _making:
-        return _client(response_checksum_validation="when_required")
-
-
-def _moment(value: Any) -> datetime:
-    """A time as a store says it. The SDK's own parser takes two thirds of the time of a long listing."""
-    try:
-        return datetime.fromisoformat(value)
-    except (ValueError, TypeError):
-        return parse_timestamp(value)
-
-
-@cache
-def _client(**options: str) -> Any:
-    config = Config(
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
-        max_pool_connections=_CONNECTIONS,
-        retries={"mode": "standard", "total_max_attempts": 1},
-        **options,
-    )
-    core = get_session()
-    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
-    try:
-        return Session(botocore_session=core).client("s3", config=config)  # boto3's own session keeps old credentials
-    except CredentialRetrievalError as error:
-        raise s3_errors.without_credentials("the AWS settings", error) from error
-    except BotoCoreError as error:
-        raise PermissionError(f"the AWS settings cannot be used: {error}") from error
-    except ValueError as error:  # which holds what was set, perhaps with a password
-        raise OSError("AWS_ENDPOINT_URL is no URL of a store; expected http://HOST:PORT or https://HOST") from error

@@ -1,12 +1,15 @@
-"""How long we go on asking a store that does not do what it was asked.
+"""Retries of requests to S3, for as long as they may help.
 
-Owns the one policy of retries: the SDK's own are off, so that two never multiply. Refuses to retry what no patience
-mends.
+This is the only policy of retries: the SDK's own are off, so that two never multiply. Errors that another attempt
+cannot mend are raised at once.
 """
+
+# boto3 carries no types:
+# pyright: reportMissingTypeStubs=false
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -27,32 +30,32 @@ from pipelines.storage.s3_errors import (
 
 _PATIENCE_SECONDS = 60.0
 _FIRST_SECONDS = 8.0
-"""A store that has not answered yet is more likely misnamed than overloaded, and nobody wants to wait for that."""
+"""For a store that has never answered: its name is more likely wrong than the store overloaded."""
 _LONGEST_PAUSE = 5.0
 _STILL_EXPIRED = "still expired"
-"""How the SDK's bare RuntimeError ends where new credentials came that are old."""
+"""In the message of the SDK's bare RuntimeError when it is given new credentials that have expired."""
 _DAMAGED_READS = 5
 _QUIET_SECONDS, _EVERY_SECONDS = 5.0, 10.0
-_said_at = [float("-inf")]
+_warned_at = [float("-inf")]
 _log = logging.getLogger(__name__)
 _answering: set[str] = set()
 
 T = TypeVar("T")
 
 
-def _say(uri: str, state: tenacity.RetryCallState) -> None:
-    """That something is waited for, once it has been for seconds, and not for each of many requests at once."""
+def _warn(uri: str, state: tenacity.RetryCallState) -> None:
+    """Log that a request is being retried: after some seconds, and for one of many simultaneous requests."""
     now = time.monotonic()
-    if (state.seconds_since_start or 0) < _QUIET_SECONDS or now - _said_at[0] < _EVERY_SECONDS:
+    if (state.seconds_since_start or 0) < _QUIET_SECONDS or now - _warned_at[0] < _EVERY_SECONDS:
         return
-    _said_at[0] = now
+    _warned_at[0] = now
     error = state.outcome.exception() if state.outcome else None
     if error:
         _log.warning("%s; trying again for a while", translated(error, uri))
 
 
 class _StopDamaged(stop_base):
-    """Where a wrong checksum comes again and again, more patience does not mend the object."""
+    """Gives up an object whose checksum is wrong again and again: patience does not mend it."""
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
         error = retry_state.outcome.exception() if retry_state.outcome else None
@@ -60,23 +63,31 @@ class _StopDamaged(stop_base):
 
 
 def persist(uri: str, call: Callable[..., T], **request: Any) -> T:
-    """What `call` returns to `request`, tried again while the store's errors are transient, with pauses at random.
+    """Call `call` with `request`, again while the store's errors are transient, after pauses of random length.
+
+    Args:
+        uri: the object or bucket, for messages.
+        call: a method of the client, or a function that uses one.
+        request: its parameters.
+
+    Returns:
+        What `call` returns.
 
     Raises:
-        UnavailableError: if they stay so for a minute, or for seconds where the store has never answered.
-        DamagedError: if what comes does not match the object's checksum, time and again.
-        UnsupportedError: if the store does not know what it was asked.
-        DeniedError: if it may not be done with these credentials.
-        FileNotFoundError, PermissionError, OSError: for every other error, at once; one line, naming the object.
-        FileExistsError: if a condition does not hold.
+        UnavailableError: if the errors last a minute, or some seconds if the store has never answered.
+        DamagedError: if the bytes do not match the object's checksum in any of several attempts.
+        UnsupportedError: if the store does not support the request.
+        DeniedError: if the credentials do not allow it.
+        FileNotFoundError, PermissionError, OSError: for any other error, at once, in one line that names the object.
+        FileExistsError: if a condition of the request does not hold.
     """
     bucket = uri.removeprefix("s3://").partition("/")[0]
     patience = _PATIENCE_SECONDS if bucket in _answering else _FIRST_SECONDS
     retrying = tenacity.Retrying(
-        before_sleep=partial(_say, uri),
+        before_sleep=partial(_warn, uri),
         retry=tenacity.retry_if_exception(is_transient),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=_LONGEST_PAUSE),
-        # One attempt may last as long as all should: a few are made in any case.
+        # One attempt may take as long as all are meant to, so three are made in any case.
         stop=tenacity.stop_after_attempt(3) & (tenacity.stop_after_delay(patience) | _StopDamaged()),
         reraise=True,
     )
@@ -84,9 +95,9 @@ def persist(uri: str, call: Callable[..., T], **request: Any) -> T:
         result = retrying(call, **request)
     except (sdk.ClientError, sdk.BotoCoreError, AttributeError, *TRANSIENT_ERRORS) as error:
         if isinstance(error, AttributeError) and not is_transient(error):
-            raise  # a bug of ours
+            raise  # our own bug
         if isinstance(error, sdk.ClientError) and not is_transient(error):
-            _answering.add(bucket)  # a refusal is an answer
+            _answering.add(bucket)  # an error is an answer, too
         raise translated(error, uri) from error
     except RuntimeError as error:
         if _STILL_EXPIRED not in str(error):
@@ -97,16 +108,16 @@ def persist(uri: str, call: Callable[..., T], **request: Any) -> T:
 
 
 @contextmanager
-def conflicts_end(uri: str) -> Iterator[None]:
-    """Within, a conflict of writers (409) is a `ConflictError`, which nobody waits out."""
+def without_waiting_for_conflicts(uri: str) -> Generator[None]:
+    """Raise a conflict of writers (409) as a `ConflictError`, which `persist` does not retry."""
     try:
         yield
     except sdk.ClientError as error:
         if status_of(error) != 409:
             raise
-        raise ConflictError(f"{uri}: {code_of(error)} (409): another's write came between") from error
+        raise ConflictError(f"{uri}: {code_of(error)} (409): another write came first") from error
 
 
 def forget() -> None:
-    """Forget which stores have answered."""
+    """Forget which stores have answered, for when the environment names another."""
     _answering.clear()

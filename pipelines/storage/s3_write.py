@@ -1,7 +1,7 @@
 """Writing to S3 and what speaks its protocol: conditional puts, uploads in parts, removal.
 
-Owns what is known of a store's abilities. Refuses to stream results out (a half-written object could be seen) and to
-retry by itself: every request goes through `s3_retries.persist`.
+Whether a store honours conditional puts is found out once per bucket. Results are never streamed out, since a
+half-written object could be seen. Nothing is retried here: every request goes through `s3_retries.persist`.
 """
 
 import time
@@ -11,24 +11,25 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from pipelines.storage.s3_client import S3, Answer, client
 from pipelines.storage.s3_errors import TRANSIENT_CODES, ConflictError, UnsupportedError
-from pipelines.storage.s3_read import S3, client, split, stat
-from pipelines.storage.s3_retries import conflicts_end, persist
+from pipelines.storage.s3_read import split, stat
+from pipelines.storage.s3_retries import persist, without_waiting_for_conflicts
 
 Data = bytes | memoryview
 _UPLOAD_PART_BYTES = 64 << 20
-"""Objects over this are uploaded in parts, so that a lost connection costs one part."""
+"""Larger objects are uploaded in parts, so that a lost connection costs one part."""
 _DELETED_AT_ONCE = 1000
 _PROBE = b"written by menagerie to learn what this store can do\n"
 _conditional: dict[str, bool] = {}
-"""Whether a bucket's store honours `If-None-Match`, where it has been asked."""
+"""Whether the store of a bucket honours `If-None-Match`, for the buckets that were probed."""
 
 
 def create(uri: str, data: Data) -> bool:
-    """Create the object at `uri`; False where one is there already, perhaps by our own attempt whose answer was lost.
+    """Create the object at `uri`; False if there is one already, perhaps from an attempt of ours whose answer was lost.
 
-    A store that is not known to honour `If-None-Match` is asked first. Between the two another's write could be lost;
-    no store that ignores the condition can do better.
+    A store that is not known to honour `If-None-Match` is first asked whether the object exists. Another write between
+    the two requests could be lost; a store that ignores the condition allows nothing better.
     """
     bucket, _ = split(uri)
     if (len(data) > _UPLOAD_PART_BYTES or not _conditional.get(bucket)) and _exists(uri):
@@ -43,7 +44,7 @@ def create(uri: str, data: Data) -> bool:
 
 
 def replace(uri: str, data: Data) -> bool:
-    """Write the object at `uri` over what is there; False where our upload is gone, perhaps as it had ended."""
+    """Write the object at `uri` in place of what is there; False if our upload is gone, perhaps complete."""
     try:
         _put(uri, data, {})
     except FileExistsError:
@@ -83,7 +84,7 @@ def _upload(uri: str, view: memoryview, condition: dict[str, str]) -> None:
     except FileNotFoundError as error:
         if not _exists(uri):
             raise
-        # The answer to our completion was lost, or another dropped the upload: who calls will compare.
+        # The answer to our completion was lost, or another job aborted the upload: the caller compares the bytes.
         raise FileExistsError(uri) from error
     except BaseException:
         with suppress(OSError):
@@ -92,22 +93,22 @@ def _upload(uri: str, view: memoryview, condition: dict[str, str]) -> None:
 
 
 def _checksums() -> dict[str, str]:
-    """What makes the store keep the checksums of parts, which the SDK computes unless its settings say otherwise."""
+    """The parameter with which a store keeps checksums of parts; none if the SDK's settings turn checksums off."""
     computed = client().meta.config.request_checksum_calculation == "when_supported"
     return {"ChecksumAlgorithm": "CRC32"} if computed else {}
 
 
 def _upload_part(uri: str, part: dict[str, Any], view: memoryview, start: int) -> dict[str, Any]:
-    """What the completion has to say of the part: also its checksum, where the store has compared one."""
+    """Upload a part; what the completion must name of it: number, ETag and, if the store has compared one, checksum."""
     body = bytes(view[start : start + _UPLOAD_PART_BYTES])
     answer = persist(uri, client().upload_part, Body=body, **part)
-    said = {name: answer[name] for name in ("ETag", "ChecksumCRC32") if name in answer}
-    return {"PartNumber": part["PartNumber"], **said}
+    digests = {name: answer[name] for name in ("ETag", "ChecksumCRC32") if name in answer}
+    return {"PartNumber": part["PartNumber"], **digests}
 
 
 def _complete(**request: Any) -> None:
-    """A conflict ends the upload itself, so that waiting and asking again would only find that it is gone."""
-    with conflicts_end(f"{S3}{request['Bucket']}/{request['Key']}"):
+    """Complete an upload. A conflict ends the upload itself, so another attempt could only find that it is gone."""
+    with without_waiting_for_conflicts(f"{S3}{request['Bucket']}/{request['Key']}"):
         client().complete_multipart_upload(**request)
 
 
@@ -120,7 +121,7 @@ def _exists(uri: str) -> bool:
 
 
 def probe(uri: str) -> bool:
-    """Whether the store at `uri` honours `If-None-Match`, tried with an object of that name, which stays.
+    """Whether the store at `uri` honours `If-None-Match`: tried by writing an object at `uri`, which stays.
 
     Raises:
         OSError: if nothing can be written there.
@@ -133,13 +134,13 @@ def probe(uri: str) -> bool:
     except FileExistsError:
         _conditional[bucket] = True
     except UnsupportedError:
-        _put(uri, _PROBE, {})  # a store may know no writing at all
+        _put(uri, _PROBE, {})  # raises if the store supports no writing at all
         _conditional[bucket] = False
     return _conditional[bucket]
 
 
 def remove(uris: list[str]) -> None:
-    """Remove objects; what is not there is fine."""
+    """Remove the objects at `uris`, as far as they exist."""
     for bucket, keys in groupby(sorted(map(split, uris)), itemgetter(0)):
         entries = [{"Key": key} for _, key in keys]
         for start in range(0, len(entries), _DELETED_AT_ONCE):
@@ -147,17 +148,17 @@ def remove(uris: list[str]) -> None:
 
 
 def _remove(bucket: str, entries: list[dict[str, str]]) -> None:
-    """The answer says for each key what went wrong; what may be over by the next attempt is asked for again, alone."""
-    left = entries
+    """Remove one batch. The answer has an error for each key that failed; only transient ones are tried again."""
+    remaining = entries
 
     def delete() -> None:
-        nonlocal left
-        doomed = {"Objects": left, "Quiet": True}
-        errors = client().delete_objects(Bucket=bucket, Delete=doomed).get("Errors", ())
+        nonlocal remaining
+        batch = {"Objects": remaining, "Quiet": True}
+        errors = client().delete_objects(Bucket=bucket, Delete=batch).get("Errors", ())
         for error in errors:
             if error["Code"] not in TRANSIENT_CODES:
                 raise OSError(f"{S3}{bucket}/{error['Key']}: {error['Code']}: not removed")
-        left = [{"Key": error["Key"]} for error in errors]
+        remaining = [{"Key": error["Key"]} for error in errors]
         if errors:
             raise ConnectionError(f"{errors[0]['Key']}: {errors[0]['Code']}: not removed")
 
@@ -165,7 +166,7 @@ def _remove(bucket: str, entries: list[dict[str, str]]) -> None:
 
 
 def abandoned(uri: str, seconds: float) -> list[tuple[str, str]]:
-    """URI and upload id of uploads in parts below `uri` that were begun more than `seconds` ago and never ended."""
+    """URI and upload id of uploads in parts below `uri` that began more than `seconds` ago and never ended."""
     bucket, key = split(uri)
     prefix = key.rstrip("/") + "/" if key else ""
     now = time.time()
@@ -176,24 +177,24 @@ def abandoned(uri: str, seconds: float) -> list[tuple[str, str]]:
     ]
 
 
-def _uploads(uri: str, **request: str) -> Iterator[dict[str, Any]]:
-    """Page after page; none where some stores say that nothing is found, and others that they know no such thing."""
+def _uploads(uri: str, **request: str | None) -> Iterator[Answer]:
+    """Uploads in progress, page by page; none if the store answers that it found nothing or cannot list them."""
     while request:
         try:
             answer = persist(uri, client().list_multipart_uploads, **request)
         except (FileNotFoundError, UnsupportedError):
             return
         yield from answer.get("Uploads", ())
-        markers = {"KeyMarker": answer.get("NextKeyMarker"), "UploadIdMarker": answer.get("NextUploadIdMarker")}
-        request = {**request, **markers} if answer.get("IsTruncated") else {}
+        following = {"KeyMarker": answer.get("NextKeyMarker"), "UploadIdMarker": answer.get("NextUploadIdMarker")}
+        request = {**request, **following} if answer.get("IsTruncated") else {}
 
 
 def abort(uri: str, upload: str) -> None:
-    """Drop the parts of an upload that was never ended."""
+    """Drop the parts of an unfinished upload."""
     bucket, key = split(uri)
     persist(uri, client().abort_multipart_upload, Bucket=bucket, Key=key, UploadId=upload)
 
 
 def forget() -> None:
-    """Forget what is known of stores."""
+    """Forget which stores honour conditions, for when the environment names another."""
     _conditional.clear()

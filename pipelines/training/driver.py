@@ -19,6 +19,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipelines import storage
 from pipelines.cluster.shares import NoDeviceError, resources, share
+from pipelines.messages import one_line
 from pipelines.training import ownership
 from pipelines.training.coordinator import Coordinator
 from pipelines.training.progress import TrainingProgress
@@ -28,7 +29,6 @@ from pipelines.training.worker import work
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 12.0
 """Of the 15 seconds that a job has to end after a signal."""
-_LONGEST_REASON = 300
 _PASSIVE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 """On CPUs, threads that spin while they wait for each other take the cores of decoding tasks, and their own: with one
 busy process beside them, two threads were 25 times slower than one."""
@@ -63,15 +63,14 @@ def train(training: Training, watch: Callable[[TrainingProgress], None], note: C
             _pass_on(coordinator, watch, note)
         _pass_on(coordinator, watch, note)
     except RayError as error:
-        reason = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise storage.UnavailableError(f"the cluster is unavailable: {reason}") from error
+        raise storage.UnavailableError(f"the cluster is unavailable: {one_line(error)}") from error
     except BaseException:
         _stop(coordinator, fit, note)
         raise
     finally:
         coordinator.close()
     if fit.error is not None:
-        reason = " ".join(str(fit.error).split())[-_LONGEST_REASON:]
+        reason = one_line(fit.error, from_end=True)
         raise storage.UnavailableError(f"Ray Train gave up: {reason}") from fit.error
 
 

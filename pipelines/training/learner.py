@@ -20,14 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipelines.models.engine import normalise
+from pipelines.models.engine import AUTOCAST, normalise, set_arithmetic
 from pipelines.records import Precision
 from pipelines.training.batches import IGNORED, SampleBatch
 from pipelines.training.checkpoint import LearnerState
 from pipelines.training.recipe import Recipe
 from zoo.preprocessing import Preprocessing
-
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NonFiniteLossError(ValueError):
@@ -96,7 +94,7 @@ class Learner:
     def gradients(self, batch: SampleBatch, stage: str) -> StepResult:
         """Accumulate the gradients of this worker's samples of a batch; the weights stay as they are."""
         self._optimiser.zero_grad(set_to_none=True)
-        _set_tf32(self._settings, self._device)
+        set_arithmetic(self._settings.precision, self._device)
         size, loss_sum, images, non_finite = self._recipe.micro_batch_size, 0.0, 0, ()
         starts = range(0, len(batch.labels), size)
         for number, start in enumerate(starts):
@@ -126,7 +124,7 @@ class Learner:
         x_BCHW = normalise(pixels_BHWC, self._mean, self._std, is_bgr=self._is_bgr)
         x_BCHW = x_BCHW.contiguous(memory_format=self._layout)
         x_BCHW, other_B, weight = _mix(x_BCHW, labels_B, self._recipe)
-        kind = _AUTOCAST.get(self._settings.precision)
+        kind = AUTOCAST.get(self._settings.precision)
         with torch.autocast(self._device.type, kind or torch.bfloat16, enabled=kind is not None):
             logits_BN = self._parallel(x_BCHW)
         return weight * self._entropy(logits_BN, labels_B) + (1 - weight) * self._entropy(logits_BN, other_B)
@@ -231,8 +229,3 @@ def _box(height: int, width: int, weight: float) -> tuple[slice, slice]:
     half_h, half_w = (round(side * (1 - weight) ** 0.5 / 2) for side in (height, width))
     y, x = int(torch.randint(height, ())), int(torch.randint(width, ()))
     return slice(max(0, y - half_h), min(height, y + half_h)), slice(max(0, x - half_w), min(width, x + half_w))
-
-
-def _set_tf32(settings: ComputeSettings, device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"

@@ -21,6 +21,7 @@ from pipelines import storage
 from pipelines.models import members, mirror
 from pipelines.models.mirror import Lock
 from pipelines.selection import lineage
+from pipelines.storage.layout import Folder
 from pipelines.training import checkpoint, row_counts
 from pipelines.training.checkpoint import CheckpointContent
 from pipelines.training.progress import Position
@@ -64,7 +65,7 @@ def publish_member(store: str, training: Training, identity: str, content: Check
     data = save({name: value.contiguous() for name, value in content.learner.weights.items()})
     digest = hashlib.sha256(data).hexdigest()
     file = f"{training.card.name.replace(':', '_')}-{digest[:8]}.safetensors"
-    uri = storage.join(storage.absolute(store), "weights", file)
+    uri = storage.join(storage.absolute(store), Folder.WEIGHTS, file)
     card = replace(training.card, weights=WeightsFile(location=uri, sha256=digest, license=None))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, file)

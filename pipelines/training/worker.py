@@ -18,6 +18,7 @@ from ray.train.torch import get_device
 
 from pipelines import storage
 from pipelines.cluster.shares import resources, share
+from pipelines.messages import error_line
 from pipelines.pixels.random_crop import Augmentation
 from pipelines.training import checkpoint, loader, order, ownership, validation
 from pipelines.training.agreement import Agreement, Decision
@@ -31,8 +32,6 @@ from pipelines.training.progress import Position
 from pipelines.training.samples import WorkerShare
 from pipelines.training.specification import Stage, Training
 from zoo.preprocessing import Interpolation
-
-_LONGEST_REASON = 300
 
 
 def work(config: dict[str, Any]) -> None:
@@ -53,8 +52,7 @@ def work(config: dict[str, Any]) -> None:
         if training.workers > 1:  # others may wait for this one
             raise
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
-        coordinator.worker_failed(reason, isinstance(error, storage.UnavailableError))
+        coordinator.worker_failed(error_line(error), isinstance(error, storage.UnavailableError))
         raise
 
 

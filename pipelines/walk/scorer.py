@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 
 from pipelines.cells.column import Column
+from pipelines.messages import error_line
 from pipelines.models import mirror
 from pipelines.models.engine import Engine, NoRoomError, free_memory, is_device_fault, is_out_of_memory, keep_memory
 from pipelines.models.ranking import Scores, averaged
@@ -22,7 +23,6 @@ from pipelines.walk.passes import PassConfig
 
 _FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError)
 """What a model raises that is not made for its images, or cannot be compiled here."""
-_LONGEST_SAID = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,9 @@ def _averaged(waiting: Sequence[Callable[[], Scores]], column: Column) -> Scores
 
 def _said(error: Exception) -> str:
     """In one line: what compilers print has pages, and the first paragraph says it."""
-    said = " ".join(str(error).partition("\n\n")[0].split())
-    return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"[:_LONGEST_SAID]
+    if isinstance(error, ValueError):
+        return " ".join(str(error).partition("\n\n")[0].split())
+    return error_line(error, first_paragraph=True)
 
 
 def _resident() -> int:

@@ -20,20 +20,18 @@ from ray.cluster_utils import Cluster
 
 from pipelines import storage
 from pipelines.cells.cell import read_cell
+from tests.support import shard_files
 from tests.support.paths import ROOT
-from tests.support.shard_files import tar_of
+from tests.support.shard_files import labelled
 
 SHARDS, IMAGES = 12, 5
 MODEL = "efficientnet_lite0"
 
 
 def put_shards(folder: str, jpegs: Sequence[bytes], shards: int = SHARDS) -> str:
-    """Shards of `IMAGES` labelled pictures each, with keys that tell them apart; returns `folder`."""
-    for shard in range(shards):
-        members = []
-        for i in range(IMAGES * shard, IMAGES * shard + IMAGES):
-            members += [(f"{i}.jpg", jpegs[i % len(jpegs)]), (f"{i}.cls", b"%d" % i)]
-        storage.put(f"{folder}/{shard:05d}.tar", tar_of(members))
+    """Shards of `IMAGES` labelled images each, with different keys; returns `folder`."""
+    samples = [labelled(str(i), jpegs[i % len(jpegs)], i) for i in range(IMAGES * shards)]
+    shard_files.put_shards(folder, (samples[i : i + IMAGES] for i in range(0, len(samples), IMAGES)))
     return folder
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipelines import storage
-from tests.conftest import BUCKET
+from tests.support.servers import BUCKET
 
 LEAK = "hunter2"
 URI = f"s3://{BUCKET}/cells/a"

@@ -5,8 +5,9 @@ Owns no rule of our own readers, so that these are held against something else.
 
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,6 +70,25 @@ def tar_of(members: Members, form: int = tarfile.PAX_FORMAT, encoding: str = "ut
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def write_tar(path: Path, members: Members) -> bytes:
+    """Write a tar as WebDataset shards are, and return its bytes."""
+    content = tar_of(members)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return content
+
+
+def put_shards(folder: str, shards: Iterable[Iterable[Members]]) -> None:
+    """Write a tar of the samples of each shard below the URI `folder`: 00000.tar, 00001.tar and so on."""
+    for number, samples in enumerate(shards):
+        storage.put(f"{folder}/{number:05d}.tar", tar_of(list(chain.from_iterable(samples))))
+
+
+def labelled(key: str, image: bytes, label: int, suffix: str = "jpg") -> Members:
+    """The members of one labelled sample."""
+    return [(f"{key}.{suffix}", image), (f"{key}.cls", b"%d" % label)]
 
 
 def parquet_of(**columns) -> bytes:

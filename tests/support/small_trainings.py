@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipelines import storage
 from pipelines.data.dataset import find_dataset
 from pipelines.pixels.random_crop import Augmentation
 from pipelines.records import Dataset
@@ -20,7 +19,7 @@ from pipelines.training.order import Order
 from pipelines.training.recipe import Recipe
 from pipelines.training.samples import RANGE, WorkerShare, decode_samples, read_ranges
 from pipelines.training.specification import Pace, Stage, Training
-from tests.support.shard_files import tar_of
+from tests.support.shard_files import Members, labelled, put_shards
 from zoo.cards import Card
 from zoo.preprocessing import Preprocessing
 
@@ -51,13 +50,12 @@ def image(label: int, seed: int) -> bytes:
 
 def put(folder: str, shards_: int = 4, rows: int = 12, first: int = 0) -> Dataset:
     """Shards of labelled images; a key is `SHARD-INDEX`."""
-    for shard in range(shards_):
-        members: list[tuple[str, bytes]] = []
-        for index in range(rows):
-            label = (shard + index) % CLASSES
-            key = f"{shard}-{index}"
-            members += [(f"{key}.png", image(label, first + 100 * shard + index)), (f"{key}.cls", b"%d" % label)]
-        storage.put(f"{folder}/{shard:05d}.tar", tar_of(members))
+
+    def sample(shard: int, index: int) -> Members:
+        label = (shard + index) % CLASSES
+        return labelled(f"{shard}-{index}", image(label, first + 100 * shard + index), label, "png")
+
+    put_shards(folder, ([sample(shard, index) for index in range(rows)] for shard in range(shards_)))
     return find_dataset([folder])
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from pipelines import storage
 from pipelines.data.dataset import find_dataset
-from tests.conftest import BUCKET, RcloneServer
 from tests.support import faulty_runs
+from tests.support.servers import BUCKET, RcloneServer
 
 pytestmark = pytest.mark.timeout(400)
 

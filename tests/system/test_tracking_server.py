@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 
 from jobs import evaluate
 from jobs.steps import provenance
-from tests.conftest import free_port
 from tests.support import faulty_runs
+from tests.support.servers import free_port
 
 QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 

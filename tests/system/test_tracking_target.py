@@ -18,8 +18,8 @@ import pytest
 import requests
 
 from pipelines.evaluation import tracking
-from tests.conftest import free_port
 from tests.support.paths import ROOT
+from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -46,19 +46,19 @@ def test_a_model_that_cannot_be_run_is_named_and_the_others_are_tuned(tmp_path: 
 
     def failing(card: zoo.Card, *rest) -> tune.Tuning:
         if card.name != MODEL:
-            raise ValueError(f"{card.name}: cannot be run in fp32: out of memory")
+            raise ValueError(f"{card.name}: cannot run in fp32: out of memory")
         return tuned(card, *rest)
 
     monkeypatch.setattr(tune, "tune", failing)
     assert run(f"{tmp_path}/out", "--models", f"resnest14d,{MODEL}") == 3
-    assert "failed   resnest14d (fp32): cannot be run in fp32: out of memory" in capsys.readouterr().err
+    assert "failed   resnest14d (fp32): cannot run in fp32: out of memory" in capsys.readouterr().err
     assert tune.find(f"{tmp_path}/out", zoo.card(MODEL), "fp32", "cpu")
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--precision", "tf32"], "GPUs' own"),
+        (["--precision", "tf32"], "only GPUs have it"),
         (["--precision", "fp32", "fp32"], "each once"),
         (["--device", "tpu"], "choose from auto, cpu, cuda"),
         (["--models", "efficientnet_lite9"], "did you mean efficientnet_lite0"),

@@ -22,8 +22,8 @@ from botocore.exceptions import (
 )
 
 from pipelines import storage
-from tests.conftest import RcloneServer
 from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.servers import RcloneServer
 
 BUCKET = "menagerie-tests"
 BODY = bytes(range(256)) * 40

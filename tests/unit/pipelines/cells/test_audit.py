@@ -19,7 +19,7 @@ from pipelines.cells.runs import RunRecorder
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
 from pipelines.records import QUARANTINED, Dataset, Settings, Shard
-from pipelines.storage import s3_read, s3_retries
+from pipelines.storage import s3_client, s3_read, s3_retries
 from tests.support.cell_rows import COLUMN, cell_rows
 from tests.support.fault_proxy import Fault
 from tests.support.shard_files import WriteTar
@@ -238,7 +238,7 @@ def begin_a_write(store: str, folder: str, name: str = "x") -> None:
     """What a process that is killed while it writes leaves."""
     if storage.is_remote(store):
         bucket, key = s3_read.split(storage.join(store, folder, name))
-        s3_read.client().create_multipart_upload(Bucket=bucket, Key=key)
+        s3_client.client().create_multipart_upload(Bucket=bucket, Key=key)
     else:
         Path(store, folder).mkdir(parents=True, exist_ok=True)
         Path(store, folder, f".menagerie-{name}").write_bytes(b"PAR1")
@@ -257,8 +257,8 @@ def test_unfinished_writes_are_garbage_once_they_are_old_enough(store: str, data
 
 
 def test_unfinished_writes_of_others_beside_our_folders_are_not_ours_to_remove(store: str, monkeypatch) -> None:
-    ours = {"cells/d/c", "reports/d-x", "runs/d-x", "weights"}
-    for folder in ours | {"training", "cells-of-others", "mlartifacts/1"}:
+    ours = {"cells/d/c", "datasets", "reports/d-x", "runs/d-x", "training/m/checkpoints", "tuning", "weights", "zoo"}
+    for folder in ours | {"leaderboard", "cells-of-others", "mlartifacts/1"}:
         begin_a_write(store, folder)
     monkeypatch.setattr(audit, "_DAY", -1.0)
     found = {leftover.uri.rpartition("/")[0] for leftover in audit.garbage(store).leftovers}

@@ -13,9 +13,9 @@ from pipelines.cells.cell import encode_cell, read_cell
 from pipelines.data import read
 from pipelines.models import mirror
 from pipelines.records import Sample, Shard
-from tests.conftest import WebFiles
 from tests.support.cell_rows import COLUMN, cell_rows
 from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.servers import WebFiles
 from tests.support.shard_files import shard_at, write_both
 from zoo.weights.wanted import Wanted
 

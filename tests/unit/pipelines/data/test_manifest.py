@@ -16,9 +16,9 @@ from pipelines.data.manifest import (
     require_complete,
     write_manifest,
 )
-from tests.conftest import BUCKET
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.scripted_store import ScriptedStore
+from tests.support.servers import BUCKET
 
 MANIFEST = Manifest(
     samples=5,

@@ -1,4 +1,4 @@
-"""An engine: the same scores however it is made fast, and what it does when memory runs out."""
+"""models.engine, folding, ranking: the same scores however fast they are made, and running out of memory."""
 
 import platform
 import subprocess
@@ -41,7 +41,7 @@ class Small(nn.Module):
 
 
 def liven(network: nn.Module) -> None:
-    """Norms that do something, as in a trained network."""
+    """Sets norms to values as in a trained network."""
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             assert norm.running_mean is not None
@@ -88,7 +88,7 @@ def test_masked_classes_have_no_probability_compiled_or_not() -> None:
 
 
 class Crowded(Small):
-    """Runs out of memory where more than `room` images come at once, or at the first `hiccups` times."""
+    """Runs out of memory with more than `room` images at once, and the first `hiccups` times."""
 
     def __init__(self, room: int, error: Exception, hiccups: int = 0) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def test_every_norm_of_a_zoo_model_folds_and_the_logits_stay(name) -> None:
 
 
 class Twisted(Small):
-    """The norm is not alone in reading the convolution."""
+    """The norm is not the only one to use the output of the convolution."""
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         wrote = self.conv(x_BCHW)

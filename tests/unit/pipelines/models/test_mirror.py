@@ -1,4 +1,4 @@
-"""Weights go into a store verified, are locked there, and come out of it as they were, or not at all."""
+"""models.mirror: weights are verified, put into a store and locked there, and come out unchanged or not at all."""
 
 import dataclasses
 import hashlib
@@ -34,7 +34,7 @@ def state() -> dict[str, Tensor]:
 
 
 def published(url: str, data: bytes, digits: int = 8) -> zoo.Card:
-    """A card of a model with two classes, whose weights are at `url` under a name that holds their digest."""
+    """A card of a model with two classes; the name of its weights, at `url`, has their digest."""
     digest = hashlib.sha256(data).hexdigest()[:digits]
     file = zoo.WeightsFile(location=f"{url}/student-{digest}.pth", sha256=digest, license="MIT")
     return dataclasses.replace(BASE, name="student", num_classes=2, weights=file)
@@ -113,7 +113,7 @@ def test_weights_without_a_published_digest_are_used_once_a_lock_pins_them(
 
 
 class Malice:
-    """Runs `open(path, "w")` when it is unpickled by a parser that runs code."""
+    """Runs `open(path, "w")` if a parser that runs code unpickles it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -229,7 +229,7 @@ def test_mirroring_over_a_damaged_copy_is_refused_and_not_called_right(
     spoilt = bytearray(data)
     spoilt[len(data) // 2] ^= 1
     storage.replace(f"{store}/weights/{lock.file}", bytes(spoilt))
-    with pytest.raises(FileExistsError, match="is there with other content"):
+    with pytest.raises(FileExistsError, match="exists with other content"):
         mirror.mirror(store, card)
     assert torch.equal(
         mirror.load(card, mirror.find(store, card)).state_dict()["classifier.bias"], state["classifier.bias"]

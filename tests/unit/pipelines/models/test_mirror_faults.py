@@ -1,4 +1,4 @@
-"""Weights out of a store that fails: what storage has tried already is not tried over and over."""
+"""models.mirror with a store that fails: requests that storage has retried are not retried again."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ FILE = zoo.WeightsFile(location=f"http://127.0.0.1:9/net-{DIGEST[:8]}.pth", sha2
 
 @pytest.fixture
 def wanted(faulty_s3: tuple[str, FaultProxy], new_machine: Callable[[], Path]) -> Wanted:
-    """Weights that are in a store and nowhere else."""
+    """Weights in a store and nowhere else."""
     new_machine()
     folder, _ = faulty_s3
     storage.put(f"{folder}/weights/net-{DIGEST[:8]}.pth", CONTENT)

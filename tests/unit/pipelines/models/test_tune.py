@@ -1,4 +1,4 @@
-"""Tuning: what is chosen among trials, what is kept, and that measuring works where models run."""
+"""models.tune, models.measure, models.precision: the choice among trials, its file, and measuring on a cluster."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def test_settings_that_stray_further_than_plain_ones_of_that_precision_are_not_c
 def test_what_cannot_be_run_is_not_chosen() -> None:
     broken = Trial(settings=FASTER, failure="no compiler")
     assert tune.choose(CARD, [trial(10, settings=PLAIN), broken]).settings == PLAIN
-    with pytest.raises(ValueError, match="efficientnet_lite0: cannot be run in bf16: no compiler"):
+    with pytest.raises(ValueError, match="efficientnet_lite0: cannot run in bf16: no compiler"):
         tune.choose(CARD, [replace(broken, settings=PLAIN), trial(30)])
 
 

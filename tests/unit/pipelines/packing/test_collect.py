@@ -1,4 +1,4 @@
-"""Objects that a list names become shards: in the list's order, each once, whatever fails on the way."""
+"""packing.collect, packing.uri_list: listed objects become shards, in order, each once, whatever fails meanwhile."""
 
 import csv
 import io
@@ -22,13 +22,13 @@ PICTURES = {f"{i // 4}/{i:02}": bytes([i]) * 100 for i in range(18)}
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    """On the local disk: the workers of the session's Ray know no S3 server that is started later."""
+    """A local folder: the workers of the session's Ray do not know an S3 server that starts after them."""
     return str(tmp_path)
 
 
 @pytest.fixture
 def listed(store: str) -> str:
-    """A CSV of eighteen objects, a duplicate of the third, one that is empty and one that is not there."""
+    """A CSV of eighteen objects, a duplicate of the third, an empty one and an absent one."""
     for key, content in {**PICTURES, "same": PICTURES["0/02"], "hollow": b""}.items():
         storage.put(f"{store}/objects/{key}.jpg", content)
     names = [*sorted(PICTURES)[:9], "same", "hollow", "gone", *sorted(PICTURES)[9:]]
@@ -233,7 +233,7 @@ def test_slices_are_the_list_in_order_from_csv_and_parquet_alike(tmp_path, rows,
         (b"uri,label\na,1\n,2\n", "row 1 has no uri"),
         (b"uri,label\na,-1\n", "row 0 has the label -1"),
         (b"uri,label\na,cat\n", "invalid value 'cat'"),
-        (b"", "is empty; expected CSV or Parquet with a column 'uri'"),
+        (b"", "empty; expected CSV or Parquet with a column 'uri'"),
         (b"\x1f\x8b\x08\x00\xff\xfe", "lacks the column 'uri'"),
     ],
 )

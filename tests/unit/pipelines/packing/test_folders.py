@@ -1,4 +1,4 @@
-"""Folders of images: keys, order, and where labels come from."""
+"""packing.folders: keys, order, and labels."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ def test_images_come_by_key_with_their_own_bytes(root: Path) -> None:
 def test_other_files_are_counted_and_hidden_ones_passed_over(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(root, "a/1.jpg", "a/notes.txt", "a/README", "a/.hidden.jpg", ".cache/2.jpg")
     assert [image.key for image in folders.list_images(root)] == ["a/1"]
-    assert "2 files that are no images are left out (a/README, a/notes.txt)" in caplog.text
+    assert "2 files that are not images are left out (a/README, a/notes.txt)" in caplog.text
 
 
 def test_links_are_followed_to_files_and_linked_folders_are_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -65,7 +65,7 @@ def test_an_image_without_a_label_and_a_label_without_an_image_are_said_in_one_l
     fill(root, "1.jpg", "2.jpg")
     assert labels_of(folders.list_images(root, csv_file(root, "key,label\n2,5\n3,6\n"))) == {"1": None, "2": 5}
     (line,) = caplog.messages
-    assert "1 images without a label there are packed unlabelled (1)" in line
+    assert "1 images have no label there and are packed without (1)" in line
     assert "1 labels without an image are left out (3)" in line
 
 
@@ -143,7 +143,7 @@ def test_images_directly_in_the_folder_are_unlabelled_and_it_is_said(
 ) -> None:
     fill(root, "1.jpg", "cat/2.jpg")
     assert labels_of(folders.list_images(root)) == {"1": None, "cat/2": None}
-    assert "packed unlabelled" in caplog.text
+    assert "packed without labels" in caplog.text
 
 
 @pytest.mark.parametrize("names", [[], ["a.txt"], [".jpg"]])

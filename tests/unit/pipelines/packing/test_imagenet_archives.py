@@ -1,4 +1,4 @@
-"""ImageNet's own archives, fabricated small: labels, bytes in place, and what is refused."""
+"""packing.imagenet_archives, on small made-up archives: labels, bytes read in place, and errors."""
 
 import gzip
 import io
@@ -20,7 +20,7 @@ IDS = random.Random(0).sample(range(1, 1001), 1000)
 
 
 def meta(ids: Sequence[int] = IDS) -> bytes:
-    """As the devkit's: a struct array of leaves and inner nodes; numbers may come as doubles, MATLAB's default."""
+    """As in the devkit: a struct array of leaves and inner nodes; numbers may be doubles, MATLAB's default."""
     leaves = [(float(number), synset, "words", 0) for number, synset in zip(ids, imagenet.synsets(), strict=False)]
     inner = [(1001, "n00001740", "entity", 3), (1002, "n00001930", "physical entity", 2)]
     kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]

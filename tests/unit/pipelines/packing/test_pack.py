@@ -1,4 +1,4 @@
-"""Packing: the same bytes each time, nothing lost or changed, interruptions completed, packings never mixed."""
+"""packing.pack: the same bytes each time, nothing lost or changed, interruptions completed, packings never mixed."""
 
 import hashlib
 import io
@@ -21,7 +21,7 @@ FORMATS = ["tar", "parquet"]
 
 
 def make(folder: Path, names: Sequence[str] = NAMES) -> list[Image]:
-    """Images of one file, the second empty; every third is unlabelled."""
+    """Images in one file, the second empty, every third without a label."""
     folder.mkdir(exist_ok=True)
     (folder / "file").write_bytes(b"".join(b"bytes %02d" % number for number in range(len(names))))
     where = str(folder / "file")

@@ -1,4 +1,4 @@
-"""Objects on local disks: what is promised when disks are full, processes are killed and folders hold odd things."""
+"""storage.local: full disks, killed processes, odd names, links and folders without permission."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ WRITES: list[Callable[[str, bytes], object]] = [storage.put, storage.replace]
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MiB, which half a MiB and another do not fit on."""
+    """A disk of 1 MiB: two objects of half a MiB do not fit."""
     disk = tmp_path / "disk"
     disk.mkdir()
     try:
@@ -32,14 +32,14 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def forbidden(folder: Path, mode: int) -> None:
-    """Make `folder` such that we may not do everything there."""
+    """Take permissions of `folder` away."""
     folder.mkdir(mode=mode)
     if os.access(folder, os.W_OK):
         pytest.skip("root may write everywhere")
 
 
 def names(folder: Path) -> list[str]:
-    """All names, hidden ones too."""
+    """The names of all files, hidden ones too."""
     return sorted(path.name for path in folder.rglob("*"))
 
 
@@ -64,13 +64,13 @@ def test_a_file_put_onto_a_full_disk_leaves_nothing(full_disk: Path, tmp_path: P
 
 def test_a_disk_that_may_only_be_read_is_refused_beforehand(full_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", full_disk], check=True)
-    with pytest.raises(OSError, match=f"{full_disk}/a/b: cannot be written, {full_disk} is no folder that we"):
+    with pytest.raises(OSError, match=f"{full_disk}/a/b: cannot be written: {full_disk} is no writable folder"):
         storage.require_writable(f"{full_disk}/a/b")
 
 
 def test_a_folder_that_we_may_not_write_in_is_refused_beforehand(tmp_path: Path) -> None:
     forbidden(tmp_path / "folder", 0o500)
-    with pytest.raises(OSError, match="folder is no folder that we may write in"):
+    with pytest.raises(OSError, match="folder is no writable folder"):
         storage.require_writable(f"{tmp_path}/folder/a")
 
 
@@ -116,11 +116,11 @@ def test_a_pipe_is_no_object_and_nobody_waits_for_it(tmp_path: Path) -> None:
 
 
 def test_a_link_to_nothing_is_an_error_and_makes_no_listing_smaller(tmp_path: Path) -> None:
-    """It is what an unmounted disk looks like."""
+    """An unmounted disk looks like this."""
     storage.put(f"{tmp_path}/a", b"x")
     (tmp_path / "b").symlink_to(tmp_path / "unmounted")
     assert not storage.exists(f"{tmp_path}/b")
-    with pytest.raises(FileNotFoundError, match="b: a link to nothing"):
+    with pytest.raises(FileNotFoundError, match="b: is a link to nothing"):
         list(storage.list_objects(str(tmp_path)))
     with pytest.raises(FileNotFoundError):
         storage.put(f"{tmp_path}/b", b"x")
@@ -161,7 +161,7 @@ def test_files_may_be_read_by_whom_the_umask_says_and_have_one_name(tmp_path: Pa
 
 
 def test_on_a_disk_without_hard_links_the_same_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAT and some network disks have none."""
+    """FAT and some network disks have no links."""
 
     def refuse(path: Path, target: Path) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
@@ -169,7 +169,7 @@ def test_on_a_disk_without_hard_links_the_same_is_promised(tmp_path: Path, monke
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     assert storage.put(f"{tmp_path}/a", b"rows")
     assert not storage.put(f"{tmp_path}/a", b"rows")
-    with pytest.raises(FileExistsError, match="a is there with other content"):
+    with pytest.raises(FileExistsError, match="a exists with other content"):
         storage.put(f"{tmp_path}/a", b"else")
     assert storage.read(f"{tmp_path}/a") == b"rows"
     assert names(tmp_path) == ["a"]
@@ -185,7 +185,7 @@ def test_a_reader_goes_on_with_what_it_opened(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_leaves_no_object_but_a_leftover_that_is_found(tmp_path: Path) -> None:
-    """Killed, not asked: no code of ours runs after that."""
+    """By SIGKILL, after which no code of the writer runs."""
     code = f"from pipelines import storage\nwhile True: storage.replace({f'{tmp_path}/a'!r}, bytes(50 << 20))"
     with subprocess.Popen([sys.executable, "-c", code]) as writer:
         while not (begun := storage.leftovers(str(tmp_path), -60)):

@@ -1,6 +1,6 @@
-"""A URI behaves the same wherever it points: on local disk, on an S3 server, and on one without conditional writes.
+"""storage.objects: a URI behaves the same on local disk, on an S3 server, and on one without conditional writes.
 
-What concerns one kind of store only is in test_local.py, test_s3.py and test_s3_errors.py.
+Tests of one kind of store alone are in test_local.py and test_s3*.py.
 """
 
 import io
@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from pipelines import storage
-from pipelines.storage import s3_read, s3_write
+from pipelines.storage import s3_client, s3_read, s3_write
 
 CONTENT = bytes(range(256)) * 20
 
@@ -26,7 +26,7 @@ def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uploads in parts of 5 MiB, the least that S3 takes."""
+    """Uploads in parts of 5 MiB, the least that S3 accepts."""
     monkeypatch.setattr(s3_write, "_UPLOAD_PART_BYTES", 5 << 20)
 
 
@@ -60,9 +60,9 @@ def test_putting_the_same_bytes_again_is_fine_and_changes_nothing(store: str) ->
 
 @pytest.mark.parametrize("other", [b"else", b"longer", b""])
 def test_putting_other_bytes_is_refused_and_the_first_stay(store: str, other: bytes) -> None:
-    """Sequentially, that is promised on a store without conditional writes too."""
+    """One after the other; this holds on a store without conditional writes, too."""
     storage.put(f"{store}/cell", b"rows")
-    with pytest.raises(FileExistsError, match="cell is there with other content"):
+    with pytest.raises(FileExistsError, match="cell exists with other content"):
         storage.put(f"{store}/cell", other)
     assert storage.read(f"{store}/cell") == b"rows"
 
@@ -78,7 +78,7 @@ def test_a_probed_store_keeps_the_same_promises(store: str) -> None:
 
 @pytest.mark.parametrize("store", ["local", "s3"], indirect=True)
 def test_of_many_that_put_at_once_exactly_one_wins(store: str) -> None:
-    """On rclone, which ignores If-None-Match, nobody can promise that: `probe` says so."""
+    """Not on rclone, which ignores If-None-Match; `probe` reports that."""
 
     def attempt(writer: int) -> bool:
         try:
@@ -98,7 +98,7 @@ def test_a_file_of_any_size_is_put_as_its_bytes_are(store: str, tmp_path: Path, 
     assert not storage.put_file(f"{store}/a", tmp_path / "file")
     assert not storage.put(f"{store}/a", content)
     (tmp_path / "file").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(FileExistsError, match="a is there with other content"):
+    with pytest.raises(FileExistsError, match="a exists with other content"):
         storage.put_file(f"{store}/a", tmp_path / "file")
     with storage.open_input(f"{store}/a") as stream:
         stream.seek(-min(size, 1000), io.SEEK_END)
@@ -185,7 +185,7 @@ def test_an_absent_folder_lists_nothing(store: str) -> None:
 
 
 def test_a_listing_of_more_than_a_page_is_whole_and_in_order(s3_server: str) -> None:
-    """On the server that lists a thousand at a time, as S3 does."""
+    """On moto, which lists a thousand objects at a time, as S3 does."""
     folder = f"{s3_server}/{uuid.uuid4().hex}"
     expected = [f"{index:04d}" for index in range(1050)]
     with ThreadPoolExecutor(4) as pool:
@@ -235,10 +235,10 @@ def test_what_a_killed_process_left_is_found_and_discarded_and_nothing_else(stor
 
 
 def begin(uri: str) -> None:
-    """Leave what a process leaves that is killed while it writes `uri`."""
+    """Begin to write `uri` and stop, as a process does that is killed."""
     if storage.is_remote(uri):
         bucket, key = s3_read.split(uri)
-        s3_read.client().create_multipart_upload(Bucket=bucket, Key=key)
+        s3_client.client().create_multipart_upload(Bucket=bucket, Key=key)
     else:
         path = storage.local_path(uri).with_name(".menagerie-begun")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +247,7 @@ def begin(uri: str) -> None:
 
 @pytest.mark.parametrize("store", ["local", "rclone"], indirect=True)
 def test_what_was_begun_just_now_is_no_leftover(store: str) -> None:
-    """Not on moto, for which every upload began in 2010."""
+    """Not on moto, which dates every upload to 2010."""
     begin(f"{store}/begun")
     assert storage.leftovers(store, 60) == []
 
@@ -258,7 +258,11 @@ def test_leftovers_of_a_store_that_is_not_there_are_none(store: str) -> None:
 
 @pytest.mark.parametrize(
     ("store", "words"),
-    [("local", "local disk"), ("s3", "S3, conditional writes"), ("rclone", "S3 without conditional writes: let one")],
+    [
+        ("local", "local disk"),
+        ("s3", "S3, conditional writes"),
+        ("rclone", "S3 without conditional writes: fill a cell"),
+    ],
     indirect=["store"],
 )
 def test_a_probe_says_what_the_store_can_do_and_is_never_listed(store: str, words: str) -> None:

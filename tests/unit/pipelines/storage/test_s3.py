@@ -1,6 +1,6 @@
-"""Faults of networks and stores on the way to S3: those that pass change no result, those that last are an error.
+"""storage.s3_read, s3_write, s3_retries: faults that pass change no result, faults that last are an error.
 
-Every request goes through a proxy to a real S3 server; what the errors say is in test_s3_errors.py.
+Every request goes through a proxy to a real S3 server. Messages of errors are in test_s3_errors.py.
 """
 
 import io
@@ -15,13 +15,13 @@ import boto3
 import pytest
 
 from pipelines import storage
-from pipelines.storage import s3_read, s3_retries, s3_write
-from tests.conftest import BUCKET, RcloneServer
+from pipelines.storage import s3_client, s3_read, s3_retries, s3_write
 from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.servers import BUCKET, RcloneServer
 
 CONTENT = bytes(range(256)) * 20
 PART = 5 << 20
-"""The least that S3 takes."""
+"""The smallest part that S3 accepts."""
 LARGE = bytes(range(256)) * (PART // 256) + b"the second part"
 
 FAULTS: dict[str, list[Fault]] = {
@@ -37,22 +37,22 @@ WITH_EVERY_METHOD = ["statuses", "reset", "lost_ack", "hang"]
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses and parts are small, so that nothing here takes long."""
+    """Makes pauses short and parts small, so that no test takes long."""
     monkeypatch.setattr(s3_retries, "_LONGEST_PAUSE", 0.05)
     monkeypatch.setattr(s3_write, "_UPLOAD_PART_BYTES", PART)
 
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three attempts are made, the fewest in any case: what lasts longer lasts."""
+    """Makes three attempts, the fewest, so that a longer fault is an error."""
     monkeypatch.setattr(s3_retries, "_PATIENCE_SECONDS", 0)
     monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
 
 
 @pytest.fixture
 def short_reads(faulty_s3: tuple[str, FaultProxy], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is noticed soon."""
-    monkeypatch.setattr(s3_read, "_READ_SECONDS", 0.3)
+    """Makes a silent store time out soon."""
+    monkeypatch.setattr(s3_client, "_READ_SECONDS", 0.3)
     storage.forget_clients()
 
 
@@ -97,7 +97,7 @@ WRITES: dict[str, Callable[[str], Any]] = {
 
 
 REQUESTS = {"put": "^PUT", "replace": "^PUT", "remove": "^POST .*delete", "put_in_parts": "partNumber=1"}
-"""Which requests do it."""
+"""The request that each operation sends."""
 WRITTEN = {
     "put": {"a": CONTENT, "b": b"new"},
     "replace": {"a": b"new"},
@@ -127,7 +127,7 @@ def test_a_fault_that_passes_changes_nothing_that_is_read(
 def test_a_fault_that_passes_changes_nothing_that_is_written(
     folder: str, proxy: FaultProxy, short_reads: None, faults: str
 ) -> None:
-    """Where acknowledgements are lost, what is found at the second attempt is our own."""
+    """If acknowledgements are lost, the second attempt finds the object of the first."""
     for name, write in WRITES.items():
         place = f"{folder}/{name}"
         storage.put(f"{place}/a", CONTENT)
@@ -167,7 +167,7 @@ def test_attempts_go_on_until_the_patience_ends(
 def test_a_store_that_has_never_answered_is_given_up_first(
     faulty_s3: tuple[str, FaultProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be misnamed; three attempts are made in any case."""
+    """Its name may be wrong; three attempts are made in any case."""
     monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
     folder, proxy = faulty_s3
     proxy.faults.append(Fault("status", times=5))
@@ -183,7 +183,7 @@ def test_a_store_that_has_never_answered_is_given_up_first(
 def test_a_body_that_trickles_for_too_long_is_a_stall(
     folder: str, proxy: FaultProxy, no_patience: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No single read of it ever runs into its time limit."""
+    """No single read of it reaches its time limit."""
     monkeypatch.setattr(s3_read, "_PIECE_BYTES", 100)
     monkeypatch.setattr(s3_read, "_PART_SECONDS", 0.3)
     proxy.faults.append(Fault("slow", match="^GET", argument=5000))
@@ -219,12 +219,12 @@ def test_a_bit_flipped_in_a_range_is_not_seen(folder: str, proxy: FaultProxy) ->
 def test_a_bit_flipped_on_the_way_up_is_found_where_the_store_does_not_look(
     folder: str, proxy: FaultProxy, no_patience: None
 ) -> None:
-    """The object's checksum, sent with it, does not match it: no reader takes it, and nobody takes it for his own."""
+    """The object does not match the checksum sent with it: no reader accepts it, and no writer takes it for its own."""
     proxy.faults.append(Fault("flip_up", match="^PUT", times=1))
     storage.put(f"{folder}/b", CONTENT)
     with pytest.raises(storage.DamagedError, match="b: its bytes do not match the checksum"):
         storage.read(f"{folder}/b")
-    with pytest.raises(FileExistsError, match="b is there with other content"):
+    with pytest.raises(FileExistsError, match="b exists with other content"):
         storage.put(f"{folder}/b", CONTENT)
 
 
@@ -252,8 +252,8 @@ def test_an_object_that_is_removed_while_it_is_read_is_an_error(folder: str, mon
 def test_listing_goes_on_where_a_page_was_lost(folder: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "bcdefg":
         storage.put(f"{folder}/{name}", b"")
-    whole = s3_read.client().list_objects_v2
-    monkeypatch.setattr(s3_read.client(), "list_objects_v2", lambda **request: whole(MaxKeys=2, **request))
+    whole = s3_client.client().list_objects_v2
+    monkeypatch.setattr(s3_client.client(), "list_objects_v2", lambda **request: whole(MaxKeys=2, **request))
     proxy.faults.append(Fault("truncate", match="continuation-token", times=2))
     assert [entry.uri[-1] for entry in storage.list_objects(folder)] == list("abcdefg")
     assert proxy.counts["truncate"] == 2
@@ -317,7 +317,7 @@ def test_another_object_that_appears_during_our_upload_is_left_as_it_is(folder: 
         )
 
     proxy.faults.append(Fault("before", match="^POST .*uploadId=", times=1, call=win))
-    with pytest.raises(FileExistsError, match="large is there with other content"):
+    with pytest.raises(FileExistsError, match="large exists with other content"):
         put_in_parts(folder)
     assert content(folder)["large"] == b"the other's"
     assert storage.leftovers(folder, -60) == []

@@ -1,4 +1,4 @@
-"""Credentials that are wrong, absent, expired or late: what is said of them, and which are waited for."""
+"""storage.s3_client, s3_errors: credentials that are wrong, absent, expired or late."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,14 +9,14 @@ import pytest
 
 from pipelines import storage
 from pipelines.storage import s3_retries
-from tests.conftest import RcloneServer
 from tests.support.fault_proxy import FaultProxy
 from tests.support.scripted_store import CALLS, LEAK, URI, ScriptedStore, message_of
+from tests.support.servers import RcloneServer
 
 
 @pytest.fixture
 def checked_store(rclone_server: RcloneServer, at_endpoint: Callable[[str], None]) -> Iterator[FaultProxy]:
-    """A proxy, without faults, to the server that checks keys; what it has seen is counted."""
+    """A proxy without faults to the server that checks keys; it records the requests."""
     with FaultProxy(rclone_server.url) as proxy:
         at_endpoint(proxy.url)
         yield proxy
@@ -58,7 +58,7 @@ def test_a_profile_that_is_not_there_is_named(checked_store: FaultProxy, monkeyp
 
 @pytest.fixture
 def helper(scripted: ScriptedStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
-    """Lets a program give credentials; how long each lasts in minutes, None where the program fails, the last for ever.
+    """Gets credentials from a program; `minutes` is how long each lasts, None if it fails; the last one is repeated.
 
     Returns the file in which the program writes a line for each of its runs.
     """
@@ -102,7 +102,7 @@ def test_an_error_of_our_own_stays_what_it_is() -> None:
 
 
 def test_credentials_that_come_late_are_waited_for(helper: Callable[..., Path], scripted: ScriptedStore) -> None:
-    """The first are about to expire, so that others are asked for; a service that is overloaded gives none at first."""
+    """The first are about to expire, so the SDK asks for others; an overloaded service gives none at first."""
     runs = helper(5, None, None, 60)
     storage.replace(URI, b"content")
     assert len(runs.read_text()) == 4
@@ -116,4 +116,4 @@ def test_credentials_that_never_come_are_unavailable(
     monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
     helper(*lasting)
     said = message_of(storage.UnavailableError, lambda: storage.read(URI))
-    assert said.endswith(": no credentials came from custom-process; away, or overloaded?")
+    assert said.endswith(": no credentials from custom-process; is it away or overloaded?")

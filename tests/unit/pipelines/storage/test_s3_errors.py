@@ -1,4 +1,4 @@
-"""What is said when S3 refuses for good: at once, after one request, in one line, without a key or a query in it."""
+"""storage.s3_errors: a final error comes after one request, in one line, without a key or a query in it."""
 
 import socket
 import uuid
@@ -8,15 +8,15 @@ import pytest
 
 from pipelines import storage
 from pipelines.storage import s3_retries
-from tests.conftest import BUCKET
 from tests.support.fault_proxy import FaultProxy
 from tests.support.scripted_store import CALLS, LEAK, URI, ScriptedStore, message_of
+from tests.support.servers import BUCKET
 
 
 @pytest.mark.parametrize(
     ("status", "code", "error", "words"),
     [
-        (403, "AccessDenied", storage.DeniedError, "these credentials may not do this"),
+        (403, "AccessDenied", storage.DeniedError, "these credentials do not allow it"),
         (403, "InvalidAccessKeyId", PermissionError, "does not know this access key"),
         (403, "SignatureDoesNotMatch", PermissionError, "secret key does not belong to the access key"),
         (403, "RequestTimeTooSkewed", PermissionError, "this machine's clock is wrong"),
@@ -39,7 +39,7 @@ def test_a_refusal_is_one_request_and_one_line(
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(403, "unknown keys, or no right"), (400, "expired, or another region?")]
+    ("status", "words"), [(403, "unknown keys, or no right"), (400, "expired credentials, or another region?")]
 )
 def test_a_refusal_of_a_head_request_which_has_no_body_says_what_it_may_mean(
     scripted: ScriptedStore, status: int, words: str
@@ -60,7 +60,7 @@ def test_a_bucket_in_another_region_is_named_with_the_region(scripted: ScriptedS
 
 @pytest.mark.parametrize("code", ["BadDigest", "XAmzContentSHA256Mismatch", "RequestTimeout", "OperationAborted"])
 def test_what_the_network_did_to_a_request_is_tried_again(scripted: ScriptedStore, code: str) -> None:
-    """These are refusals with 400 or 409, yet the next attempt is another matter: a bit was flipped, say."""
+    """Their statuses are 400 or 409, yet another attempt may succeed: a bit was flipped, for example."""
     for _ in range(2):
         scripted.answer(400, code)
     scripted.answer(200, "")
@@ -124,7 +124,7 @@ def test_an_endpoint_where_nobody_listens_is_unavailable(
 def test_an_error_whose_headers_hold_a_checksum_is_tried_again(
     scripted: ScriptedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """rclone repeats the object's there, and the SDK trips over it."""
+    """rclone sends the object's checksum with an error, which the SDK cannot parse."""
     monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
     scripted.answer(500, "InternalError", x_amz_checksum_crc32="AAAAAA==")
     message_of(storage.UnavailableError, lambda: storage.read(URI))
@@ -141,7 +141,7 @@ def test_a_long_wait_says_what_for_now_and_then(
     for _ in range(5):  # a thread of an earlier test may still ask for its store, and is told so in our place
         if all(message.startswith(URI) for message in said):
             break
-        monkeypatch.setattr(s3_retries, "_said_at", [float("-inf")])
+        monkeypatch.setattr(s3_retries, "_warned_at", [float("-inf")])
         caplog.clear()
         for _ in range(2):
             message_of(storage.UnavailableError, lambda: storage.read(URI))

@@ -1,4 +1,4 @@
-"""Writes and removals of which the store says what no server here says: conflicts, refusals, parts of an answer."""
+"""storage.s3_write: answers that no test server gives, from a scripted one: conflicts, rejections, pages of uploads."""
 
 import base64
 import zlib
@@ -7,21 +7,21 @@ import pytest
 
 from pipelines import storage
 from pipelines.storage import s3_errors, s3_retries, s3_write
-from tests.conftest import BUCKET
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.scripted_store import CALLS, LEAK, URI, ScriptedStore, message_of
+from tests.support.servers import BUCKET
 
 BEGUN = "<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>"
 ENDED = (200, {}, "<CompleteMultipartUploadResult/>")
 
 
 def test_a_conflict_of_writers_is_waited_for(scripted: ScriptedStore) -> None:
-    """409: another's write of the same object is under way; when it has ended the condition fails, and they differ."""
+    """409: another write of the same object is under way; afterwards the condition fails, and the contents differ."""
     scripted.answer(404, "NoSuchKey")
     scripted.answer(409, "ConditionalRequestConflict")
     scripted.answer(412, "PreconditionFailed")
     scripted.answers.append((200, {"Content-Length": "5", "ETag": '"1"'}, ""))
-    with pytest.raises(FileExistsError, match="a is there with other content"):
+    with pytest.raises(FileExistsError, match="a exists with other content"):
         storage.put(URI, b"content")
     assert [headers["If-None-Match"] for headers in scripted.requests] == [None, "*", "*", None]
 
@@ -41,7 +41,7 @@ def test_an_object_that_cannot_be_removed_is_named(scripted: ScriptedStore) -> N
 
 
 def test_uploads_that_never_ended_are_found_on_every_page(scripted: ScriptedStore) -> None:
-    """No server here gives them in pages."""
+    """No test server lists them in pages."""
     upload = (
         "<Upload><Key>cells/%s</Key><UploadId>%s</UploadId><Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload>"
     )
@@ -115,7 +115,7 @@ def test_no_checksum_is_asked_of_a_store_that_must_not_be_sent_any(
 
 @pytest.fixture
 def conflict(scripted: ScriptedStore, monkeypatch: pytest.MonkeyPatch) -> ScriptedStore:
-    """A store in which there is no object at first, and where a conflict ends our first upload."""
+    """A store that has no object at first, and in which a conflict ends the first upload."""
     monkeypatch.setattr(s3_write, "_UPLOAD_PART_BYTES", 6)
     scripted.answer(404, "NoSuchKey")
     scripted.answers += [(200, {}, BEGUN % 1), (200, {"ETag": '"1"'}, ""), (200, {"ETag": '"1"'}, "")]
@@ -137,7 +137,7 @@ def test_an_upload_that_a_conflict_ended_is_done_again_once(conflict: ScriptedSt
 
 def test_an_upload_that_a_conflict_ended_leaves_the_others_object(conflict: ScriptedStore) -> None:
     conflict.answers.append((200, {"Content-Length": "5", "ETag": '"1"'}, ""))
-    with pytest.raises(FileExistsError, match="a is there with other content"):
+    with pytest.raises(FileExistsError, match="a exists with other content"):
         storage.put(URI, b"content")
     assert conflict.asked[-1].startswith("HEAD")
 

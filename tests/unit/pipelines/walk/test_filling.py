@@ -168,7 +168,7 @@ def test_another_jobs_cell_of_other_bytes_stands_and_is_reported(data, tmp_path,
     storage.put(theirs, b"theirs")
     outcome = filling.fill(store, planned, "cpu", print)
     assert outcome.plan.pending == 0
-    assert "is there with other content" in outcome.failures[2]
+    assert "exists with other content" in outcome.failures[2]
     assert storage.read(theirs) == b"theirs"
 
 
