@@ -1,20 +1,17 @@
-"""Pictures of a selection: how scores are distributed, and contact sheets of classes.
+"""Figures of a selection: how scores are distributed, and contact sheets of classes."""
 
-Owns both. Refuses global state (no pyplot) and everything that would make two pictures of one selection differ.
-"""
-
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
+from pipelines import figures
 from pipelines.selection.thumbnails import GEOMETRY
 
 ACROSS = 8
-"""Pictures of a class in each of three rows: the top, the middle and the last ranks."""
-_COLOURS = {"first": "#3b6ea5", "middle": "#7ba05b", "last": "#d9694f"}
+"""Images of a class in each of three rows: the first, the middle and the last ranks."""
+_COLOURS = {"first": figures.BLUE, "middle": figures.GREEN, "last": figures.RED}
 
 
 def shown_ranks(chosen: int) -> list[int]:
@@ -36,11 +33,9 @@ def scores_png(chosen: pa.Table, classes: pa.Table, k: int, title: str) -> bytes
     right.set(xlabel="classes, best first", ylabel="score")
     right.legend(frameon=False)
     for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
-        axes.set_axisbelow(True)
+        figures.tidy(axes)
     figure.suptitle(title, parse_math=False)
-    return _png(figure)
+    return figures.png_bytes(figure)
 
 
 def sheet_png(thumbnails: pa.Table, chosen: int, title: str) -> bytes:
@@ -59,14 +54,8 @@ def sheet_png(thumbnails: pa.Table, chosen: int, title: str) -> bytes:
             if rows[rank]["pixels"]:
                 pixels = np.frombuffer(rows[rank]["pixels"], np.uint8)
                 place.imshow(pixels.reshape(GEOMETRY.size, GEOMETRY.size, 3))
-    return _png(figure)
+    return figures.png_bytes(figure)
 
 
 def _padded(blocks: Sequence[Sequence[int]]) -> list[list[int | None]]:
     return [[*block, *[None] * (ACROSS - len(block))] for block in blocks]
-
-
-def _png(figure: Figure) -> bytes:
-    png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
-    return png.getvalue()
