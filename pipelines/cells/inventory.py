@@ -17,7 +17,7 @@ from pipelines import storage
 from pipelines.cells.cell import cell_identity, cell_location, read_cell
 from pipelines.cells.column import SCHEMA_VERSION
 from pipelines.data.evaluation_sets import EvaluationSet
-from pipelines.records import Dataset, Decoder, Settings, Shard, short_digest
+from pipelines.records import Dataset, Decoder, Settings, Shard, mode_name, short_digest
 
 _FOLDER = "datasets"
 _PLAIN_BYTES = 1 << 20
@@ -51,7 +51,7 @@ class StoredColumn:
     @property
     def mode(self) -> str:
         """What tables show of how it was run: `fp32 exact`."""
-        return f"{self.settings.precision} {self.decoder}"
+        return mode_name(self.settings, self.decoder)
 
     @property
     def subset(self) -> tuple[int, ...] | None:

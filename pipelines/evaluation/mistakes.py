@@ -65,7 +65,7 @@ class Mistakes:
         return [(label, predicted, rows) for (label, predicted), rows in ordered[:pairs]]
 
 
-def find(shard: Shard, cell: pa.Table, num_classes: int, subset: Sequence[int] | None = None) -> Mistakes:
+def mistakes_of(shard: Shard, cell: pa.Table, num_classes: int, subset: Sequence[int] | None = None) -> Mistakes:
     """The mistakes of one cell, whose labels should be in [0, num_classes) and, where given, in `subset`."""
     why = metrics.reasons(cell, num_classes, subset)
     valid, failed = cell.filter(pc.is_null(why)), cell.append_column("reason", why).filter(pc.is_valid(why))

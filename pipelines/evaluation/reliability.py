@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pipelines import figures
 from pipelines.evaluation.metrics import NUM_BINS, Bin
-from pipelines.evaluation.report_files import ModelResult
+from pipelines.evaluation.result import ModelResult
 
 _ACCURACY, _GAP, _COUNTS, _LINE = figures.BLUE, figures.RED, figures.GREY, figures.BLACK
 _CENTRES = (np.arange(NUM_BINS) + 0.5) / NUM_BINS

@@ -12,7 +12,7 @@ from pipelines.evaluation import metrics, relabel
 from pipelines.records import cell_schema
 
 CLASSES, TOP = 12, 6
-REAL = next(view for view in evaluation_sets.views("imagenet-val") if view.name == "imagenet-real")
+REAL = evaluation_sets.known_sets()["imagenet-real"]
 ROWS = st.lists(
     st.tuples(
         st.permutations(range(CLASSES)), st.lists(st.integers(0, CLASSES - 1), max_size=3, unique=True), st.booleans()
@@ -44,10 +44,10 @@ def test_a_prediction_is_right_where_any_label_is_among_its_first_k_and_images_w
     rows,
 ) -> None:
     predictions, sets, bad = zip(*rows, strict=True)
-    view = replace(REAL, labels="drawn")
+    label_set = replace(REAL, labels="drawn")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(relabel, "_label_sets", lambda _: list(map(list, sets)))
-        found = metrics.summary(metrics.tally(relabel.relabelled(cell(predictions, bad), view), CLASSES))
+        found = metrics.summary(metrics.tally(relabel.relabelled(cell(predictions, bad), label_set), CLASSES))
     counted = [(classes, some, wrong) for classes, some, wrong in rows if some]
     assert found.n == len(counted)
     assert found.errors == sum(wrong for *_, wrong in counted)

@@ -146,11 +146,11 @@ def judged(store: str, sets: str) -> Board:
 
 def test_claims_are_judged_on_the_complete_set_that_they_are_of(tiny: tuple[str, str]) -> None:
     made = judged(*tiny)
-    words = {row.model: exports.top1_claim(row.scores["tiny"]) for row in made.rows}
+    words = {row.model: exports.top1_verdict(row.scores["tiny"]) for row in made.rows}
     near, far = words["resnest50d"], words["selecsls60"]
     assert near and far
-    assert (near.claimed, near.verdict, near.is_mismatch) == (80.96, "reproduced", False)
-    assert (far.verdict, far.is_mismatch, far.images) == ("differs", True, 280 - round(4 * far.claimed))
+    assert (near.claim.value, near.word, near.is_mismatch) == (80.96, "reproduced", False)
+    assert (far.word, far.is_mismatch, far.images) == ("differs", True, 280 - round(4 * far.claim.value))
     lines = {
         line["model"]: line
         for line in csv.DictReader(io.StringIO(exports.csv_bytes(made).decode()))
