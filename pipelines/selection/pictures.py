@@ -22,7 +22,7 @@ def shown_ranks(chosen: int) -> list[int]:
 
 
 def scores_png(chosen: pa.Table, classes: pa.Table, k: int, title: str) -> bytes:
-    """The scores of all that is chosen, and those at ranks 1, K/2 and K of each class, classes sorted by them."""
+    """The distribution of all scores, and the scores at ranks 1, K/2 and K of the classes, each sorted."""
     figure = Figure(figsize=(9.0, 4.2), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     left.hist(chosen["score"].to_numpy(), bins=50, color=_COLOURS["first"])
@@ -39,7 +39,7 @@ def scores_png(chosen: pa.Table, classes: pa.Table, k: int, title: str) -> bytes
 
 
 def sheet_png(thumbnails: pa.Table, chosen: int, title: str) -> bytes:
-    """A class's thumbnails (rows of `thumbnails.SCHEMA`) by rank; of those of `shown_ranks` the middle has a row."""
+    """The thumbnails of a class (rows of `thumbnails.SCHEMA`) by rank, `ACROSS` in a row."""
     rows = {row["rank"]: row for row in thumbnails.to_pylist()}
     ranks = sorted(rows)
     blocks = [ranks[start : start + ACROSS] for start in range(0, len(ranks), ACROSS)]
