@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from pipelines.records import PLAIN, Decoder, Settings, View, mode_name, short_digest
 from zoo.cards import Card
@@ -80,7 +81,7 @@ class Column:
         return mode_name(self.settings, self.decoder)
 
     @property
-    def plan(self) -> dict:
+    def plan(self) -> dict[str, Any]:
         """The settings that a cell's content depends on beyond its model and shard."""
         others = {"others": [[other.name, other.plan] for other in self.others]} if self.others else {}
         return others | {

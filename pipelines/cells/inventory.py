@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
+from typing import Any
 
 import pyarrow as pa
 
@@ -34,7 +35,7 @@ class StoredColumn:
     dataset: Dataset
     model: str
     weights: str
-    plan: Mapping
+    plan: Mapping[str, Any]
     committed: tuple[Shard, ...]
     """The shards of the dataset that have a cell, in order."""
 

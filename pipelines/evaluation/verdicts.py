@@ -5,6 +5,7 @@ weights; elsewhere its metric is shown without a verdict. A known cause of a dif
 subtracted.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -190,7 +191,7 @@ def _changed_settings(card: Card, plan: Mapping[str, Any]) -> Iterable[str]:
 
 def _with_lists(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values as they come back from JSON, which has no tuples."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return json.loads(json.dumps(dict(values)))
 
 
 def _without_comparison(claim: Claim, word: VerdictWord, reasons: tuple[str, ...]) -> Verdict:

@@ -6,6 +6,7 @@ side has. The comparison itself, image by image, is in `diff`.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
 from pipelines.cells.inventory import Holding, StoredColumn
 from pipelines.leaderboard.board import comparable
@@ -169,7 +170,7 @@ def _facts(column: StoredColumn) -> dict[str, object]:
 def _flat(items: Iterable[tuple[str, object]], before: str = "") -> Iterable[tuple[str, object]]:
     for name, value in items:
         if isinstance(value, Mapping):
-            yield from _flat(value.items(), f"{before}{name}.")
+            yield from _flat(cast(Mapping[str, object], value).items(), f"{before}{name}.")
         else:
             yield f"{before}{name}", value
 
