@@ -20,7 +20,7 @@ from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import Summary, Tally
 from pipelines.leaderboard.pairs import Pair
 
-pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
+pc: Any = pyarrow.compute  # its functions are made at import, so no type checker knows them
 
 BOTH_RIGHT, RIGHT_WRONG, WRONG_RIGHT = "both right", "right to wrong", "wrong to right"
 WRONG_WRONG, ALIKE = "wrong to other wrong", "wrong alike"

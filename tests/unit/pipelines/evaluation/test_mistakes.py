@@ -1,4 +1,4 @@
-"""What is worth looking at is found, in whatever order cells are folded."""
+"""Covers mistakes: the same are found in whatever order cells are merged."""
 
 import itertools
 from functools import reduce

@@ -1,4 +1,4 @@
-"""Several right labels an image: counted as the rule says, row by row."""
+"""Covers relabel: several right labels an image, counted as the rule says, row by row."""
 
 from dataclasses import replace
 

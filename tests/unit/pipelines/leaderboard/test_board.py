@@ -1,4 +1,4 @@
-"""The board is what the cells say, whatever else the store holds; the exports are the board."""
+"""Covers board, sets and exports: rows are what the cells say, whatever else the store holds."""
 
 import csv
 import io
