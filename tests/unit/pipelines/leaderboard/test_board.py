@@ -160,7 +160,7 @@ def test_claims_are_judged_on_the_complete_set_that_they_are_of(tiny: tuple[str,
     assert lines["selecsls60"]["difference_images"] == str(far.images)
 
 
-def test_a_view_reads_the_same_cells_with_other_labels_and_has_no_likelihood(tiny: tuple[str, str]) -> None:
+def test_a_relabelled_set_reads_the_same_cells_and_has_no_likelihood(tiny: tuple[str, str]) -> None:
     made = judged(*tiny)
     assert [kind.name for kind in made.sets] == ["tiny", "tiny-real"]
     row = next(row for row in made.rows if row.model == "resnest50d")
@@ -170,7 +170,7 @@ def test_a_view_reads_the_same_cells_with_other_labels_and_has_no_likelihood(tin
     assert entry["nll"] is None and entry["top1"] == made.of(made.sets[1])[0][1].summary.top1
 
 
-def test_a_view_that_cannot_be_had_costs_itself_alone(tiny: tuple[str, str], tmp_path: Path) -> None:
+def test_a_relabelled_set_that_does_not_fit_costs_itself_alone(tiny: tuple[str, str], tmp_path: Path) -> None:
     store, sets = tiny
     fill(store, dataset("val", shards=1, rows=400), column("resnest14d"), 0.7, "tiny")  # keys beyond the list
     (tmp_path / "labels.json").write_text("[[1]]")

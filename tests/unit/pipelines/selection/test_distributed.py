@@ -120,7 +120,7 @@ def test_a_selection_is_read_back_as_it_was_written_and_a_damaged_one_is_refused
     write_selection(place, written)
     found = read_selection(place)
     assert found and found.chosen.equals(chosen) and found.pool == POOL and found.identity == "abcdef01"
-    assert json.dumps(found.facts.to_json()) == json.dumps(written.facts.to_json())
+    assert json.dumps(found.facts.to_json(), sort_keys=True) == json.dumps(written.facts.to_json(), sort_keys=True)
     for name in (TABLE_FILE, POOL_FILE):
         content = storage.read(f"{place}/{name}")
         storage.replace(f"{place}/{name}", content[:50] + b"x" + content[51:])
