@@ -122,7 +122,7 @@ def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
 def _students(holdings: "Sequence[Holding]", cards: Sequence[zoo.Card]) -> "list[Difference]":
     """Each student of the store image by image against its teacher and the baselines of its architecture."""
     from pipelines.leaderboard import diff
-    from pipelines.leaderboard.relations import related_pairs
+    from pipelines.leaderboard.pairs import related_pairs
 
     compared = []
     for pair in related_pairs(holdings, cards):
@@ -184,8 +184,8 @@ def _say(made: "Board", holdings: "Sequence[Holding]") -> None:
 
 def _code(config: LeaderboardConfig, made: "Board") -> int:
     """Say what became of claims; the exit code that follows. Where none was judged, none was found to hold."""
-    judged = [(row, score, claim) for row in made.rows for score in row.scores.values() for claim in score.claims]
-    words = Counter(claim.verdict for _, _, claim in judged)
+    judged = [(row, score, claim) for row in made.rows for score in row.scores.values() for claim in score.verdicts]
+    words = Counter(claim.word for _, _, claim in judged)
     told = ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
     say(f"claims   {told or 'none on these sets; jobs.evaluate --dataset says what data is a copy of'}")
     for row, score, claim in judged:

@@ -123,7 +123,7 @@ def _materialize(
     names, labels = imagenet.class_names(), thumbnails["label"].to_numpy()
     drawn = {}
     for label, number in classes.items():
-        title = f"{label} {names[label]}" if found.about["teacher"]["classes"] == len(names) else str(label)
+        title = f"{label} {names[label]}" if found.facts.teacher.classes == len(names) else str(label)
         drawn[f"sheet-{label:05d}.png"] = pictures.sheet_png(thumbnails.filter(labels == label), number, title)
     for name, content in drawn.items():
         storage.replace(storage.join(config.output, "sheets", name), content)
@@ -145,10 +145,10 @@ def _track(config: MaterializeConfig, found: Selection, drawn: Mapping[str, byte
     provenance.be_brief()
     from pipelines.evaluation.tracking import Record
 
-    name = f"selection of {found.about['teacher']['model']} from {found.pool.name}"
+    name = f"selection of {found.facts.teacher.model} from {found.pool.name}"
     params = {"materialized": storage.absolute(config.output)}
     record = Record(name=name, identity=found.identity, params=params, metrics={}, artifacts=drawn)
-    provenance.log(config.tracking_uri, found.about["store"], [record], "")
+    provenance.log(config.tracking_uri, found.facts.store, [record], "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,8 +12,8 @@ done, 2 bad arguments, 3 a store is away, 130 and 143 stopped by Ctrl-C and SIGT
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from jobs.console import cli, signals
 from jobs.console.progress import Listing, Meter, say
@@ -23,8 +23,9 @@ from pipelines.cells.plan import Plan
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Dataset
 from pipelines.selection.candidates import RankBy, Rule
+from pipelines.selection.facts import selection_facts
 from pipelines.selection.files import (
-    ABOUT_FILE,
+    FACTS_FILE,
     POOL_FILE,
     TABLE_FILE,
     Selection,
@@ -32,7 +33,14 @@ from pipelines.selection.files import (
     read_selection,
     write_selection,
 )
-from pipelines.selection.summary import source_of, summarise, summarise_classes, summary_csv, summary_lines
+from pipelines.selection.summary import (
+    SelectionSummary,
+    source_line,
+    summarise,
+    summarise_classes,
+    summary_csv,
+    summary_lines,
+)
 from zoo import imagenet
 
 if TYPE_CHECKING:
@@ -112,7 +120,7 @@ def run(config: SelectTopkConfig) -> int:
 
 def _require_own(output: str) -> None:
     """Refuse a folder with something else in it: a pool beside which `selection.parquet` would be one more shard."""
-    own = {TABLE_FILE, POOL_FILE, ABOUT_FILE, *_REPORT}
+    own = {TABLE_FILE, POOL_FILE, FACTS_FILE, *_REPORT}
     for entry in storage.list_objects(output):
         name = entry.uri.removeprefix(storage.join(output, ""))
         if name not in own and not name.startswith(f"{_PARTS}/"):
@@ -165,8 +173,9 @@ def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
     else:
         with Meter("groups of cells", len(distributed.groups(plan, rule))) as meter:
             chosen = distributed.select(config.store, plan, rule, parts, meter.update)
-        about = _about(config, plan, rule, identity) | {"images": asdict(chosen.seen)}
-        write_selection(config.output, _counted(plan.dataset, chosen.rows), by_rank(chosen.best), about)
+        facts = selection_facts(config.store, plan, rule, identity, chosen.seen)
+        pool = _counted(plan.dataset, chosen.rows)
+        write_selection(config.output, Selection(pool=pool, chosen=by_rank(chosen.best), facts=facts))
     storage.remove([entry.uri for entry in storage.list_objects(parts)])
     written = read_selection(config.output)
     assert written
@@ -179,73 +188,43 @@ def _counted(pool: Dataset, rows: Mapping[int, int]) -> Dataset:
     return replace(pool, shards=tuple(shards))
 
 
-def _about(config: SelectTopkConfig, plan: Plan, rule: Rule, identity: str) -> dict[str, Any]:
-    (column,) = plan.columns
-    return {
-        "identity": identity,
-        "store": storage.absolute(config.store),
-        "teacher": {
-            "model": column.model,
-            "column": column.name,
-            "classes": column.card.num_classes,
-            "members": [{"model": member.card.name, "weights": member.weights} for member in column.members],
-            "plan": column.plan,
-        },
-        "rule": {
-            "k": rule.k,
-            "score": rule.score,
-            "floor": rule.floor,
-            "dedup": rule.dedup,
-            "excluded_shards": list(rule.shards),
-            "excluded_keys": len(rule.keys),
-            "excluded_images": len(rule.images),
-            "digest": rule.digest,
-        },
-        "cells": {
-            "needed": plan.needed,
-            "missing": plan.pending,
-            "excluded": sum(not rule.takes(shard) for shard in plan.dataset.shards),
-        },
-    }
-
-
 def _report(config: SelectTopkConfig, found: Selection) -> None:
     from pipelines.selection import pictures
 
-    classes = summarise_classes(found.chosen, found.about["teacher"]["classes"], config.k)
-    numbers = summarise(found.chosen, classes)
+    classes = summarise_classes(found.chosen, found.facts.teacher.classes, config.k)
+    summary = summarise(found.chosen, classes)
     names = imagenet.class_names()
-    title = f"{found.about['teacher']['model']} on {found.pool.name}, K = {config.k:,}"
+    title = f"{found.facts.teacher.model} on {found.pool.name}, K = {config.k:,}"
     files = {
         "classes.csv": summary_csv(classes, names if len(names) == len(classes) else None),
         "scores.png": pictures.scores_png(found.chosen, classes, config.k, title),
     }
     for name, content in files.items():
         storage.replace(storage.join(config.output, name), content)
-    cli.stdout.print(source_of(found.about["images"], found.about["cells"]))
-    for line in summary_lines(numbers, config.k):
+    cli.stdout.print(source_line(found.facts.images, found.facts.cells))
+    for line in summary_lines(summary, config.k):
         cli.stdout.print(line)
     say(f"selection {storage.absolute(config.output)}")
     if config.tracking_uri != "none":
-        provenance.log(config.tracking_uri, config.store, [_record(found, numbers, files)], "")
+        provenance.log(config.tracking_uri, config.store, [_record(found, summary, files)], "")
 
 
-def _record(found: Selection, numbers: Mapping[str, float], files: Mapping[str, bytes]) -> "Record":
+def _record(found: Selection, summary: SelectionSummary, files: Mapping[str, bytes]) -> "Record":
     provenance.be_brief()
     from pipelines.evaluation.tracking import Record
 
-    teacher, rule = found.about["teacher"], found.about["rule"]
+    teacher = found.facts.teacher
     return Record(
-        name=f"selection of {teacher['model']} from {found.pool.name}",
+        name=f"selection of {teacher.model} from {found.pool.name}",
         identity=found.identity,
         params={
-            "teacher": teacher["column"],
+            "teacher": teacher.column,
             "pool": found.pool.name,
-            "pool_digest": found.about["pool"]["digest"],
-            **rule,
+            "pool_digest": found.pool.digest,
+            **found.facts.rule.to_json(),
             **provenance.environment(),
         },
-        metrics={name: float(value) for name, value in numbers.items()},
+        metrics={name: float(value) for name, value in summary.numbers().items()},
         artifacts=files,
     )
 

@@ -107,6 +107,11 @@ class Settings:
         return ", ".join([self.precision, f"batch {self.batch_size}", *faster])
 
 
+def mode_name(settings: Settings, decoder: Decoder) -> str:
+    """What tables show of how a model is run: `fp32 exact`."""
+    return f"{settings.precision} {decoder}"
+
+
 PLAIN = Settings()
 """How models are run where nothing else is asked for, and what other settings are held against."""
 

@@ -107,8 +107,8 @@ class Follower:
         run, uri = self._log_curve(files, validated), self._uri
         origin = lineage.origin(self._training.stages[0].dataset)
         found = {
-            "selection_run": origin and tracking.find(uri, origin.selection),
-            "teacher_run": origin and tracking.find(uri, None, origin.teacher),
+            "selection_run": origin and tracking.find_run(uri, origin.selection),
+            "teacher_run": origin and tracking.find_run(uri, None, origin.teacher),
             "teacher": origin and origin.teacher,
             "selection": origin and origin.selection,
             "weights": storage.join(storage.absolute(self._store), Folder.WEIGHTS, lock.file),

@@ -2,8 +2,9 @@
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from pipelines.records import PLAIN, Decoder, Settings, View, short_digest
+from pipelines.records import PLAIN, Decoder, Settings, View, mode_name, short_digest
 from zoo.cards import Card
 from zoo.weights.wanted import Wanted
 
@@ -12,6 +13,12 @@ SCHEMA_VERSION = 4
 
 TOP = 10
 """Classes kept of each row where nothing else is asked for: P of Yalniz et al. 2019, and enough for top-5."""
+
+
+def is_as_published(card: Card, weights: str | None) -> bool:
+    """Whether `weights`, a SHA-256 or the published part of one, are those that the card and its claims are about."""
+    published = card.weights.sha256 if card.weights else None
+    return bool(published and weights and weights.startswith(published))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +62,8 @@ class Column:
 
     @property
     def is_as_published(self) -> bool:
-        """Whether the weights are those of which the card's claims are, as far as a published digest can tell."""
-        published = self.card.weights.sha256 if self.card.weights else None
-        return bool(published and self.file.sha256 and self.file.sha256.startswith(published))
+        """Whether the weights are the published ones."""
+        return is_as_published(self.card, self.file.sha256)
 
     @property
     def top(self) -> int:
@@ -72,10 +78,10 @@ class Column:
     @property
     def mode(self) -> str:
         """What tables show of how it is run: `fp32 exact`."""
-        return f"{self.settings.precision} {self.decoder}"
+        return mode_name(self.settings, self.decoder)
 
     @property
-    def plan(self) -> dict:
+    def plan(self) -> dict[str, Any]:
         """The settings that a cell's content depends on beyond its model and shard."""
         others = {"others": [[other.name, other.plan] for other in self.others]} if self.others else {}
         return others | {

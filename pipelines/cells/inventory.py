@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,7 +18,7 @@ from pipelines import storage
 from pipelines.cells.cell import cell_identity, cell_location, read_cell
 from pipelines.cells.column import SCHEMA_VERSION
 from pipelines.data.evaluation_sets import EvaluationSet
-from pipelines.records import Dataset, Decoder, Settings, Shard, short_digest
+from pipelines.records import Dataset, Decoder, Settings, Shard, mode_name, short_digest
 from pipelines.storage.layout import Folder
 
 _PLAIN_BYTES = 1 << 20
@@ -34,7 +35,7 @@ class StoredColumn:
     dataset: Dataset
     model: str
     weights: str
-    plan: Mapping
+    plan: Mapping[str, Any]
     committed: tuple[Shard, ...]
     """The shards of the dataset that have a cell, in order."""
 
@@ -51,7 +52,7 @@ class StoredColumn:
     @property
     def mode(self) -> str:
         """What tables show of how it was run: `fp32 exact`."""
-        return f"{self.settings.precision} {self.decoder}"
+        return mode_name(self.settings, self.decoder)
 
     @property
     def subset(self) -> tuple[int, ...] | None:

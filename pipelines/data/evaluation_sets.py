@@ -58,8 +58,8 @@ class EvaluationSet:
     """An evaluation set.
 
     `images` is how many the complete set has, `claims` what cards call it; None where no card claims anything.
-    `subset` are the classes that count, None for all. A set with `labels` is a view: it reads the cells of the set
-    `of`, with labels from a JSON file, found by the number that the pattern `key` finds in a sample's key.
+    `subset` are the classes that count, None for all. A set with `labels` is a relabelled set: it reads the cells of
+    the set `of`, with labels from a JSON file, at the number that the pattern `key` finds in a sample's key.
     """
 
     name: str
@@ -99,7 +99,9 @@ def known_sets(files: Sequence[str] = ()) -> dict[str, EvaluationSet]:
         if definition.of is not None and definition.of not in known:
             raise ValueError(f"{definition.name}: Of {definition.of!r}: {_unknown(definition.of, known)}")
         if definition.of is not None and known[definition.of].of:
-            raise ValueError(f"{definition.name}: Of {definition.of!r}: is no set with cells of its own, but a view")
+            raise ValueError(
+                f"{definition.name}: Of {definition.of!r}: has no cells of its own, but is a relabelled set"
+            )
     return known
 
 
@@ -107,7 +109,7 @@ def named(name: str, files: Sequence[str] = ()) -> EvaluationSet:
     """The set called `name`.
 
     Raises:
-        ValueError: if there is none, or it is a view, which has no cells of its own.
+        ValueError: if there is none, or it is a relabelled set, which has no cells of its own.
     """
     known = known_sets(files)
     if name not in known:
@@ -115,11 +117,6 @@ def named(name: str, files: Sequence[str] = ()) -> EvaluationSet:
     if known[name].of:
         raise ValueError(f"--dataset {name}: is {known[name].of} with other labels; evaluate that")
     return known[name]
-
-
-def views(name: str, files: Sequence[str] = ()) -> list[EvaluationSet]:
-    """The sets that read the cells of `name` with other labels."""
-    return [definition for definition in known_sets(files).values() if definition.of == name]
 
 
 def _parsed(text: str, source: str) -> Iterable[EvaluationSet]:

@@ -1,7 +1,7 @@
-"""Committed cells -> a model's result, the files of its report and its MLflow record.
+"""Committed cells -> a model's result and verdicts, the files of its report, its MLflow record.
 
-Owns what an evaluation leaves behind and where. Reads committed cells only, never a running job's memory: a resumed
-evaluation and an uninterrupted one leave the same bytes.
+Reads committed cells only, never a running job's memory: a resumed evaluation and an uninterrupted one leave the same
+bytes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,8 @@ from pipelines.cells.plan import Plan
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.evaluation import metrics
 from pipelines.evaluation.reliability import reliability_png
-from pipelines.evaluation.report_files import ModelResult, errors_parquet, per_class_parquet, results_csv, results_json
+from pipelines.evaluation.report_files import errors_parquet, per_class_parquet, results_csv, results_json
+from pipelines.evaluation.result import ModelResult, model_result
 from pipelines.evaluation.tracking import Record
 from pipelines.evaluation.verdicts import Measured, Verdict, judge
 from pipelines.messages import public_url
@@ -32,7 +33,7 @@ _IMAGENET_CLASSES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One model on one dataset: the column its cells stand in, the result, the files of its report by name."""
+    """One model on one dataset: the column of its cells, its result, the files of its report by name."""
 
     column: Column
     result: ModelResult
@@ -42,14 +43,14 @@ class Evaluation:
     verdicts: tuple[Verdict, ...] = ()
 
 
-def evaluate(store: str, plan: Plan, column: Column, kind: EvaluationSet | None = None) -> Evaluation | None:
-    """Fold the committed cells of `column`; None where none is committed.
+def evaluate(store: str, plan: Plan, column: Column, evaluation_set: EvaluationSet | None = None) -> Evaluation | None:
+    """Evaluate the committed cells of `column`; None where none is committed.
 
     Args:
         store: where the cells are.
-        plan: of which dataset.
-        column: whose cells.
-        kind: the evaluation set that the dataset is a copy of, where somebody has said so.
+        plan: names the dataset.
+        column: the column to evaluate.
+        evaluation_set: the set that the dataset is a copy of; None where that is not known, and then without verdicts.
 
     Raises:
         ValueError: naming the cell, if one is damaged.
@@ -58,19 +59,26 @@ def evaluate(store: str, plan: Plan, column: Column, kind: EvaluationSet | None 
     if not parts:
         return None
     classes = column.card.num_classes, column.subset
-    result = _result(plan, column, [metrics.tally(rows, *classes) for _, rows in parts])
+    result = model_result(
+        column.card,
+        column,
+        plan.dataset.name,
+        shards=len(plan.dataset.shards),
+        committed=len(parts),
+        tally=reduce(metrics.merge, (metrics.tally(rows, *classes) for _, rows in parts)),
+    )
     files = {
         "summary.json": results_json([result]),
         "per_class.parquet": per_class_parquet(result, _class_names(column)),
         "errors.parquet": errors_parquet(parts, *classes),
         "reliability.png": reliability_png(result),
     }
-    repeated = _repeated(parts)
-    return Evaluation(column, result, files, repeated, _verdicts(plan, result, column, kind, repeated))
+    repeated = _repeated_keys(parts)
+    return Evaluation(column, result, files, repeated, _verdicts(plan, result, column, evaluation_set, repeated))
 
 
 def write(store: str, plan: Plan, evaluations: Sequence[Evaluation]) -> str:
-    """Write `results.json`, `results.csv` and a folder a model below `<store>/reports/<dataset>-<digest8>`.
+    """Write `results.json`, `results.csv` and a folder for each model below `<store>/reports/<dataset>-<digest8>`.
 
     Returns:
         The URI of that folder.
@@ -86,7 +94,7 @@ def write(store: str, plan: Plan, evaluations: Sequence[Evaluation]) -> str:
 
 
 def sweep(plan: Plan, evaluations: Sequence[Evaluation], environment: Mapping[str, str]) -> Record:
-    """The MLflow run above those of all models on one dataset, however many commands they took."""
+    """The MLflow run that is the parent of all models' runs on one dataset, however many commands they took."""
     dataset = plan.dataset
     results = [evaluation.result for evaluation in evaluations]
     return Record(
@@ -102,10 +110,10 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str], s
     """The MLflow run of `evaluation`.
 
     Args:
-        plan: what was evaluated.
-        evaluation: the model's.
-        environment: library versions and the like.
-        speeds: images a second of one actor in the model alone, by the column's name, where this command ran it.
+        plan: names the dataset.
+        evaluation: the result of one model.
+        environment: library versions and the commit of the code.
+        speeds: images a second of one actor in the model alone, by column name, for the models that this command ran.
     """
     column, summary = evaluation.column, evaluation.result.summary
     scores = {name: value for name, value in asdict(summary).items() if isinstance(value, int | float)}
@@ -131,7 +139,7 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str], s
 
 
 def _public(card: Card) -> dict[str, object]:
-    """The card as it may be shown: a URL can hold a password or a signature."""
+    """The card's fields without secrets: a URL can hold a password or a signature."""
     fields = asdict(card)
     if weights := fields["weights"]:
         weights["location"] = public_url(weights["location"])
@@ -145,45 +153,26 @@ def _dataset_params(plan: Plan) -> dict[str, object]:
 
 
 def _verdicts(
-    plan: Plan, result: ModelResult, column: Column, kind: EvaluationSet | None, repeated: int
+    plan: Plan, result: ModelResult, column: Column, evaluation_set: EvaluationSet | None, repeated_keys: int
 ) -> tuple[Verdict, ...]:
     measured = Measured(
         summary=result.summary,
-        definition=kind,
+        evaluation_set=evaluation_set,
         complete=result.complete and all(shard.limit is None for shard in plan.dataset.shards),
         precision=column.settings.precision,
         decoder=column.decoder,
         as_published=column.is_as_published,
         plan=column.plan,
-        repeated_keys=repeated,
+        repeated_keys=repeated_keys,
     )
     return tuple(judge(column.card, measured))
-
-
-def _result(plan: Plan, column: Column, tallies: Sequence[metrics.Tally]) -> ModelResult:
-    preprocessing = column.card.preprocessing
-    return ModelResult(
-        model=column.card.name,
-        dataset=plan.dataset.name,
-        param_count=column.card.params,
-        img_size=preprocessing.size,
-        crop_pct=preprocessing.crop_pct,
-        interpolation=preprocessing.interpolation,
-        weights=column.weights,
-        settings=column.settings,
-        decoder=column.decoder,
-        plan=short_digest(column.plan),
-        shards=len(plan.dataset.shards),
-        committed=len(tallies),
-        tally=reduce(metrics.merge, tallies),
-    )
 
 
 def _class_names(column: Column) -> Sequence[str] | None:
     return imagenet.class_names() if column.card.num_classes == _IMAGENET_CLASSES else None
 
 
-def _repeated(parts: Iterable[tuple[Shard, pa.Table]]) -> int:
-    """Rows whose key an earlier shard has; within a shard, the reader has made the second an error already."""
+def _repeated_keys(parts: Iterable[tuple[Shard, pa.Table]]) -> int:
+    """Rows whose key stands in an earlier shard too; within one shard the reader makes the second an error."""
     in_shards = [set(rows["key"].to_pylist()) for _, rows in parts]
     return sum(map(len, in_shards)) - len(set().union(*in_shards))

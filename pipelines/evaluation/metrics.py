@@ -1,8 +1,8 @@
 """Committed cells -> counts and sums -> the numbers that are reported.
 
-Owns the arithmetic: which rows are right, which are errors and why, the calibration bins, and one division at the end.
-Refuses everything that depends on order: a tally holds whole numbers only, so cells may be folded in any order and any
-grouping and the summary is the same to the last bit. Refuses to read or write: tables come in, numbers go out.
+A tally holds whole numbers only, and each reported number is one division at the end: cells may be merged in any order
+and any grouping, and the summary is the same to the last bit. Nothing here reads or writes: tables come in, numbers go
+out.
 """
 
 # pyarrow carries no types:
@@ -21,12 +21,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
+pc: Any = pyarrow.compute  # its functions are made at import, so no type checker knows them
 
 NUM_BINS = 15
 """Bins of the calibration error, as in Guo et al. 2017."""
 MISSING_LABEL = "missing label"
-"""Reason of a row that has neither label nor error: an evaluation cannot call it right."""
+"""Reason of a row that has neither label nor error, which can be neither right nor wrong."""
 LABEL_RANGE = "label out of range"
 """Reason of a row whose label is no class of the model."""
 
@@ -45,7 +45,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassCounts:
-    """Labelled rows by label, each an array (num_classes,): all, with an error, right at top-1, and within top-5."""
+    """Labelled rows by label, as arrays (num_classes,): all, with an error, right at top-1, right within top-5."""
 
     n: Ints
     errors: Ints
@@ -55,7 +55,7 @@ class ClassCounts:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The valid rows of one confidence bin: how many, how many right, and the sum of confidences in `_UNIT`s."""
+    """The valid rows of one confidence bin: all, right ones, and the sum of their confidences in `_UNIT`s."""
 
     rows: int
     correct: int
@@ -92,11 +92,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What is reported of a model on a dataset; accuracies and their bounds in percent.
+    """The reported numbers of a model on a dataset; accuracies and their bounds in percent.
 
     `top1` and `top5` are strict: a row with an error is wrong. Those named `valid`, and `nll`, `ece` and `brier`, are
-    over the n - errors rows without one. `low` and `high` bound the Wilson 95 % interval. None is what cannot be
-    said: everything where no row has a label, the valid scores where every row has an error.
+    over the n - errors rows without one. `low` and `high` bound the Wilson 95 % interval. Numbers without rows are
+    None: all where no row has a label, the valid ones where every row has an error.
     """
 
     n: int
@@ -121,8 +121,8 @@ class Summary:
 def reasons(cell: pa.Table, num_classes: int, subset: Sequence[int] | None = None) -> pa.ChunkedArray:
     """Why each row is an error, null where it is valid.
 
-    That is its `error` up to the first ": ", else LABEL_RANGE where its label is outside [0, num_classes) or none of
-    the classes that count, those of `subset` where it is given; else MISSING_LABEL where it has none.
+    The reason is the row's `error` up to the first ": "; else LABEL_RANGE where its label is outside [0, num_classes)
+    or, where `subset` is given, none of these classes; else MISSING_LABEL where it has no label.
     """
     failed = pc.list_element(pc.split_pattern(cell["error"], ": ", max_splits=1), 0)
     outside = pc.or_(pc.less(cell["label"], 0), pc.greater_equal(cell["label"], num_classes))
@@ -137,7 +137,7 @@ def reasons(cell: pa.Table, num_classes: int, subset: Sequence[int] | None = Non
 def tally(cell: pa.Table, num_classes: int, subset: Sequence[int] | None = None) -> Tally:
     """Count the rows of `cell` (see `records.cell_schema`), whose labels should be in [0, num_classes), or in `subset`.
 
-    A model that stores fewer than five classes a row is judged on those for top-5.
+    Where a cell keeps fewer than five classes a row, top-5 is over those.
     """
     why = reasons(cell, num_classes, subset)
     valid, failed = cell.filter(pc.is_null(why)), cell.filter(pc.is_valid(why))
@@ -186,15 +186,15 @@ def summary(counted: Tally) -> Summary:
     """Divide once: the reported numbers of a tally."""
     classes = counted.classes
     labelled, top1, top5 = (int(by_class.sum()) for by_class in (classes.n, classes.top1, classes.top5))
-    judged, valid = (counted.n if labelled else 0), counted.n - counted.errors
-    low, high = wilson(top1, judged)
+    strict, valid = (counted.n if labelled else 0), counted.n - counted.errors
+    low, high = wilson(top1, strict)
     valid_low, valid_high = wilson(top1, valid)
     gaps = sum(abs(b.correct * _UNIT - b.confidence) for b in counted.bins)
     return Summary(
         n=counted.n,
         errors=counted.errors,
-        top1=_percent(top1, judged),
-        top5=_percent(top5, judged),
+        top1=_percent(top1, strict),
+        top5=_percent(top5, strict),
         top1_count=top1,
         top5_count=top5,
         top1_low=low,
@@ -212,7 +212,7 @@ def summary(counted: Tally) -> Summary:
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float] | tuple[None, None]:
-    """Wilson's 95 % interval of a proportion, in percent; (None, None) without trials. Wilson 1927."""
+    """Wilson's 95 % interval of a proportion (Wilson 1927), in percent; (None, None) without trials."""
     if trials == 0:
         return None, None
     share, z2 = successes / trials, _Z**2 / trials

@@ -1,7 +1,7 @@
-"""Committed cells -> what is worth looking at: the pairs of classes that are confused, the worst mistakes, the errors.
+"""Committed cells -> examples to look at: the pairs of classes that are confused, the worst mistakes, the errors.
 
-Owns which of them are kept and their order, which is the same in whatever order cells are folded. Refuses to keep more
-than is looked at: of a billion rows it holds a few hundred, and one count for each pair of classes that occurs.
+They are the same in whatever order cells are merged. Of a billion rows a few hundred are kept, and one count for each
+pair of classes that occurs.
 """
 
 from collections import Counter
@@ -16,15 +16,15 @@ import pyarrow.compute
 from pipelines.evaluation import metrics
 from pipelines.records import Shard
 
-pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
+pc: Any = pyarrow.compute  # its functions are made at import, so no type checker knows them
 
 KEPT = 50
-"""Mistakes, and errors, that are kept of a model on a dataset."""
+"""Mistakes, pairs and errors that are kept of a model on a dataset, each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """An image that is taken for a class that it is not, with the probabilities of that class and of its own."""
+    """An image whose top-1 class is wrong, with the probabilities of that class and of its label."""
 
     shard: str
     index: int
@@ -42,7 +42,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadRow:
-    """An image that could not be judged; `error` is None where the only fault is its label."""
+    """An image that could not be judged; `error` is None where only its label is at fault."""
 
     shard: str
     index: int
@@ -53,7 +53,7 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistakes:
-    """Of any number of cells: rows by (label, predicted class) where they differ, the worst, the first errors."""
+    """Of any number of cells: wrong rows by (label, predicted class), the worst of them, the first errors."""
 
     confused: Counter[tuple[int, int]] = field(default_factory=Counter)
     worst: tuple[Mistake, ...] = ()
@@ -65,7 +65,7 @@ class Mistakes:
         return [(label, predicted, rows) for (label, predicted), rows in ordered[:pairs]]
 
 
-def find(shard: Shard, cell: pa.Table, num_classes: int, subset: Sequence[int] | None = None) -> Mistakes:
+def mistakes_of(shard: Shard, cell: pa.Table, num_classes: int, subset: Sequence[int] | None = None) -> Mistakes:
     """The mistakes of one cell, whose labels should be in [0, num_classes) and, where given, in `subset`."""
     why = metrics.reasons(cell, num_classes, subset)
     valid, failed = cell.filter(pc.is_null(why)), cell.append_column("reason", why).filter(pc.is_valid(why))

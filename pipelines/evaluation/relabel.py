@@ -1,9 +1,9 @@
-"""Other labels for the same predictions: several right classes an image, or none (ImageNet ReaL, Beyer et al. 2020).
+"""A cell with the labels of another set: several right classes an image, or none (ImageNet ReaL, Beyer et al. 2020).
 
-Owns how a cell is read with them. A row gets, of its labels, the one that its prediction comes closest to, so that
-top-1, top-k, classes and paired tests are counted as ever: a prediction is right where any of the labels is within the
-top k (as timm's `validate.py` does). Rows without a label are left out. Refuses keys that it cannot find the number of:
-a wrong place in the list would be a wrong label.
+A row gets the one of its labels that ranks highest in its prediction, so that top-1, top-k, classes and paired tests
+are counted as with one label: a prediction is right where any of the labels is within the top k (as in timm's
+`validate.py`). Rows without a label are left out. A key without the image's number is an error, since a wrong place in
+the list of labels would be a wrong label.
 """
 
 import gzip
@@ -20,8 +20,8 @@ from pipelines import storage
 from pipelines.data.evaluation_sets import OURS, EvaluationSet
 
 
-def relabelled(cell: pa.Table, view: EvaluationSet) -> pa.Table:
-    """The rows of `cell` (see `records.cell_schema`) that have a label in `view`, with the label closest to them.
+def relabelled(cell: pa.Table, label_set: EvaluationSet) -> pa.Table:
+    """The rows of `cell` (see `records.cell_schema`) that have a label in `label_set`, with the highest-ranked one.
 
     `label_prob` is that label's probability where it is among the classes kept, else 0: with several right labels
     neither a likelihood nor a Brier score is defined.
@@ -29,30 +29,27 @@ def relabelled(cell: pa.Table, view: EvaluationSet) -> pa.Table:
     Raises:
         ValueError: if a key has no number, or one beyond the list.
     """
-    assert view.labels
-    assert view.key
-    sets = _label_sets(view.labels)
-    numbers = [_number(key, view.key, len(sets)) for key in cell["key"].to_pylist()]
+    assert label_set.labels
+    assert label_set.key
+    sets = _label_sets(label_set.labels)
+    numbers = [_number(key, label_set.key, len(sets)) for key in cell["key"].to_pylist()]
     kept = np.array([bool(sets[number]) for number in numbers], bool)
     cell = cell.filter(pa.array(kept))
-    wanted = [sets[number] for number, keep in zip(numbers, kept, strict=True) if keep]
-    places = [
-        _closest(classes or (), labels) for classes, labels in zip(cell["classes"].to_pylist(), wanted, strict=True)
-    ]
-    labels = [labels[0] if at is None else classes[at] for at, classes, labels in _rows(cell, places, wanted)]
-    probs = [0.0 if at is None else probs[at] for at, probs in zip(places, cell["probs"].to_pylist(), strict=True)]
+    rows = zip(
+        (sets[number] for number in numbers if sets[number]),
+        cell["classes"].to_pylist(),
+        cell["probs"].to_pylist(),
+        strict=True,
+    )
+    chosen = [_chosen_label(labels, classes or (), probs or ()) for labels, classes, probs in rows]
     fine = cell["error"].is_null().to_numpy()
-    cell = _with(cell, "label", pa.array(labels, pa.int32()))
-    return _with(cell, "label_prob", pa.array(probs, pa.float32(), mask=~fine))
+    cell = _with(cell, "label", pa.array([label for label, _ in chosen], pa.int32()))
+    return _with(cell, "label_prob", pa.array([prob for _, prob in chosen], pa.float32(), mask=~fine))
 
 
-def _rows(cell: pa.Table, places: Sequence[int | None], wanted: Sequence[Sequence[int]]):
-    return zip(places, cell["classes"].to_pylist(), wanted, strict=True)
-
-
-def _closest(classes: Sequence[int], labels: Sequence[int]) -> int | None:
-    """The first place among `classes` that holds one of `labels`."""
-    return next((place for place, found in enumerate(classes) if found in labels), None)
+def _chosen_label(labels: Sequence[int], classes: Sequence[int], probs: Sequence[float]) -> tuple[int, float]:
+    """The first of `classes` that is one of `labels`, with its probability; else the first label, with 0."""
+    return next((found for found in zip(classes, probs, strict=True) if found[0] in labels), (labels[0], 0.0))
 
 
 def _with(cell: pa.Table, name: str, values: pa.Array) -> pa.Table:
@@ -60,7 +57,7 @@ def _with(cell: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 
 def _number(key: str, pattern: str, most: int) -> int:
-    """The place in the list, from 0."""
+    """The image's place in the list of labels, from 0."""
     found = re.search(pattern, key)
     if not found or not 1 <= int(found[1]) <= most:
         raise ValueError(f"key {key!r} does not say which of the {most} images it is: expected {pattern!r}")

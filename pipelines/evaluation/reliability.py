@@ -1,19 +1,15 @@
-"""A tally -> the reliability diagram: does a confidence of 80 % mean right in 80 of 100 cases?
-
-Owns the picture. Refuses global state (no pyplot) and everything that would make two pictures of one tally differ.
-"""
-
-import io
+"""A tally -> the reliability diagram: does a confidence of 80 % mean right in 80 of 100 cases?"""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipelines import figures
 from pipelines.evaluation.metrics import NUM_BINS, Bin
-from pipelines.evaluation.report_files import ModelResult
+from pipelines.evaluation.result import ModelResult
 
-_ACCURACY, _GAP, _COUNTS, _LINE = "#3b6ea5", "#d9694f", "#9aa5b1", "#444444"
+_ACCURACY, _GAP, _COUNTS, _LINE = figures.BLUE, figures.RED, figures.GREY, figures.BLACK
 _CENTRES = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
 _BAR = 0.92 / NUM_BINS
 
@@ -28,9 +24,7 @@ def reliability_png(result: ModelResult) -> bytes:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     _draw_accuracy(upper, result)
     _draw_counts(lower, result.tally.bins)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
-    return png.getvalue()
+    return figures.png_bytes(figure)
 
 
 def _draw_accuracy(axes: Axes, result: ModelResult) -> None:
@@ -43,7 +37,7 @@ def _draw_accuracy(axes: Axes, result: ModelResult) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     axes.set_title(_title(result), parse_math=False)  # a dataset may have dollar signs in its name
     axes.legend(loc="upper left", frameon=False)
-    _tidy(axes)
+    figures.tidy(axes)
 
 
 def _draw_counts(axes: Axes, bins: tuple[Bin, ...]) -> None:
@@ -51,7 +45,7 @@ def _draw_counts(axes: Axes, bins: tuple[Bin, ...]) -> None:
     axes.bar(_CENTRES, rows, _BAR, color=_COUNTS)
     axes.set(xlabel="confidence (top-1 probability)", ylabel="rows", ylim=(0, 1.05 * max(1, *rows)))
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    _tidy(axes)
+    figures.tidy(axes)
 
 
 def _title(result: ModelResult) -> str:
@@ -59,9 +53,3 @@ def _title(result: ModelResult) -> str:
     calibration = "" if scored.ece is None else f"   ECE = {scored.ece:.4f}"
     partial = "" if result.complete else f"   incomplete: {result.committed} of {result.shards} shards"
     return f"{result.model} on {result.dataset}{partial}\nn = {scored.n}   errors = {scored.errors}{calibration}"
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
-    axes.set_axisbelow(True)

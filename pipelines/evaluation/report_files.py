@@ -1,15 +1,14 @@
-"""Tallies and cells -> what a person or a program reads: JSON, CSV, Parquet and the terminal's table.
+"""Tallies and cells -> the contents of a report: JSON, CSV, Parquet, and the terminal's table.
 
-Owns the files' columns, formats and order. Refuses everything that differs between two runs of the same evaluation (no
-time, host or throughput), so a resumed evaluation and an uninterrupted one give the same bytes; and refuses to write:
-bytes go out. The reliability diagram is in `plots`.
+Nothing here writes: bytes go out. They hold no time, host or throughput, so that a resumed evaluation and an
+uninterrupted one give the same bytes. The reliability diagram is in `reliability`.
 """
 
 import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +16,9 @@ import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from pipelines.evaluation.metrics import Summary, Tally, reasons, summary
-from pipelines.records import Settings, Shard
+from pipelines.evaluation.metrics import reasons
+from pipelines.evaluation.result import ModelResult
+from pipelines.records import Shard
 
 CSV_COLUMNS = (
     *("model", "top1", "top1_err", "top5", "top5_err", "param_count", "img_size", "crop_pct", "interpolation"),
@@ -26,7 +26,9 @@ CSV_COLUMNS = (
     *("precision", "decoder", "batch_size", "channels_last", "fold", "compile"),
     *("weights", "plan", "shards", "committed"),
 )
-"""timm's nine columns first, so that what reads its results files reads ours."""
+"""timm's nine columns first, so that programs that read its results files can read these."""
+_STORED_NAMES = {"plan_digest": "plan"}
+"""Names in the files, of fields that are called otherwise here."""
 _PERCENT = ("top1", "top5", "top1_low", "top1_high", "top1_valid", "top5_valid")
 _SCORES = ("nll", "ece", "brier")
 
@@ -34,62 +36,24 @@ ERRORS = pa.schema(
     [
         ("shard", pa.string()),
         ("index", pa.int32()),
-        ("offset", pa.int64()),  # byte of the tar at which the image begins; null in Parquet and for labels alone
+        ("offset", pa.int64()),  # byte of the tar at which the image begins; null in Parquet and for wrong labels
         ("key", pa.string()),
         ("label", pa.int32()),
         ("reason", pa.string()),
         ("error", pa.string()),  # null where the only fault is the label
     ]
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelResult:
-    """One model's tally on one dataset, and the facts under which it was measured.
-
-    `param_count` is a number of parameters, `img_size` in pixels; `weights` is a SHA-256 and `plan` the digest of the
-    settings that the cells depend on. Of the dataset's `shards`, `committed` have a cell: where they differ, the scores
-    are of an incomplete set and every form of the report says so.
-    """
-
-    model: str
-    dataset: str
-    param_count: int
-    img_size: int
-    crop_pct: float
-    interpolation: str
-    weights: str
-    settings: Settings
-    decoder: str
-    plan: str
-    shards: int
-    committed: int
-    tally: Tally
-
-    @property
-    def mode(self) -> str:
-        """What of the settings tables show: `fp32 exact`."""
-        return f"{self.settings.precision} {self.decoder}"
-
-    @property
-    def complete(self) -> bool:
-        """Whether every shard of the dataset is in the tally."""
-        return self.committed == self.shards
-
-    @property
-    def summary(self) -> Summary:
-        """The reported numbers."""
-        return summary(self.tally)
+"""One row for each image that could not be judged."""
 
 
 def results_json(results: Iterable[ModelResult]) -> bytes:
-    """`{"results": [...]}`, best first: model, dataset, every field of `Summary`, then the facts; null for None."""
+    """`{"results": [...]}`, best first: model, dataset, the fields of `Summary`, then the facts; None becomes null."""
     rows = [_json_row(result) for result in by_top1(results)]
     return (json.dumps({"results": rows}, indent=2, allow_nan=False) + "\n").encode()
 
 
 def results_csv(results: Iterable[ModelResult]) -> bytes:
-    """CSV_COLUMNS, best first; accuracies in percent, `param_count` in millions, nothing where there is no number."""
+    """CSV_COLUMNS, best first; accuracies in percent, `param_count` in millions, empty where there is no number."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -101,7 +65,7 @@ def per_class_parquet(result: ModelResult, names: Sequence[str] | None = None) -
     """Columns class, name, n, errors, top1, top5 (counts) and accuracy: strict top-1 in percent, null without rows.
 
     Raises:
-        ValueError: if there are not as many `names` as classes.
+        ValueError: if the number of `names` is not that of the classes.
     """
     counts = result.tally.classes
     classes = len(counts.n)
@@ -122,7 +86,7 @@ def per_class_parquet(result: ModelResult, names: Sequence[str] | None = None) -
 def errors_table(
     cells: Iterable[tuple[Shard, pa.Table]], num_classes: int, subset: Sequence[int] | None = None
 ) -> pa.Table:
-    """The rows of `cells` that cannot be judged, with shard and reason (see ERRORS), in the order given."""
+    """The rows of `cells` that cannot be judged, with shard and reason (see ERRORS), in the order of the cells."""
     listed = (_errors(shard, cell, reasons(cell, num_classes, subset)) for shard, cell in cells)
     return pa.concat_tables([ERRORS.empty_table(), *listed])
 
@@ -135,9 +99,9 @@ def errors_parquet(
 
 
 def result_table(results: Iterable[ModelResult]) -> Table:
-    """The terminal's table, best first; accuracies strict and in percent, `95 %` is top-1's Wilson interval.
+    """The terminal's table, best first; accuracies are strict and in percent, `95 %` is top-1's Wilson interval.
 
-    In a terminal of 80 columns only a long model name is folded.
+    In a terminal of 80 columns only a long model name is wrapped.
     """
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.add_column("model", overflow="fold", min_width=12)
@@ -152,23 +116,23 @@ def result_table(results: Iterable[ModelResult]) -> Table:
 
 
 def error_lines(result: ModelResult) -> list[str]:
-    """`COUNT  REASON` of each reason, the most frequent first."""
+    """`COUNT  REASON` for each reason, the most frequent first."""
     counts = sorted(result.tally.reasons.items(), key=lambda entry: (-entry[1], entry[0]))
     return [f"{count:>7}  {reason}" for reason, count in counts]
 
 
 def by_top1(results: Iterable[ModelResult]) -> list[ModelResult]:
-    """By strict top-1, best first and those without one last; ties by name, so that no order of arrival shows."""
-    return sorted(results, key=lambda r: (-_number(r.summary.top1), r.model, r.dataset, r.weights, r.plan))
+    """By strict top-1, best first, those without one last; ties by name, so that no order of arrival shows."""
+    return sorted(results, key=lambda r: (-_or_last(r.summary.top1), r.model, r.dataset, r.weights, r.plan_digest))
 
 
-def _number(value: float | None) -> float:
+def _or_last(value: float | None) -> float:
     return -1.0 if value is None else value
 
 
 def _facts(result: ModelResult) -> dict[str, object]:
-    own = {field.name: getattr(result, field.name) for field in fields(result)}
-    return {name: value for name, value in own.items() if name not in {"tally", "settings"}} | asdict(result.settings)
+    names = [field.name for field in fields(result) if field.name not in {"tally", "settings"}]
+    return {_STORED_NAMES.get(name, name): getattr(result, name) for name in names} | asdict(result.settings)
 
 
 def _json_row(result: ModelResult) -> dict[str, object]:
@@ -215,7 +179,7 @@ def _decimal(value: float | None, digits: int) -> str:
 
 
 def _complement(percent: str) -> str:
-    """What is missing to 100 of the percentage as printed, so that the two columns add up."""
+    """100 less the percentage as printed, so that the two columns add up."""
     return percent and f"{100 - float(percent):.3f}"
 
 

@@ -1,8 +1,8 @@
-"""MLflow: one run per (model, dataset) below one per sweep, one per training; the same numbers as the report.
+"""MLflow: one run for each (model, dataset) below one for each sweep, one for each training.
 
-Owns what a run holds and that logging again changes nothing. Refuses to be needed: it is called after everything is
-committed, a server that is away is an error that loses nothing, and per-class numbers are artefacts, since a thousand
-metrics a run make MLflow slow.
+Runs hold the same numbers as the report, and logging again changes nothing. No result depends on MLflow: it is called
+after everything is committed, so a server that cannot be reached loses nothing. Numbers by class are artefacts, since
+MLflow is slow with a thousand metrics in a run.
 """
 
 import logging
@@ -28,12 +28,12 @@ _PAGE = 1000
 
 
 class TrackingError(Exception):
-    """MLflow could not be reached or refused; the message names the tracking URI."""
+    """MLflow could not be reached or reported an error; the message names the tracking URI."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One run: `identity` says what it is of, so that the same evaluation is never two runs.
+    """The content of one run, which is found by its `identity`: the same evaluation is never two runs.
 
     `artifacts` are contents by file name.
     """
@@ -68,13 +68,13 @@ def default_uri(store: str) -> str:
 
 
 def log(tracking_uri: str, store: str, records: Sequence[Record], sweep: Record | None = None) -> list[str]:
-    """Log `records`, each into the run of its identity, made if there is none, below that of `sweep`.
+    """Log each of `records` into the run of its identity, created if there is none, below the run of `sweep`.
 
     Returns:
         The run ids, in the order of `records`.
 
     Raises:
-        TrackingError: if MLflow cannot be reached or refuses.
+        TrackingError: if MLflow cannot be reached or reports an error.
     """
     with _client(tracking_uri) as client:
         experiment = _experiment(client, tracking_uri, store)
@@ -84,13 +84,13 @@ def log(tracking_uri: str, store: str, records: Sequence[Record], sweep: Record 
 
 
 def log_curve(tracking_uri: str, store: str, record: Record, points: Sequence[Point]) -> str:
-    """Log `points` into the run of the identity of `record`, whatever of them is not there yet.
+    """Log those of `points` that are not there yet into the run of the identity of `record`.
 
     Returns:
         The run's id.
 
     Raises:
-        TrackingError: if MLflow cannot be reached or refuses.
+        TrackingError: if MLflow cannot be reached or reports an error.
     """
     with _client(tracking_uri) as client:
         run = _log_one(client, _experiment(client, tracking_uri, store), record, {})
@@ -112,7 +112,7 @@ def register(tracking_uri: str, name: str, run: str, tags: Mapping[str, str]) ->
     """Make the run's model a version of the registered model `name`, once.
 
     Raises:
-        TrackingError: if MLflow cannot be reached or refuses.
+        TrackingError: if MLflow cannot be reached or reports an error.
     """
     with _client(tracking_uri) as client:
         if not client.search_registered_models(f"name = '{name}'"):
@@ -122,11 +122,11 @@ def register(tracking_uri: str, name: str, run: str, tags: Mapping[str, str]) ->
         client.create_model_version(name, client.get_run(run).info.artifact_uri or "", run, tags=dict(tags))
 
 
-def find(tracking_uri: str, identity: str | None, model: str | None = None) -> str | None:
-    """The id of the first run of an identity, or else of a model; None where there is none.
+def find_run(tracking_uri: str, identity: str | None, model: str | None = None) -> str | None:
+    """The id of the earliest run with an identity, or where that is None of a model; None where there is none.
 
     Raises:
-        TrackingError: if MLflow cannot be reached or refuses.
+        TrackingError: if MLflow cannot be reached or reports an error.
     """
     with _client(tracking_uri) as client:
         experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -139,18 +139,18 @@ def find(tracking_uri: str, identity: str | None, model: str | None = None) -> s
 
 
 def logged(tracking_uri: str) -> dict[str, Logged]:
-    """What is logged, by the runs' identities; of an identity that two runs have, the newer counts.
+    """What is logged, by the identities of the runs; of two runs with one identity, the later counts.
 
     Raises:
-        TrackingError: if MLflow cannot be reached or refuses.
+        TrackingError: if MLflow cannot be reached or reports an error.
     """
     with _client(tracking_uri) as client:
         found = client.get_experiment_by_name(EXPERIMENT)
-        runs = _every_run(client, found.experiment_id) if found else ()
+        runs = _all_runs(client, found.experiment_id) if found else ()
         return {run.data.tags[_IDENTITY]: Logged(run.data.metrics, run.data.params) for run in runs}
 
 
-def _every_run(client: MlflowClient, experiment: str) -> Iterator[Run]:
+def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
     page = None
     while page is None or page.token:
         page = client.search_runs(
@@ -165,7 +165,7 @@ def _every_run(client: MlflowClient, experiment: str) -> Iterator[Run]:
 
 @contextmanager
 def _client(tracking_uri: str) -> Iterator[MlflowClient]:
-    """A client whose errors are one of ours."""
+    """A client whose errors become a TrackingError without passwords."""
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
@@ -192,7 +192,7 @@ def _log_one(client: MlflowClient, experiment: str, record: Record, tags: Mappin
     known = run.data.metrics
     now = int(time.time() * 1000)  # the latest value is the one that MLflow shows; at one time it shows the greatest
     metrics = [Metric(name, value, now, 0) for name, value in record.metrics.items() if known.get(name) != value]
-    # MLflow refuses to change a parameter, and rightly: those of the run that made the cells stand.
+    # MLflow does not allow a parameter to change: those of the run that filled the cells stay.
     params = [Param(k, str(v)[:_LONGEST_PARAM]) for k, v in record.params.items() if k not in run.data.params]
     changed = [RunTag(name, value) for name, value in tags.items() if run.data.tags.get(name) != value]
     client.log_batch(run.info.run_id, metrics=metrics, params=params, tags=changed)

@@ -1,14 +1,15 @@
-"""A claim and a measurement -> whether the one reproduces the other, or why that cannot be said.
+"""A claim and a measurement -> a verdict: reproduced, differs, or why the two cannot be compared.
 
-Owns the rules. A claim is judged only on the complete set that it is of, without errors, with the weights that it is
-of: anything else is a number beside it, never a verdict. Refuses to guess: what may explain a difference is listed as
-a reason, not subtracted.
+A claim is judged only on the complete evaluation set that it was published for, without errors and with the published
+weights; elsewhere its metric is shown without a verdict. A known cause of a difference is listed as a reason, never
+subtracted.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.evaluation.metrics import Summary
@@ -16,36 +17,49 @@ from zoo.cards import Card, Claim
 
 VerdictWord = Literal["reproduced", "differs", "incomplete", "not comparable", "no weights"]
 EXACT_POINTS, POINTS = 0.05, 0.10
-"""How far a measurement in `fp32 exact` may be from its claim, and how far any other may, in points of a percent."""
+"""Largest difference from a claim that still reproduces it, in percentage points: in `fp32 exact`, in other modes."""
 _CHANCE = 0.5
-"""Percent of right answers that chance gives at most, of many classes: then the labels are in another order."""
-_TOUCHING = {
+"""An accuracy of at most so many percent is chance where there are many classes: the labels are in another order."""
+_ACCURACY_FIELDS = {
     *("Interpolation", "Crop Pct", "Image Size", "Channels", "Mean", "Std"),
     *("Label Order", "Weights", "Top 1 Accuracy"),
 }
-"""Fields of a card whose errata can explain another accuracy."""
+"""Fields of a card whose errata can explain a different accuracy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What was measured, and how: `definition` says of which set, None where nobody has said."""
+    """What was measured, and how."""
 
     summary: Summary
-    definition: EvaluationSet | None
+    evaluation_set: EvaluationSet | None
+    """The set that the dataset is a copy of; None where that is not known."""
     complete: bool
-    """Whether every shard is there and none was cut by a limit."""
+    """Whether every shard has a cell and none was cut by a limit."""
     precision: str
     decoder: str
     as_published: bool
     """Whether the weights are those that the card names."""
     plan: Mapping[str, Any] | None = None
+    """The cells' settings (`cells.column.Column.plan`); None where they are those of the card and the set."""
     repeated_keys: int = 0
-    """That of the cells (see `cells.Column`); None where it is known to be as the card and the definition have it."""
+    """Rows whose key stands in an earlier shard too."""
+
+
+class VerdictJson(TypedDict):
+    """A verdict in the leaderboard's files and page, with the claim's metric and value."""
+
+    metric: str
+    claimed: float
+    points: float | None
+    images: int | None
+    verdict: "VerdictWord"
+    reasons: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What became of a claim; `points` and `images` are measured less claimed, None where there is no comparing."""
+    """The verdict on a claim; `points` and `images` are measured less claimed, None where they are not compared."""
 
     claim: Claim
     measured: float | None
@@ -54,25 +68,45 @@ class Verdict:
     word: VerdictWord
     reasons: tuple[str, ...]
 
+    @property
+    def is_mismatch(self) -> bool:
+        """Whether the claim was judged and is not reproduced."""
+        return self.word == "differs"
+
+    def to_json(self) -> VerdictJson:
+        """The verdict as it stands in files."""
+        return {
+            "metric": self.claim.metric,
+            "claimed": self.claim.value,
+            "points": self.points,
+            "images": self.images,
+            "verdict": self.word,
+            "reasons": list(self.reasons),
+        }
+
+    def __str__(self) -> str:
+        difference = "" if self.points is None else f", {self.points:+.3f} points, {self.images:+d} images"
+        return "; ".join([f"{self.claim.metric} claimed {self.claim.value:.2f}{difference}", *self.reasons])
+
 
 def judge(card: Card, found: Measured) -> list[Verdict]:
-    """A verdict for every claim of `card` that is of the set that was measured; none on a set without claims."""
-    definition = found.definition
-    if definition is None or definition.claims is None:
+    """A verdict on every claim of `card` for the set that was measured; none on a set without claims."""
+    measured_set = found.evaluation_set
+    if measured_set is None or measured_set.claims is None:
         return []
-    return [_judge(card, claim, found, definition) for claim in card.claims if claim.dataset == definition.claims]
+    return [_judge(card, claim, found, measured_set) for claim in card.claims if claim.dataset == measured_set.claims]
 
 
 def without_weights(card: Card, reason: str) -> list[Verdict]:
-    """The verdicts of a model that could not be run, since its weights are not to be had."""
-    return [_verdict(claim, "no weights", (reason,)) for claim in card.claims]
+    """The verdicts on a model that could not be run because its weights could not be obtained."""
+    return [_without_comparison(claim, "no weights", (reason,)) for claim in card.claims]
 
 
-def _judge(card: Card, claim: Claim, found: Measured, definition: EvaluationSet) -> Verdict:
-    if apart := list(_incomparable(card, claim, found, definition)):
-        return _verdict(claim, "not comparable", tuple(apart))
-    if lacking := list(_lacking(found, definition)):
-        return _verdict(claim, "incomplete", tuple(lacking))
+def _judge(card: Card, claim: Claim, found: Measured, measured_set: EvaluationSet) -> Verdict:
+    if obstacles := list(_obstacles(card, claim, found, measured_set)):
+        return _without_comparison(claim, "not comparable", tuple(obstacles))
+    if gaps := list(_gaps(found, measured_set)):
+        return _without_comparison(claim, "incomplete", tuple(gaps))
     summary = found.summary
     measured, right = (
         (summary.top1, summary.top1_count) if claim.metric == "top1" else (summary.top5, summary.top5_count)
@@ -94,14 +128,15 @@ def _judge(card: Card, claim: Claim, found: Measured, definition: EvaluationSet)
 
 
 def _half_a_unit(claim: Claim) -> Decimal:
-    """What rounding may have taken from a claim: one of two decimals is of any accuracy that rounds to it."""
+    """Half a unit of the claim's last decimal: the claim stands for every accuracy that rounds to it."""
     decimals = claim.decimals
     if decimals is None:
         decimals = -int(Decimal(str(claim.value)).as_tuple().exponent)
     return Decimal(5).scaleb(-decimals - 1)
 
 
-def _incomparable(card: Card, claim: Claim, found: Measured, definition: EvaluationSet) -> Iterable[str]:
+def _obstacles(card: Card, claim: Claim, found: Measured, measured_set: EvaluationSet) -> Iterable[str]:
+    """Why the measurement is of something else than the claim."""
     if not found.as_published:
         named = card.weights and card.weights.sha256
         yield (
@@ -111,17 +146,18 @@ def _incomparable(card: Card, claim: Claim, found: Measured, definition: Evaluat
     size = found.plan["preprocessing"]["size"] if found.plan else asked
     if size != (claim.size or asked):
         yield f"the claim is of {claim.size or asked} px, measured at {size} px"
-    if found.plan and (found.plan["subset"] and tuple(found.plan["subset"])) != definition.subset:
-        yield f"other classes count than those of {definition.title}"
+    if found.plan and (found.plan["subset"] and tuple(found.plan["subset"])) != measured_set.subset:
+        yield f"other classes count than those of {measured_set.title}"
 
 
-def _lacking(found: Measured, definition: EvaluationSet) -> Iterable[str]:
+def _gaps(found: Measured, measured_set: EvaluationSet) -> Iterable[str]:
+    """What the measurement lacks to be of the complete set."""
     if not found.complete:
         yield "not every shard is evaluated"
-    if definition.images is not None and found.summary.n != definition.images:
-        yield f"{found.summary.n} images of {definition.images}"
-    if definition.images is None:
-        yield f"nobody has said how many images {definition.name} has"
+    if measured_set.images is not None and found.summary.n != measured_set.images:
+        yield f"{found.summary.n} images of {measured_set.images}"
+    if measured_set.images is None:
+        yield f"nobody has said how many images {measured_set.name} has"
     if found.summary.errors:
         yield f"{found.summary.errors} images are errors"
     if found.repeated_keys:
@@ -129,6 +165,7 @@ def _lacking(found: Measured, definition: EvaluationSet) -> Iterable[str]:
 
 
 def _reasons(card: Card, found: Measured) -> Iterable[str]:
+    """What may explain a difference."""
     if found.summary.top1 is not None and found.summary.top1 <= _CHANCE:
         yield "as good as chance: the labels, or the classes of the weights, are in another order"
         return
@@ -136,15 +173,15 @@ def _reasons(card: Card, found: Measured) -> Iterable[str]:
         yield f"measured in {found.precision}"
     if found.decoder != "exact":
         yield f"decoded by {found.decoder}"
-    yield from _settings(card, found.plan) if found.plan else ()
+    yield from _changed_settings(card, found.plan) if found.plan else ()
     for erratum in card.errata:
-        if erratum.field in _TOUCHING:
+        if erratum.field in _ACCURACY_FIELDS:
             yield f"card, {erratum.field}: {erratum.reason}"
 
 
-def _settings(card: Card, plan: Mapping[str, Any]) -> Iterable[str]:
-    """In what a plan differs from the card and from how a model is run plainly."""
-    asked, used = _plain(asdict(card.preprocessing)), _plain(plan["preprocessing"])
+def _changed_settings(card: Card, plan: Mapping[str, Any]) -> Iterable[str]:
+    """Where the cells' settings differ from the card's preprocessing and from the default execution."""
+    asked, used = _with_lists(asdict(card.preprocessing)), _with_lists(plan["preprocessing"])
     for name in sorted(asked.keys() | used.keys()):
         if asked.get(name) != used.get(name):
             yield f"measured with {name} {used.get(name)}, the card has {asked.get(name)}"
@@ -152,10 +189,10 @@ def _settings(card: Card, plan: Mapping[str, Any]) -> Iterable[str]:
         yield f"measured with {', '.join(changed)}"
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As they come back from JSON, which has no tuples."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+def _with_lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they come back from JSON, which has no tuples."""
+    return json.loads(json.dumps(dict(values)))
 
 
-def _verdict(claim: Claim, word: VerdictWord, reasons: tuple[str, ...]) -> Verdict:
+def _without_comparison(claim: Claim, word: VerdictWord, reasons: tuple[str, ...]) -> Verdict:
     return Verdict(claim=claim, measured=None, points=None, images=None, word=word, reasons=reasons)

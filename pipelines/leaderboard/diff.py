@@ -1,7 +1,7 @@
-"""Two columns of cells side by side: which images flipped, which metrics moved, whether that can be chance.
+"""Two columns of cells, image by image: which predictions flipped, which metrics moved, whether that can be chance.
 
-Owns the comparison of a pair, image by image. Reads one shard of each at a time, so that a pair of a billion rows needs
-no more memory than its flips. Refuses to compare images by place alone: rows are joined by key.
+Rows are joined by key. One shard of each column is read at a time, so that a pair of a billion rows needs no more
+memory than its flips.
 """
 
 import math
@@ -20,12 +20,12 @@ from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import Summary, Tally
 from pipelines.leaderboard.pairs import Pair
 
-pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
+pc: Any = pyarrow.compute  # its functions are made at import, so no type checker knows them
 
 BOTH_RIGHT, RIGHT_WRONG, WRONG_RIGHT = "both right", "right to wrong", "wrong to right"
 WRONG_WRONG, ALIKE = "wrong to other wrong", "wrong alike"
 KINDS = (BOTH_RIGHT, RIGHT_WRONG, WRONG_RIGHT, WRONG_WRONG, ALIKE)
-"""What can become of an image; `wrong alike` is the same wrong class, or an error on both sides."""
+"""How an image changes from A to B; `wrong alike` is the same wrong class, or an error on both sides."""
 FLIPS = pa.schema(
     [
         *((name, pa.string()) for name in ("model_a", "model_b", "dataset", "shard", "key")),
@@ -35,17 +35,18 @@ FLIPS = pa.schema(
         ("class_b", pa.int16()),
         ("prob_a", pa.float32()),
         ("prob_b", pa.float32()),
-        ("flip", pa.string()),
+        ("flip", pa.string()),  # one of KINDS
     ]
 )
+"""One row for each image whose prediction flipped: right to wrong, wrong to right, or wrong to other wrong."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Difference:
     """A pair of columns over the images that both have.
 
-    `images` counts them by kind (see KINDS), `unpaired` are those of A and of B that the other lacks in a shard that
-    both have; `shards` counts these. `environment` is what MLflow's two runs say of versions, where it differs.
+    `images` counts them by kind (see KINDS). `shards` is how many shards both have, `unpaired` how many images of A
+    and of B the other lacks in these. `environment` holds library versions that differ between the two MLflow runs.
     """
 
     pair: Pair
@@ -59,14 +60,14 @@ class Difference:
 
     @property
     def points(self) -> float:
-        """Accuracy of B less that of A, in percent."""
+        """Accuracy of B less that of A, in percentage points."""
         return 100 * (self.images[WRONG_RIGHT] - self.images[RIGHT_WRONG]) / sum(self.images.values())
 
     @property
     def half_interval(self) -> float:
-        """Half of the 95 % interval around `points`, from the flips alone: the images are the same ones.
+        """Half of the 95 % interval around `points`; only flips count, since both sides have the same images.
 
-        The adjusted Wald interval for paired shares (Bonett and Price 2012), which is no point where nothing flipped.
+        The adjusted Wald interval for paired proportions (Bonett and Price 2012): not empty where nothing flipped.
         """
         images = sum(self.images.values()) + 2
         lost, won = ((self.images[kind] + 1) / images for kind in (RIGHT_WRONG, WRONG_RIGHT))
@@ -74,21 +75,25 @@ class Difference:
 
     @property
     def p_value(self) -> float:
-        """McNemar's exact test, two-sided: were either flip as likely, how often would they be as uneven?"""
+        """McNemar's exact test, two-sided: how probable so uneven flips are if both directions are equally likely."""
         lost, won = self.images[RIGHT_WRONG], self.images[WRONG_RIGHT]
         return float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0
 
 
 def compare(pair: Pair, environment: Mapping[str, tuple[str, str]]) -> Difference:
-    """Fold the shards that both columns of `pair` have.
+    """Compare the two columns over the shards that both have.
+
+    Args:
+        pair: the columns.
+        environment: library versions that differ between their MLflow runs, by name.
 
     Raises:
-        ValueError: naming the cell, if one is damaged; or the columns, if they have no image in common.
+        ValueError: naming the cell, if one is damaged; naming the columns, if they have no image in common.
     """
     counts, unpaired, shards = np.zeros(len(KINDS), np.int64), np.zeros(2, np.int64), 0
     flips, tallies = [FLIPS.empty_table()], list[tuple[Tally, Tally]]()
     for shard, a, b, left in _joined(pair):
-        one, other = _Judged.of(a, pair.a), _Judged.of(b, pair.b)
+        one, other = _SideRows.of(a, pair.a), _SideRows.of(b, pair.b)
         kinds = _kinds(one, other)
         counts += np.bincount(kinds, minlength=len(KINDS))
         unpaired += left
@@ -110,8 +115,8 @@ def compare(pair: Pair, environment: Mapping[str, tuple[str, str]]) -> Differenc
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    """The rows of one side: the first class (-1 where there is an error), its probability, whether it is right."""
+class _SideRows:
+    """The rows of one side: the top-1 class (-1 where there is an error), its probability, whether it is right."""
 
     rows: pa.Table
     first: np.ndarray
@@ -119,7 +124,7 @@ class _Judged:
     right: np.ndarray
 
     @classmethod
-    def of(cls, rows: pa.Table, column: StoredColumn) -> "_Judged":
+    def of(cls, rows: pa.Table, column: StoredColumn) -> "_SideRows":
         fine = pc.is_null(metrics.reasons(rows, column.num_classes, column.subset)).to_numpy()
         first = pc.fill_null(pc.list_element(rows["classes"], 0), -1).to_numpy()
         probability = pc.fill_null(pc.list_element(rows["probs"], 0), float("nan")).to_numpy()
@@ -136,13 +141,13 @@ def _added(folded: list[tuple[Tally, Tally]], parts: tuple[Tally, Tally]) -> tup
 
 
 def _joined(pair: Pair) -> Iterator[tuple[str, pa.Table, pa.Table, tuple[int, int]]]:
-    """Of each shard that both have: its name, the rows whose keys both have, in A's order, and how many one lacks."""
+    """For each shard that both have: its name, the rows whose keys both have, in A's order, and how many one lacks."""
     there = {shard.name: shard for shard in pair.b.committed}
     for shard in pair.a.committed:
         if shard.name not in there:
             continue
         a, b = pair.a.read(shard), pair.b.read(there[shard.name])
-        if a["key"].equals(b["key"]):  # nearly always; and where a key stands twice, each goes with its own
+        if a["key"].equals(b["key"]):  # nearly always; and of a key that stands twice, the rows are paired in order
             yield shard.name, a, b, (0, 0)
             continue
         places = pc.index_in(a["key"], value_set=b["key"])
@@ -151,13 +156,13 @@ def _joined(pair: Pair) -> Iterator[tuple[str, pa.Table, pa.Table, tuple[int, in
         yield shard.name, a.filter(pc.is_valid(places)), b.take(places.drop_null()), left
 
 
-def _kinds(a: _Judged, b: _Judged) -> np.ndarray:
+def _kinds(a: _SideRows, b: _SideRows) -> np.ndarray:
     """Positions in KINDS."""
     wrong = np.where(a.first != b.first, KINDS.index(WRONG_WRONG), KINDS.index(ALIKE))
     return np.select([a.right & b.right, a.right, b.right], [0, 1, 2], wrong)
 
 
-def _flips(pair: Pair, shard: str, one: _Judged, other: _Judged, kinds: np.ndarray) -> pa.Table:
+def _flips(pair: Pair, shard: str, one: _SideRows, other: _SideRows, kinds: np.ndarray) -> pa.Table:
     place = np.flatnonzero((kinds != KINDS.index(BOTH_RIGHT)) & (kinds != KINDS.index(ALIKE)))
     rows = one.rows.take(pa.array(place))
     names = {"model_a": pair.a.model, "model_b": pair.b.model, "dataset": pair.a.dataset.name, "shard": shard}

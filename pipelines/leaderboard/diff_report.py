@@ -1,7 +1,4 @@
-"""Differences -> what a person or a program reads: the terminal's table, JSON, and the flips as Parquet.
-
-Owns columns, formats and order. Refuses to compare: `diff` does.
-"""
+"""Differences -> the terminal's table, JSON, and the flips as Parquet."""
 
 import json
 from collections import Counter
@@ -34,19 +31,19 @@ def table(differences: Sequence[Difference]) -> Table:
 
 
 def lines(differences: Sequence[Difference]) -> list[str]:
-    """What the table's headings mean, what differs between the sides, and what could not be compared."""
-    told = Counter(
+    """The meaning of the table's headings, what differs between the sides, and what could not be compared."""
+    differing = Counter(
         f"{name}: {a} / {b}"
         for entry in differences
         for name, (a, b) in {**entry.pair.differs, **entry.environment}.items()
     )
     of = f" of {len(differences)} pairs)"
-    settings = [line if len(differences) == 1 else f"{line}  ({pairs}{of}" for line, pairs in told.items()]
+    settings = [line if len(differences) == 1 else f"{line}  ({pairs}{of}" for line, pairs in differing.items()]
     return [_LEGEND, *settings, *(line for entry in differences for line in _not_compared(entry))]
 
 
 def sentence(entry: Difference) -> str:
-    """The outcome in words: by how much B is better than A, and whether that can be chance."""
+    """The outcome in one sentence: by how much B is better than A, and whether that can be chance."""
     a, b = entry.pair.a, entry.pair.b
     return (
         f"{b.model} against {a.model} on {a.dataset.name}: {entry.points:+.2f} ±{entry.half_interval:.2f} points of "
@@ -55,8 +52,9 @@ def sentence(entry: Difference) -> str:
 
 
 def diff_json(differences: Sequence[Difference]) -> bytes:
-    """`{"pairs": [...]}`: both sides, what differs between them, counts, test and the metrics that changed."""
-    return (json.dumps({"pairs": [_said(entry) for entry in differences]}, indent=1, allow_nan=False) + "\n").encode()
+    """`{"pairs": [...]}`: both sides, what differs between them, counts, the test and the metrics that changed."""
+    content = {"pairs": [_pair_json(entry) for entry in differences]}
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
 def flips_parquet(differences: Sequence[Difference]) -> bytes:
@@ -71,7 +69,7 @@ def _line(entry: Difference) -> list[str]:
     a, b = entry.pair.a, entry.pair.b
     return [
         a.model if a.model == b.model else f"{a.model} / {b.model}",
-        _how(a, b),
+        _modes(a, b),
         a.dataset.name,
         str(sum(entry.images.values())),
         *("" if scored.top1 is None else f"{scored.top1:.2f}" for scored in (entry.a, entry.b)),
@@ -81,8 +79,8 @@ def _line(entry: Difference) -> list[str]:
     ]
 
 
-def _how(a: StoredColumn, b: StoredColumn) -> str:
-    """How both were run, in as few words as tell them apart."""
+def _modes(a: StoredColumn, b: StoredColumn) -> str:
+    """How both were run, in as few words as distinguish them."""
     if a.mode != b.mode:
         return f"{a.mode} / {b.mode}"
     return a.mode if a.settings == b.settings else f"{a.settings} / {b.settings}"
@@ -91,13 +89,13 @@ def _how(a: StoredColumn, b: StoredColumn) -> str:
 def _not_compared(entry: Difference) -> list[str]:
     a, b = entry.pair.a, entry.pair.b
     name, most = f"{a.model} on {a.dataset.name}", max(len(a.committed), len(b.committed))
-    told = [f"{name}: compared over {entry.shards} of {most} shards"] if entry.shards < most else []
+    found = [f"{name}: compared over {entry.shards} of {most} shards"] if entry.shards < most else []
     if any(entry.unpaired):
-        told.append(f"{name}: {entry.unpaired[0]} images are in A alone, {entry.unpaired[1]} in B alone")
-    return told
+        found.append(f"{name}: {entry.unpaired[0]} images are in A alone, {entry.unpaired[1]} in B alone")
+    return found
 
 
-def _said(entry: Difference) -> dict:
+def _pair_json(entry: Difference) -> dict[str, object]:
     scores = {name: (getattr(entry.a, name), getattr(entry.b, name)) for name in _METRICS}
     sides = {
         side: {

@@ -1,7 +1,6 @@
-"""A board -> what a terminal or a program reads: tables, CSV in timm's columns, JSON, a model-index.
+"""The leaderboard -> tables for a terminal, CSV that begins with timm's columns, JSON, a model-index.
 
-Owns columns, formats and order. Refuses everything that differs between two boards of the same cells (no time or host):
-the same store gives the same bytes, but for the images a second, which MLflow remembers.
+They hold no time or host: the same store gives the same bytes, except for images a second, which come from MLflow.
 """
 
 import csv
@@ -9,7 +8,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import yaml
 from rich.box import SIMPLE_HEAD
@@ -18,176 +16,167 @@ from rich.table import Table
 
 from pipelines.evaluation import report_files
 from pipelines.evaluation.metrics import Summary
-from pipelines.evaluation.report_files import CSV_COLUMNS, ModelResult
+from pipelines.evaluation.report_files import CSV_COLUMNS
+from pipelines.evaluation.result import ModelResult, model_result
+from pipelines.evaluation.verdicts import Verdict
 from pipelines.leaderboard.board import Board, BoardEntry, Row
-from pipelines.leaderboard.sets import Judged
 
 _MORE = ("claimed_top1", "difference", "difference_images", "verdict", "reasons")
 _FACTS = ("macs", "images_per_second", "licence", "column", "data")
 COLUMNS = (*CSV_COLUMNS, *_MORE, *_FACTS)
-"""Those of an evaluation's results, timm's nine first; then the claim of top-1 and the model's facts."""
+"""The columns of an evaluation's results, timm's nine first; then the verdict on top-1 and the model's facts."""
 _METRICS = {"top1": "Top 1 Accuracy", "top5": "Top 5 Accuracy"}
 
 
 def csv_bytes(board: Board) -> bytes:
-    """COLUMNS, one line a row and set, best first in each set; nothing where there is no number."""
+    """COLUMNS, a line for each row on each set, best first in each set; empty where there is no number."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for row, score in _every(board):
-        plain = next(csv.DictReader(io.StringIO(report_files.results_csv([_result(row, score)]).decode())))
-        writer.writerow({**plain, **_undefined(score, ""), **_claim_columns(top1_claim(score)), **_facts(row, score)})
+    for row, entry in _entries(board):
+        plain = next(csv.DictReader(io.StringIO(report_files.results_csv([_result(row, entry)]).decode())))
+        verdict = _verdict_columns(top1_verdict(entry))
+        writer.writerow({**plain, **_undefined(entry, ""), **verdict, **_facts(row, entry)})
     return text.getvalue().encode()
 
 
 def json_bytes(board: Board) -> bytes:
-    """`{"results": [...], "absent": [...], "notes": [...]}`: the results of an evaluation, with claims and facts."""
-    results = []
-    for row, score in _every(board):
-        plain = json.loads(report_files.results_json([_result(row, score)]))["results"][0]
-        results.append(
-            {
-                **plain,
-                **_undefined(score, None),
-                "claims": [asdict(claim) for claim in score.claims],
-                **_facts(row, score),
-            }
-        )
+    """`{"results": [...], "absent": [...], "notes": [...]}`: the results of an evaluation, with verdicts and facts."""
+    results: list[dict[str, object]] = []
+    for row, entry in _entries(board):
+        plain = json.loads(report_files.results_json([_result(row, entry)]))["results"][0]
+        claims = [verdict.to_json() for verdict in entry.verdicts]
+        results.append({**plain, **_undefined(entry, None), "claims": claims, **_facts(row, entry)})
     content = {"results": results, "absent": [card.name for card in board.absent], "notes": list(board.notes)}
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
 def model_index(board: Board) -> bytes:
-    """A model-index as timm's cards are, with measured metrics; `Verified` says whether all claims hold there.
+    """A model-index in the form of timm's cards, with measured metrics; `Verified`: all claims there are reproduced.
 
-    `zoo.read_cards` refuses it, on purpose: what was measured here is no claim of a publisher's.
+    It is deliberately no input for `zoo.read_cards`: what was measured here is not a publisher's claim.
     """
-    models: dict[str, dict] = {}
+    measured: dict[str, list[dict[str, object]]] = {row.model: [] for row in board.rows}
+    models = {row.model: row for row in reversed(board.rows)}  # the first row of each stands
     for row in board.rows:
-        entry = models.setdefault(row.model, _entry(row))
-        entry["Results"] += [_measured(row, score) for score in row.scores.values() if score.summary.labelled]
-    document = {"Type": "model-index", "Models": list(models.values())}
+        measured[row.model] += [_measured(row, entry) for entry in row.scores.values() if entry.summary.labelled]
+    document = {
+        "Type": "model-index",
+        "Models": [{**_described(models[model]), "Results": results} for model, results in measured.items()],
+    }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120).encode()
 
 
 def tables(board: Board) -> Iterator[tuple[str, Table]]:
-    """For a terminal of 80 columns: the title of each set and its rows, best first."""
-    for kind in board.sets:
+    """For a terminal of 80 columns: for each set its title and a table, best first."""
+    for shown_set in board.sets:
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("model", overflow="fold", min_width=14)
         table.add_column("mode", overflow="fold", min_width=10)
-        for heading, side in (("claimed", "right"), ("measured, 95 %", "right"), ("diff", "right")):
-            table.add_column(heading, justify=side, no_wrap=True)  # pyright: ignore[reportArgumentType]
+        for heading in ("claimed", "measured, 95 %", "diff"):
+            table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("verdict", no_wrap=True)
         table.add_column("n", justify="right", no_wrap=True)
-        pairs = list(board.of(kind))
+        pairs = board.of(shown_set)
         alike = Counter((row.model, row.column.mode) for row, _ in pairs)
-        for row, score in pairs:
+        for row, entry in pairs:
             mode = row.column.mode if alike[row.model, row.column.mode] == 1 else f"{row.settings}, {row.decoder}"
-            table.add_row(*map(escape, [row.model, mode, *_line(score)]))
-        if not all(score.column.complete for _, score in pairs):
+            table.add_row(*map(escape, [row.model, mode, *_line(entry)]))
+        if not all(entry.column.complete for _, entry in pairs):
             table.caption = "* incomplete: not every shard is evaluated"
-        yield kind.title, table
+        yield shown_set.title, table
 
 
-def top1_claim(score: BoardEntry) -> Judged | None:
-    """What became of the claim that a table shows."""
-    return next((claim for claim in score.claims if claim.metric == "top1"), None)
+def top1_verdict(entry: BoardEntry) -> Verdict | None:
+    """The verdict that a table shows."""
+    return next((verdict for verdict in entry.verdicts if verdict.claim.metric == "top1"), None)
 
 
-def _every(board: Board) -> Iterator[tuple[Row, BoardEntry]]:
-    return (pair for kind in board.sets for pair in board.of(kind))
+def _entries(board: Board) -> Iterator[tuple[Row, BoardEntry]]:
+    return (pair for shown_set in board.sets for pair in board.of(shown_set))
 
 
-def _result(row: Row, score: BoardEntry) -> ModelResult:
-    column, seen = score.column, row.card.preprocessing
-    return ModelResult(
-        model=row.model,
-        dataset=score.set.name,
-        param_count=row.card.params,
-        img_size=seen.size,
-        crop_pct=seen.crop_pct,
-        interpolation=seen.interpolation,
-        weights=column.weights,
-        settings=column.settings,
-        decoder=column.decoder,
-        plan=column.name.rpartition("-")[2],
+def _result(row: Row, entry: BoardEntry) -> ModelResult:
+    column = entry.column
+    return model_result(
+        row.card,
+        column,
+        entry.set.name,
         shards=len(column.dataset.shards),
         committed=len(column.committed),
-        tally=score.tally,
+        tally=entry.tally,
     )
 
 
-def _claim_columns(claim: Judged | None) -> dict[str, object]:
-    if claim is None:
+def _verdict_columns(verdict: Verdict | None) -> dict[str, object]:
+    if verdict is None:
         return {}
     return {
-        "claimed_top1": claim.claimed,
-        "difference": "" if claim.points is None else f"{claim.points:.3f}",
-        "difference_images": claim.images,
-        "verdict": claim.verdict,
-        "reasons": "; ".join(claim.reasons),
+        "claimed_top1": verdict.claim.value,
+        "difference": "" if verdict.points is None else f"{verdict.points:.3f}",
+        "difference_images": verdict.images,
+        "verdict": verdict.word,
+        "reasons": "; ".join(verdict.reasons),
     }
 
 
-def _undefined(score: BoardEntry, nothing: str | None) -> dict[str, str | None]:
-    """What a view of other labels leaves undefined, although the tally has a sum of it."""
-    return {name: nothing for name in ("nll", "brier") if getattr(score.summary, name) is None}
+def _undefined(entry: BoardEntry, blank: str | None) -> dict[str, str | None]:
+    """`blank` for what a relabelled set leaves undefined, although the tally has a sum of it."""
+    return {name: blank for name in ("nll", "brier") if getattr(entry.summary, name) is None}
 
 
-def _facts(row: Row, score: BoardEntry) -> dict[str, object]:
-    dataset = score.column.dataset
-    speed = None if score.speed is None else round(score.speed, 2)
-    values = row.macs, speed, row.licence, score.column.name, f"{dataset.name}-{dataset.digest}"
+def _facts(row: Row, entry: BoardEntry) -> dict[str, object]:
+    dataset = entry.column.dataset
+    speed = None if entry.speed is None else round(entry.speed, 2)
+    values = row.macs, speed, row.licence, entry.column.name, f"{dataset.name}-{dataset.digest}"
     return dict(zip(_FACTS, values, strict=True))
 
 
-def _entry(row: Row) -> dict:
+def _described(row: Row) -> dict[str, object]:
     card = row.card
-    seen = card.preprocessing
+    preprocessing = card.preprocessing
     return {
         "Name": card.name,
         "Metadata": {
             "ID": card.architecture,
             "Parameters": card.params,
             "MACs": row.macs,
-            "Image Size": seen.size,
-            "Crop Pct": seen.crop_pct,
-            "Interpolation": seen.interpolation,
+            "Image Size": preprocessing.size,
+            "Crop Pct": preprocessing.crop_pct,
+            "Interpolation": preprocessing.interpolation,
             **({"License": row.licence} if row.licence else {}),
         },
         **({"Code": card.code} if card.code else {}),
-        "Results": [],
     }
 
 
-def _measured(row: Row, score: BoardEntry) -> dict:
-    scored = score.summary
-    found = {name: getattr(scored, metric) for metric, name in _METRICS.items()}
-    verdicts = [claim.verdict for claim in score.claims]
+def _measured(row: Row, entry: BoardEntry) -> dict[str, object]:
+    summary = entry.summary
+    metrics = {name: getattr(summary, metric) for metric, name in _METRICS.items()}
+    words = [verdict.word for verdict in entry.verdicts]
     return {
         "Task": "Image Classification",
-        "Dataset": score.set.title,
-        "Metrics": {name: f"{value:.3f}%" for name, value in found.items() if value is not None},
-        "Images": scored.n,
+        "Dataset": entry.set.title,
+        "Metrics": {name: f"{value:.3f}%" for name, value in metrics.items() if value is not None},
+        "Images": summary.n,
         "Settings": f"{row.settings}, {row.decoder}",
         "Weights SHA-256": row.column.weights,
-        "Verified": bool(verdicts) and all(verdict == "reproduced" for verdict in verdicts),
+        "Verified": bool(words) and all(word == "reproduced" for word in words),
     }
 
 
-def _line(score: BoardEntry) -> list[str]:
-    scored, claim = score.summary, top1_claim(score)
+def _line(entry: BoardEntry) -> list[str]:
+    summary, verdict = entry.summary, top1_verdict(entry)
     return [
-        f"{claim.claimed:.2f}" if claim else "",
-        _interval(scored),
-        f"{claim.points:+.2f}" if claim and claim.points is not None else "",
-        (claim.verdict or "") if claim else "",
-        f"{scored.n}" if score.column.complete else f"{scored.n}*",
+        f"{verdict.claim.value:.2f}" if verdict else "",
+        _interval(summary),
+        f"{verdict.points:+.2f}" if verdict and verdict.points is not None else "",
+        verdict.word if verdict else "",
+        f"{summary.n}" if entry.column.complete else f"{summary.n}*",
     ]
 
 
-def _interval(scored: Summary) -> str:
-    if scored.top1 is None or scored.top1_low is None or scored.top1_high is None:
+def _interval(summary: Summary) -> str:
+    if summary.top1 is None or summary.top1_low is None or summary.top1_high is None:
         return ""
-    return f"{scored.top1:.2f} {scored.top1_low:.1f}-{scored.top1_high:.1f}"
+    return f"{summary.top1:.2f} {summary.top1_low:.1f}-{summary.top1_high:.1f}"

@@ -1,14 +1,14 @@
 "use strict";
-// The overview: what is claimed and measured, charts, the table, and the way to a model's own view.
+// The overview: verdicts, charts and the table; and the switch to the view of one model.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const by = (id) => document.getElementById(id);
 const state = { set: data.main, verdict: null, words: [] };
 let table = null;
 
-/** Opens what the fragment says. A frame without an address of its own (MLflow's) is shown it all the same. */
+/** Opens the view that the fragment names, also in a frame without an address of its own, such as MLflow's. */
 function go(fragment) {
-  try { history.pushState(null, "", fragment || "#"); } catch { /* a sandbox may refuse */ }
+  try { history.pushState(null, "", fragment || "#"); } catch { /* not allowed in a sandboxed frame */ }
   route(fragment);
 }
 
@@ -36,16 +36,16 @@ function columns() {
   const others = data.sets.map((set, s) => ({ set, s })).filter(({ s }) => s !== state.set);
   return [
     { label: "model", text: true, value: (row) => row.model, show: (row) => h("a", { href: address(row), title: row.model }, row.model) },
-    { label: "mode", text: true, title: "precision and decoder; more where that is not all that differs", value: (row) => row.settings, show: (row) => h("span", { title: row.settings }, mode(row)) },
+    { label: "mode", text: true, title: "precision and decoder; all settings where several rows share these", value: (row) => row.settings, show: (row) => h("span", { title: row.settings }, mode(row)) },
     { label: "claimed", title: "top-1 that the card claims, %", value: (row) => claim(row)?.claimed, show: (row) => fixed(claim(row)?.claimed, 2) },
     { label: "measured", title: "top-1 in %, errors count as wrong, with Wilson's 95 % interval", value: (row) => scoreOf(row)?.top1, show: (row) => (scoreOf(row) ? measured(scoreOf(row)) : "") },
-    { label: "images", title: "judged; * where not all shards are evaluated", value: (row) => scoreOf(row)?.n, show: (row) => images(row) },
-    { label: "Δ", title: "measured less claimed, points", value: (row) => claim(row)?.points, show: (row) => difference(claim(row)) },
+    { label: "images", title: "images evaluated; * where shards are missing", value: (row) => scoreOf(row)?.n, show: (row) => images(row) },
+    { label: "Δ", title: "measured minus claimed, in percentage points", value: (row) => claim(row)?.points, show: (row) => difference(claim(row)) },
     { label: "verdict", text: true, value: (row) => claim(row)?.verdict, show: (row) => chip(claim(row)?.verdict) },
     ...others.map(({ set, s }) => ({ label: set.short, title: `top-1 on ${set.title}, %`, value: (row) => row.scores[s]?.top1, show: (row) => fixed(row.scores[s]?.top1, 1) })),
     { label: "ECE", title: "expected calibration error, 15 bins", value: (row) => scoreOf(row)?.ece, show: (row) => fixed(scoreOf(row)?.ece, 3) },
-    { label: "images/s", title: "of one worker in the model alone, as last measured", value: (row) => speed(row), show: (row) => fixed(speed(row), 1) },
-    { label: "GMACs", title: "multiply-accumulates an image, in billions", value: (row) => row.macs, show: (row) => (blank(row.macs) ? "" : fixed(row.macs / 1e9, 2)) },
+    { label: "images/s", title: "of one worker, in the model alone, as last measured", value: (row) => speed(row), show: (row) => fixed(speed(row), 1) },
+    { label: "GMACs", title: "multiply-accumulates per image, in billions", value: (row) => row.macs, show: (row) => (blank(row.macs) ? "" : fixed(row.macs / 1e9, 2)) },
     { label: "params", title: "in millions", value: (row) => row.params, show: (row) => (blank(row.params) ? "" : fixed(row.params / 1e6, 1)) },
     { label: "licence", text: true, title: "of the weights", value: (row) => row.licence },
   ];

@@ -1,8 +1,8 @@
-"""A board -> leaderboard.html: one file that needs nothing else, neither a server nor the network.
+"""The leaderboard -> leaderboard.html: one file that needs neither a server nor the network.
 
-Owns what the page is told, and that nothing in it can act: names, keys and errors are anybody's input, so they travel
-as JSON in which no tag can end, the scripts set text only as text, and the page's policy runs no script but ours. The
-charts are our own 150 lines of SVG: plotly.js is 4.7 MB in every leaderboard and knows neither dark nor our fonts.
+Names, keys and errors are untrusted input. They travel as JSON in which no tag can be closed, the scripts insert them
+as text only, and the page's content security policy runs no other script than its own. The charts are 150 lines of SVG:
+plotly.js would add 4.7 MB to every leaderboard and follows neither the dark mode nor the page's fonts.
 """
 
 import base64
@@ -24,11 +24,11 @@ from zoo import imagenet
 _SCRIPTS = ("page_table.js", "page_charts.js", "page_model.js", "page.js")
 _TITLE = "Menagerie leaderboard"
 _DIGITS = 6
-"""Decimals of what is drawn; the exports hold the whole numbers."""
+"""Decimals of the numbers in the page; the exports hold them in full."""
 
 
 def render(board: Board, remarks: Sequence[str] = ()) -> bytes:
-    """The page, a pure function of the board and of what else is to be said below it."""
+    """The page, a pure function of the leaderboard and of `remarks`, which stand below it."""
     style, scripts = _file("page.css"), [_file(name) for name in _SCRIPTS]
     page = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True).from_string(
         _file("page.html.j2")
@@ -49,19 +49,19 @@ def _file(name: str) -> str:
 
 
 def _policy(style: str, scripts: list[str]) -> str:
-    """Nothing is fetched, and nothing runs but what stands here, known by its digest."""
-    styles, ours = _source(style), " ".join(_source(script) for script in scripts)
-    return f"default-src 'none'; style-src {styles}; script-src {ours}; base-uri 'none'; form-action 'none'"
+    """The page fetches nothing, and runs only the scripts with these digests."""
+    styles, own = _digest_source(style), " ".join(_digest_source(script) for script in scripts)
+    return f"default-src 'none'; style-src {styles}; script-src {own}; base-uri 'none'; form-action 'none'"
 
 
-def _source(text: str) -> str:
+def _digest_source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _data(board: Board, remarks: Sequence[str]) -> dict:
+def _data(board: Board, remarks: Sequence[str]) -> dict[str, object]:
     sizes = {row.card.num_classes for row in board.rows}
     known = imagenet.class_names()
-    most = max(board.sets, key=lambda kind: sum(kind.name in row.scores for row in board.rows), default=None)
+    most = max(board.sets, key=lambda each: sum(each.name in row.scores for row in board.rows), default=None)
     return {
         "title": _TITLE,
         "sets": [{"name": each.name, "title": each.title, "short": each.short} for each in board.sets],
@@ -77,9 +77,9 @@ def _notes(board: Board) -> list[str]:
     return [*([f"Not evaluated: {absent}."] if absent else []), *board.notes]
 
 
-def _row(board: Board, row: Row) -> dict:
+def _row(board: Board, row: Row) -> dict[str, object]:
     card = row.card
-    seen = card.preprocessing
+    preprocessing = card.preprocessing
     return {
         "model": row.model,
         "mode": row.column.mode,
@@ -88,31 +88,31 @@ def _row(board: Board, row: Row) -> dict:
         "weights": row.column.weights[:8],
         "published": row.is_as_published,
         "classes": card.num_classes,
-        "input": f"{seen.size} px, crop {seen.crop_pct:g}, {seen.interpolation}",
+        "input": f"{preprocessing.size} px, crop {preprocessing.crop_pct:g}, {preprocessing.interpolation}",
         "params": card.params,
         "macs": row.macs,
         "licence": row.licence,
         "paper": card.paper,
-        "scores": [_score(row.scores[kind.name]) if kind.name in row.scores else None for kind in board.sets],
+        "scores": [_entry(row.scores[each.name]) if each.name in row.scores else None for each in board.sets],
     }
 
 
-def _score(score: BoardEntry) -> dict:
-    scored = score.summary
+def _entry(entry: BoardEntry) -> dict[str, object]:
+    summary = entry.summary
     return {
-        "n": scored.n,
-        "errors": scored.errors,
-        "reasons": scored.error_reasons,
-        **{name: _rounded(getattr(scored, name)) for name in ("top1", "top5", "ece", "nll", "brier")},
-        "low": _rounded(scored.top1_low),
-        "high": _rounded(scored.top1_high),
-        "speed": score.speed,
-        "complete": score.column.complete,
-        "committed": len(score.column.committed),
-        "shards": len(score.column.dataset.shards),
-        "bins": [[b.rows, _rounded(b.accuracy), _rounded(b.mean_confidence)] for b in score.tally.bins],
-        "claims": [asdict(claim) for claim in score.claims],
-        "detail": _detail(score),
+        "n": summary.n,
+        "errors": summary.errors,
+        "reasons": summary.error_reasons,
+        **{name: _rounded(getattr(summary, name)) for name in ("top1", "top5", "ece", "nll", "brier")},
+        "low": _rounded(summary.top1_low),
+        "high": _rounded(summary.top1_high),
+        "speed": entry.speed,
+        "complete": entry.column.complete,
+        "committed": len(entry.column.committed),
+        "shards": len(entry.column.dataset.shards),
+        "bins": [[b.rows, _rounded(b.accuracy), _rounded(b.mean_confidence)] for b in entry.tally.bins],
+        "claims": [verdict.to_json() for verdict in entry.verdicts],
+        "detail": _detail(entry),
     }
 
 
@@ -120,16 +120,16 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, _DIGITS)
 
 
-def _detail(score: BoardEntry) -> str:
-    """What only a model's own view shows: compressed, or a hundred models would make a page of 20 MB."""
-    classes = score.tally.classes
+def _detail(entry: BoardEntry) -> str:
+    """What only the view of one model shows; compressed, or the page of a hundred models would have 20 MB."""
+    classes = entry.tally.classes
     content = {
         "n": classes.n.tolist(),
         "top1": classes.top1.tolist(),
         "top5": classes.top5.tolist(),
-        "confused": score.mistakes.most_confused(),
-        "worst": [asdict(mistake) for mistake in score.mistakes.worst],
-        "errors": [asdict(row) for row in score.mistakes.errors],
+        "confused": entry.mistakes.most_confused(),
+        "worst": [asdict(mistake) for mistake in entry.mistakes.worst],
+        "errors": [asdict(row) for row in entry.mistakes.errors],
     }
     packed = gzip.compress(json.dumps(content, separators=(",", ":"), allow_nan=False).encode(), 6, mtime=0)
     return base64.b64encode(packed).decode()

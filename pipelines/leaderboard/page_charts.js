@@ -1,5 +1,5 @@
 "use strict";
-// Small charts in SVG, drawn in the page's own colours: a chart library would weigh fifty times the page.
+// Small charts in SVG, in the page's colours: a chart library would be fifty times the size of the page.
 
 const WIDTH = 340, HEIGHT = 240, LEFT = 40, RIGHT = 10, TOP = 20, BOTTOM = 34, NEAR = 14;
 
@@ -10,7 +10,7 @@ function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** From values to pixels, with round numbers to mark: { at(value), ticks }. */
+/** Maps values to pixels, with ticks at round numbers: { at(value), ticks }. */
 function scale(values, from, to, { log = false, exact = false } = {}) {
   const turn = log ? Math.log10 : (v) => v;
   let low = Math.min(...values), high = Math.max(...values);
@@ -51,7 +51,7 @@ function frame(x, y, xLabel, yLabel, label) {
   return drawing;
 }
 
-/** Points that no other beats in both: `better` is 1 where more of x is better, -1 where less is. */
+/** Points that no other point exceeds in both x and y: `better` is 1 where more of x is better, -1 where less is. */
 function paretoFront(points, better) {
   const sorted = [...points].sort((a, b) => better * (b.x - a.x) || b.y - a.y);
   let best = -Infinity;
@@ -103,7 +103,7 @@ function reliabilityCurves(title, note, curves, { open }) {
   return h("figure", {}, h("h2", {}, title), h("figcaption", {}, note), drawing);
 }
 
-/** One model's reliability: accuracy by confidence, and the gap between the two. */
+/** The reliability diagram of one model: accuracy by confidence, and the gap between the two. */
 function reliabilityBars(bins) {
   const x = scale([0, 1], LEFT, WIDTH - RIGHT, { exact: true }), y = scale([0, 1], HEIGHT - BOTTOM, TOP + 6, { exact: true });
   const drawing = frame(x, y, "confidence", "accuracy", "Reliability diagram");
@@ -123,7 +123,7 @@ function empty(title, note) {
   return h("figure", {}, h("h2", {}, title), h("figcaption", {}, note), h("p", { className: "soft" }, "Nothing to draw."));
 }
 
-/** Shows the hint of what `nearest(x, y)` finds, and opens its row on a click. */
+/** Shows the hint of the mark that `nearest(x, y)` returns, and opens its row on a click. */
 function followPointer(drawing, nearest, open) {
   const hint = document.getElementById("hint");
   let lit = null;

@@ -1,7 +1,7 @@
 "use strict";
-// The view of one model: every run of it, and of the chosen one classes, confusions, worst mistakes and errors.
+// The view of one model: all its runs; for the selected one, classes, confusions, worst mistakes and errors.
 
-/** What only this view shows comes compressed, and is unpacked when it is first looked at. */
+/** The details of this view are compressed in the page, and unpacked when they are first shown. */
 async function unpack(packed) {
   const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -22,7 +22,7 @@ function difference(claim) {
   return h("span", { className: claim.points < 0 ? "minus" : "plus", title: `${signed(claim.images, 0)} images` }, signed(claim.points, 2));
 }
 
-/** A title that ends in an address becomes a link; what is no http address stays text. */
+/** A title that ends in an http address becomes a link; everything else stays text. */
 function paper(text) {
   const [, title, href] = text.match(/^(.*?)\s*(https?:\/\/\S+)$/) || [null, text, null];
   return href ? h("a", { href, rel: "noopener noreferrer", target: "_blank" }, title || href) : title;
@@ -35,7 +35,7 @@ class ModelView {
     Object.assign(this, { data, element });
   }
 
-  /** Draws the model called `name`; `run` and `set` are positions of what is looked at closely. */
+  /** Draws the model called `name`; `run` and `set` are the positions of the run to show in detail. */
   async show(name, run, set) {
     const pairs = this.data.rows.flatMap((row, r) => (row.model === name ? this.scored(row, r) : []));
     const chosen = pairs.find((pair) => pair.r === run && pair.s === set) || pairs.find((pair) => pair.s === this.data.main) || pairs[0];
@@ -57,7 +57,7 @@ class ModelView {
     const known = [
       ["Parameters", blank(row.params) ? "" : `${fixed(row.params / 1e6, 2)} M`],
       ["Multiply-accumulates", blank(row.macs) ? "" : `${fixed(row.macs / 1e9, 2)} G`],
-      ["Input", row.input], ["Weights", row.weights + (row.published ? "" : ", not those of the card")],
+      ["Input", row.input], ["Weights", row.weights + (row.published ? "" : ", not the published ones")],
       ["Licence", row.licence], ["Paper", row.paper && paper(row.paper)],
     ].filter(([, value]) => value);
     return h("dl", { className: "facts" }, ...known.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
@@ -66,7 +66,7 @@ class ModelView {
   runs(pairs, chosen) {
     const columns = [
       { label: "set", text: true, value: (p) => p.s, show: (p) => h("a", { href: this.link(p) }, this.data.sets[p.s].title) },
-      { label: "how", text: true, value: (p) => `${p.row.settings}, ${p.row.decoder}` },
+      { label: "settings", text: true, value: (p) => `${p.row.settings}, ${p.row.decoder}` },
       { label: "claimed", value: (p) => claimOf(p.score)?.claimed, show: (p) => fixed(claimOf(p.score)?.claimed, 2) },
       { label: "top-1", value: (p) => p.score.top1, show: (p) => measured(p.score) },
       { label: "Δ", value: (p) => claimOf(p.score)?.points, show: (p) => difference(claimOf(p.score)) },
@@ -89,13 +89,13 @@ class ModelView {
   }
 
   reasons(score) {
-    const said = score.claims.map((c) => [
+    const lines = score.claims.map((c) => [
       `${c.metric === "top1" ? "top-1" : "top-5"} ${fixed(c.claimed, 2)} claimed: ${c.verdict || "no verdict"}`,
       ...(blank(c.points) ? [] : [`${signed(c.points, 3)} points, ${signed(c.images, 0)} images`]),
       ...c.reasons,
     ].join("; "));
-    if (!score.complete) said.push(`* incomplete: ${grouped(score.committed)} of ${plural(score.shards, "shard")}`);
-    return h("ul", { className: "reasons" }, ...said.map((line) => h("li", {}, line)));
+    if (!score.complete) lines.push(`* incomplete: ${grouped(score.committed)} of ${plural(score.shards, "shard")}`);
+    return h("ul", { className: "reasons" }, ...lines.map((line) => h("li", {}, line)));
   }
 
   panels({ row, score, s }, detail) {
@@ -105,29 +105,29 @@ class ModelView {
     const of = `${row.mode} on ${this.data.sets[s].title}`;
     const perClass = detail.n.map((n, c) => ({ c, n, top1: detail.top1[c], top5: detail.top5[c] })).filter(({ n }) => n);
     const panels = [
-      panel("Reliability", `${of}: ECE ${fixed(score.ece, 4) || "not known"}; orange is the gap to the confidence`, reliabilityBars(score.bins)),
+      panel("Reliability", `${of}: ECE ${fixed(score.ece, 4) || "not known"}; orange: the gap to the confidence`, reliabilityBars(score.bins)),
       panel("Accuracy by class", `${plural(perClass.length, "class").replace("classs", "classes")} with images; errors count as wrong`, [
         { label: "class", text: true, className: "wrap", value: ({ c }) => name(c) },
         { label: "top-1", value: (r) => (100 * r.top1) / r.n, show: (r) => fixed((100 * r.top1) / r.n, 1) },
         { label: "top-5", value: (r) => (100 * r.top5) / r.n, show: (r) => fixed((100 * r.top5) / r.n, 1) },
         { label: "images", value: (r) => r.n, show: (r) => grouped(r.n) },
       ], perClass, { sort: 1, direction: 1 }),
-      panel("Most confused", "what is taken for what", [
-        { label: "is", text: true, className: "wrap", value: ([label]) => name(label) },
-        { label: "taken for", text: true, className: "wrap", value: ([, predicted]) => name(predicted) },
+      panel("Most confused", "labels, and the class predicted instead", [
+        { label: "label", text: true, className: "wrap", value: ([label]) => name(label) },
+        { label: "predicted", text: true, className: "wrap", value: ([, predicted]) => name(predicted) },
         { label: "images", value: ([, , n]) => n, show: ([, , n]) => grouped(n) },
       ], detail.confused, { sort: 2 }),
       panel("Worst mistakes", "the most confident wrong answers", [
         { label: "image", text: true, className: "wrap", value: image },
-        { label: "is", text: true, className: "wrap", value: (r) => name(r.label), show: (r) => [name(r.label), " ", h("small", {}, fixed(r.label_probability, 3))] },
-        { label: "taken for", text: true, className: "wrap", value: (r) => name(r.predicted) },
+        { label: "label", text: true, className: "wrap", value: (r) => name(r.label), show: (r) => [name(r.label), " ", h("small", {}, fixed(r.label_probability, 3))] },
+        { label: "predicted", text: true, className: "wrap", value: (r) => name(r.predicted) },
         { label: "confidence", value: (r) => r.probability, show: (r) => fixed(r.probability, 4) },
       ], detail.worst, { sort: 3 }),
     ];
     const reasons = Object.entries(score.reasons).map(([reason, n]) => `${grouped(n)} ${reason}`).join(", ");
-    if (score.errors) panels.push(panel("Errors", `${reasons}; the first ${detail.errors.length} are`, [
+    if (score.errors) panels.push(panel("Errors", `${reasons}; the first ${detail.errors.length}:`, [
       { label: "image", text: true, className: "wrap", value: image },
-      { label: "what is wrong", text: true, className: "wrap", value: (r) => r.error || r.reason },
+      { label: "error", text: true, className: "wrap", value: (r) => r.error || r.reason },
     ], detail.errors, { direction: 1 }));
     return panels;
   }

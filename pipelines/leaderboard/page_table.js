@@ -1,5 +1,5 @@
 "use strict";
-// Elements and sortable tables. Text is only ever set as text: names, keys and errors are anybody's input.
+// Elements and sortable tables. Text is always inserted as text: names, keys and errors are untrusted input.
 
 /** An element: `h("td", { className: "num" }, "81.0", h("small", {}, "±0.3"))`. */
 function h(tag, properties = {}, ...children) {
@@ -19,18 +19,18 @@ const grouped = (value) => (blank(value) ? "" : value.toLocaleString("en"));
 const plural = (n, noun) => `${grouped(n)} ${noun}${n === 1 ? "" : "s"}`;
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
-/** Blanks last whichever way it is sorted; equal values keep their order. */
+/** Blanks come last in either direction; equal values keep their order. */
 function compare(a, b, direction) {
   if (blank(a) || blank(b)) return blank(a) - blank(b);
   return direction * (typeof a === "number" ? a - b : collator.compare(a, b));
 }
 
-const AT_ONCE = 120; // rows that are laid out; the next follow when the last is scrolled to
+const AT_ONCE = 120; // rows that are laid out at once; more follow when the last one is near
 
 /**
  * A table that sorts by a click on a heading.
  * columns: { label, value(row), show(row) -> text or nodes, text: true where it is not a number, title }.
- * Rows are made once; sorting and filtering move them. Of a thousand, those far below are not laid out until they are near.
+ * Rows are created once; sorting and filtering move them. Rows far below are not laid out until they are near.
  */
 class SortedTable {
   constructor(columns, rows, { sort = 0, direction = -1, mark } = {}) {

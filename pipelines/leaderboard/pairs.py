@@ -1,20 +1,27 @@
-"""What `--diff A B` compares: from a store, a setting or a column's name to pairs of columns of one dataset.
+"""Which columns are compared: those of `--diff A B`, and students with their teachers and baselines.
 
-Owns how sides are named and which columns belong together. Refuses to compare nothing: where no two columns match, the
-error says what each side has.
+A side of `--diff` is a store, a setting or the name of a column. Where no two columns match, the error names what each
+side has. The comparison itself, image by image, is in `diff`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
 from pipelines.cells.inventory import Holding, StoredColumn
+from pipelines.leaderboard.board import comparable
+from pipelines.models import members
+from zoo.cards import Card
 
 _SETTINGS = ("precision", "decoder", "batch_size", "channels_last", "fold", "compile")
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side as the user named it, and its columns; `exact` where it is one column, which goes with any model's."""
+    """One side as the user named it, with its columns.
+
+    `exact` where the name is that of a column, which may be compared with a column of another model.
+    """
 
     name: str
     columns: tuple[StoredColumn, ...]
@@ -23,7 +30,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two columns on one dataset, and in what their settings differ: `{"settings.precision": ("fp32", "bf16")}`."""
+    """Two columns on one dataset, and where their settings differ: `{"settings.precision": ("fp32", "bf16")}`."""
 
     a: StoredColumn
     b: StoredColumn
@@ -31,15 +38,15 @@ class Pair:
 
 
 def is_within_store(name: str, holdings: Sequence[Holding]) -> bool:
-    """Whether a side is a part of the store at hand, a setting or a column, rather than another store."""
+    """Whether `name` is a setting, or a column of `holdings`, and so no other store."""
     return _setting(name) is not None or any(name == column.name for held in holdings for column in held.columns)
 
 
 def select_side(name: str, holdings: Sequence[Holding]) -> Side:
-    """The columns that `name` selects of `holdings`: those of a setting (`precision=bf16`), of a name, or all.
+    """The columns of `holdings` that `name` selects: those with a setting (`precision=bf16`), of that name, or all.
 
     Raises:
-        ValueError: if it is a setting that no column has.
+        ValueError: if `name` is a setting that no column has.
     """
     columns = tuple(column for held in holdings for column in held.columns)
     named = tuple(column for column in columns if column.name == name)
@@ -55,12 +62,12 @@ def select_side(name: str, holdings: Sequence[Holding]) -> Side:
 
 
 def pair_columns(a: Side, b: Side) -> list[Pair]:
-    """The columns of `a` and `b` in pairs that differ least: of one dataset and, unless both are named, of one model.
+    """The columns of `a` and `b` in pairs that differ least: on one dataset and, unless both are exact, of one model.
 
-    Where a side is a setting, the two of a pair agree in all that tables show but in that.
+    Where a side is a setting, a pair agrees in precision and decoder except for that setting.
 
     Raises:
-        ValueError: if no two belong together, or one is on both sides.
+        ValueError: if no two columns match, or one is on both sides.
     """
     if both := sorted({one.name for one in a.columns if any(_same(one, other) for other in b.columns)}):
         raise ValueError(
@@ -74,20 +81,56 @@ def pair_columns(a: Side, b: Side) -> list[Pair]:
         if _fits(column, other, a.exact and b.exact) and _agree(column, other, keys)
     ]
     found: list[Pair] = []
-    # The closest first: of two decoders' columns, each goes with its own kind before either goes with the other's.
+    # The closest first, so that columns of two decoders are paired within each decoder before they are paired across.
     for pair in sorted(fitting, key=lambda each: (len(each.differs), each.a.dataset.name, each.a.name, each.b.name)):
         if not any(pair.a is taken.a or pair.b is taken.b for taken in found):
             found.append(pair)
     if not found:
-        raise ValueError(f"nothing to compare: {_told(a)}; {_told(b)}")
+        raise ValueError(f"nothing to compare: {_side_line(a)}; {_side_line(b)}")
     return sorted(found, key=lambda each: (each.a.dataset.name, each.a.name))
 
 
 def differences(a: StoredColumn, b: StoredColumn) -> dict[str, tuple[object, object]]:
-    """What of model, weights, plan and dataset differs, as `name: (of a, of b)`."""
-    said_a, said_b = _facts(a), _facts(b)
-    names = sorted(said_a.keys() | said_b.keys())
-    return {name: (said_a.get(name), said_b.get(name)) for name in names if said_a.get(name) != said_b.get(name)}
+    """Where model, weights, plan and dataset differ, as `name: (of a, of b)`."""
+    of_a, of_b = _facts(a), _facts(b)
+    names = sorted(of_a.keys() | of_b.keys())
+    return {name: (of_a.get(name), of_b.get(name)) for name in names if of_a.get(name) != of_b.get(name)}
+
+
+def related_pairs(holdings: Sequence[Holding], cards: Iterable[Card]) -> list[Pair]:
+    """Students with their teachers and baselines, on each dataset that both have, with equal settings.
+
+    `a` is the teacher or the baseline, `b` the student. A baseline is a model of the same architecture that was trained
+    into the store without a selection.
+    """
+    known = {card.name: card for card in cards}
+    return [
+        Pair(other, student, differences(other, student))
+        for held in holdings
+        for student in comparable(held.columns)
+        for other in _relatives(student, comparable(held.columns), known)
+    ]
+
+
+def _relatives(
+    student: StoredColumn, columns: Sequence[StoredColumn], known: Mapping[str, Card]
+) -> Iterator[StoredColumn]:
+    card = known.get(student.model)
+    descent = card and members.descent(card)
+    if not card or not descent or not descent.selection:
+        return
+    teachers = (descent.teacher or "").split(",")
+    for other in columns:
+        runs_alike = (other.settings, other.decoder) == (student.settings, student.decoder)
+        if runs_alike and other.model in known:
+            other_card = known[other.model]
+            if other_card.name in teachers or _is_baseline(other_card, card):
+                yield other
+
+
+def _is_baseline(other: Card, student: Card) -> bool:
+    descent = members.descent(other)
+    return bool(descent and not descent.selection and other.architecture == student.architecture)
 
 
 def _setting(name: str) -> tuple[str, str] | None:
@@ -110,12 +153,12 @@ def _fits(a: StoredColumn, b: StoredColumn, any_model: bool) -> bool:
 
 
 def _agree(a: StoredColumn, b: StoredColumn, keys: set[str]) -> bool:
-    """Whether they agree in precision and decoder, but for the settings `keys`; always where no setting is named."""
+    """Whether they agree in precision and decoder, except for the settings `keys`; true where no setting is named."""
     return not keys or all(_value(a, key) == _value(b, key) for key in {"precision", "decoder"} - keys)
 
 
 def _overlap(a: StoredColumn, b: StoredColumn) -> bool:
-    """A dataset that lies in two places has other digests there; its shards have the same names."""
+    """Whether they share a shard by name: copies of a dataset in two places have different digests."""
     return not {shard.name for shard in a.committed}.isdisjoint(shard.name for shard in b.committed)
 
 
@@ -127,11 +170,11 @@ def _facts(column: StoredColumn) -> dict[str, object]:
 def _flat(items: Iterable[tuple[str, object]], before: str = "") -> Iterable[tuple[str, object]]:
     for name, value in items:
         if isinstance(value, Mapping):
-            yield from _flat(value.items(), f"{before}{name}.")
+            yield from _flat(cast(Mapping[str, object], value).items(), f"{before}{name}.")
         else:
             yield f"{before}{name}", value
 
 
-def _told(side: Side) -> str:
+def _side_line(side: Side) -> str:
     has = sorted({f"{column.model} {column.mode} on {column.dataset.name}" for column in side.columns})
     return f"{side.name} has {', '.join(has[:6]) or 'no cells'}{', ...' if len(has) > 6 else ''}"

@@ -1,87 +1,71 @@
-"""From what a store holds to evaluation sets, and from a score to what became of the card's claims.
+"""What a store holds -> the evaluation sets of the leaderboard; a column's summary and verdicts on one of them.
 
-Owns which sets a dataset's cells are shown on (itself, and the views that read them with other labels), and what those
-are called. Refuses to judge and to relabel by itself: `verdicts` and `labels` do.
+A dataset's cells are shown on the set that it is a copy of, and on every relabelled set, which reads the same cells
+with other labels.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from pipelines.cells.column import is_as_published
 from pipelines.cells.inventory import Holding, StoredColumn
 from pipelines.data import evaluation_sets
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.evaluation import relabel, verdicts
 from pipelines.evaluation.metrics import Summary
-from pipelines.evaluation.verdicts import Measured
+from pipelines.evaluation.verdicts import Measured, Verdict
 from pipelines.records import Dataset
 from zoo.cards import Card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaderboardSet:
-    """What scores are of: a dataset as it was evaluated, or another view of its cells; no two have one name.
+    """A dataset as it was evaluated, or its cells with the labels of another set; names are unique.
 
-    `rank` puts what is known before what is not; `definition` is None where nobody has said what the dataset is.
+    `rank` orders sets, known ones first; `evaluation_set` is None where it is not known what the dataset is a copy of.
     """
 
     name: str
     title: str
     short: str
     rank: int
-    definition: EvaluationSet | None = None
+    evaluation_set: EvaluationSet | None = None
 
     @property
-    def is_view(self) -> bool:
+    def is_relabelled(self) -> bool:
         """Whether its labels are others than those in the cells."""
-        return bool(self.definition and self.definition.of)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A claim of a card and what became of it; `points` and `images` are measured less claimed, where comparable."""
-
-    metric: str
-    claimed: float
-    points: float | None
-    images: int | None
-    verdict: str
-    reasons: tuple[str, ...]
-
-    @property
-    def is_mismatch(self) -> bool:
-        """Whether the claim was judged and is not reproduced."""
-        return self.verdict == "differs"
-
-    def __str__(self) -> str:
-        difference = "" if self.points is None else f", {self.points:+.3f} points, {self.images:+d} images"
-        return "; ".join([f"{self.metric} claimed {self.claimed:.2f}{difference}", *self.reasons])
+        return bool(self.evaluation_set and self.evaluation_set.of)
 
 
 def leaderboard_sets(holdings: Sequence[Holding], files: Sequence[str]) -> list[tuple[LeaderboardSet, ...]]:
-    """Of each holding: the set that it is, then the views of it; `files` define sets of a user's.
+    """For each holding the set that it is, then the relabelled sets that read its cells.
+
+    Args:
+        holdings: what a store holds.
+        files: YAML files (paths or URIs) that define further evaluation sets.
 
     Raises:
-        ValueError: if a file is no definition of sets.
+        ValueError: if a file does not define evaluation sets.
     """
     known = evaluation_sets.known_sets(files)
-    same = defaultdict(list)
+    same = defaultdict[str, list[Holding]](list)
     for held in holdings:
         same[held.definition or held.dataset.name].append(held)
     # Of several copies and parts of a set, the largest has the plain name.
     plain = {id(max(group, key=lambda held: _extent(held.dataset))) for group in same.values()}
-    return [_kinds(held, known, "" if id(held) in plain else f"-{held.dataset.digest}") for held in holdings]
+    return [_sets_of(held, known, "" if id(held) in plain else f"-{held.dataset.digest}") for held in holdings]
 
 
 def _extent(dataset: Dataset) -> tuple[bool, int, int]:
-    """What is whole is larger than what a limit cut; then by rows, as far as they are known, and by shards."""
+    """Orders datasets by size: uncut before cut by a limit, then by rows, as far as known, then by shards."""
     whole = all(shard.limit is None for shard in dataset.shards)
     return whole, sum(shard.rows or 0 for shard in dataset.shards), len(dataset.shards)
 
 
-def _kinds(held: Holding, known: dict[str, EvaluationSet], suffix: str) -> tuple[LeaderboardSet, ...]:
+def _sets_of(held: Holding, known: Mapping[str, EvaluationSet], suffix: str) -> tuple[LeaderboardSet, ...]:
     own = known.get(held.definition or "")
     ranks = {name: rank for rank, name in enumerate(known)}
     if own is None:
@@ -91,57 +75,43 @@ def _kinds(held: Holding, known: dict[str, EvaluationSet], suffix: str) -> tuple
         LeaderboardSet(
             name=f"{each.name}{suffix}",
             title=f"{each.title}{suffix and f' ({held.dataset.name}{suffix})'}",
-            short=f"{_short(each)}{suffix}",
+            short=f"{_short_name(each)}{suffix}",
             rank=ranks[each.name],
-            definition=each,
+            evaluation_set=each,
         )
-        for each in (own, *(view for view in known.values() if view.of == own.name))
+        for each in (own, *(other for other in known.values() if other.of == own.name))
     )
 
 
-def _short(definition: EvaluationSet) -> str:
-    return (definition.claims or definition.name).removeprefix("ImageNet-")
+def _short_name(evaluation_set: EvaluationSet) -> str:
+    return (evaluation_set.claims or evaluation_set.name).removeprefix("ImageNet-")
 
 
-def rows_of_set(cell: pa.Table, kind: LeaderboardSet) -> pa.Table:
-    """The rows of a cell as `kind` labels them.
+def rows_of_set(cell: pa.Table, shown_set: LeaderboardSet) -> pa.Table:
+    """The rows of a cell as `shown_set` labels them.
 
     Raises:
-        ValueError: if a key does not say which image it is.
+        ValueError: if a key does not contain the number of its image.
     """
-    return relabel.relabelled(cell, kind.definition) if kind.definition and kind.is_view else cell
+    if shown_set.evaluation_set is None or not shown_set.is_relabelled:
+        return cell
+    return relabel.relabelled(cell, shown_set.evaluation_set)
 
 
-def summary_on(summary: Summary, kind: LeaderboardSet) -> Summary:
-    """Without what is not defined there: with several right labels, there is neither a likelihood nor a Brier score."""
-    return replace(summary, nll=None, brier=None) if kind.is_view else summary
+def summary_on(summary: Summary, shown_set: LeaderboardSet) -> Summary:
+    """The summary without what several right labels leave undefined: the likelihood and the Brier score."""
+    return replace(summary, nll=None, brier=None) if shown_set.is_relabelled else summary
 
 
-def judge_column(card: Card, column: StoredColumn, kind: LeaderboardSet, summary: Summary) -> tuple[Judged, ...]:
-    """What became of the claims that `card` makes on a set."""
+def judge_column(card: Card, column: StoredColumn, shown_set: LeaderboardSet, summary: Summary) -> tuple[Verdict, ...]:
+    """The verdicts on what `card` claims on a set."""
     measured = Measured(
         summary=summary,
-        definition=kind.definition,
+        evaluation_set=shown_set.evaluation_set,
         complete=column.complete and all(shard.limit is None for shard in column.dataset.shards),
         precision=column.settings.precision,
         decoder=column.decoder,
         as_published=is_as_published(card, column.weights),
         plan=column.plan,
     )
-    return tuple(
-        Judged(
-            metric=verdict.claim.metric,
-            claimed=verdict.claim.value,
-            points=verdict.points,
-            images=verdict.images,
-            verdict=verdict.word,
-            reasons=verdict.reasons,
-        )
-        for verdict in verdicts.judge(card, measured)
-    )
-
-
-def is_as_published(card: Card, weights: str) -> bool:
-    """Whether `weights`, a SHA-256 or as much as is published of it, are those of which the card's claims are."""
-    published = card.weights.sha256 if card.weights else None
-    return bool(published and weights.startswith(published))
+    return tuple(verdicts.judge(card, measured))

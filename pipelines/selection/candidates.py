@@ -1,6 +1,6 @@
-"""Rows of cells -> candidates for a selection: which classes a sample may be chosen for, and with what score.
+"""Rows of cells -> candidates for a selection: the classes that a sample may be chosen for, with its scores.
 
-Owns the rule of a selection and what keeps a row out of it. Refuses to rank: `topk` does.
+The rule of a selection, and what it excludes, is here; ranking is in `topk`.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,9 +17,9 @@ from pipelines.records import Shard, short_digest
 from pipelines.selection import topk
 from pipelines.selection.topk import Candidates
 
-pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
+pc: Any = pyarrow.compute  # its functions are made at import, so no type checker knows them
 
-_MOST = (1 << 31) - 1
+_MAX_K = (1 << 31) - 1
 _COLUMNS = ("index", "label", "classes", "probs", "logsumexp", "digest", "error")
 RankBy = Literal["prob", "logit"]
 """What ranks the images of a class: the softmax probability, as in Yalniz et al. 2019, or the logit before it."""
@@ -29,7 +29,7 @@ RankBy = Literal["prob", "logit"]
 class Rule:
     """What is selected: of each class the `k` best by `score`, none below `floor`.
 
-    With `dedup`, of images with the same bytes one counts, the first by place. What is left out: samples whose keys are
+    With `dedup`, only one of images with the same bytes counts, the first by place. Excluded are samples whose keys are
     in `keys`, shards whose names match a pattern of `shards`, and images whose digests (`read.digest_of`) are in
     `images`.
     """
@@ -43,8 +43,8 @@ class Rule:
     images: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.k <= _MOST:
-            raise ValueError(f"--k {self.k}: expected a number of images a class, from 1 to {_MOST:,}")
+        if not 1 <= self.k <= _MAX_K:
+            raise ValueError(f"--k {self.k}: expected a number of images a class, from 1 to {_MAX_K:,}")
 
     @property
     def digest(self) -> str:
@@ -53,7 +53,7 @@ class Rule:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Those of a cell that `of_cell` looks at: keys take longer to read than all others."""
+        """The columns of a cell that `of_cell` reads; without keys unless needed, which take longer than all others."""
         return ("key", *_COLUMNS) if self.keys else _COLUMNS
 
     def takes(self, shard: Shard) -> bool:
@@ -63,7 +63,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class PoolCounts:
-    """How many images cells have: of these `failed` could not be scored, `excluded` are left out by the rule."""
+    """How many images cells have; of these, `failed` could not be scored and the rule leaves out `excluded`."""
 
     images: int = 0
     failed: int = 0
@@ -76,18 +76,18 @@ class PoolCounts:
 def of_cell(
     rows: pa.Table, shard: Shard, position: int, rule: Rule, least: npt.NDArray[np.float32]
 ) -> tuple[Candidates, PoolCounts]:
-    """The candidates in a cell, and what it has.
+    """The candidates in a cell, and the counts of its images.
 
     Args:
-        rows: the cell (see `records.cell_schema`), the rule's columns at least.
-        shard: whose it is, at `position` of its dataset.
-        position: see there.
+        rows: the cell (see `records.cell_schema`), with at least the columns of the rule.
+        shard: the shard of the cell.
+        position: of the shard in its dataset.
         rule: what is selected.
-        least: by class, the score below which nothing will be chosen any more.
+        least: by class, the score below which no candidate can be chosen any more.
     """
     fine = rows.filter(pc.is_null(rows["error"]))
-    left = _not_excluded(fine, rule).combine_chunks()
-    seen = PoolCounts(len(rows), len(rows) - len(fine), len(fine) - len(left))
+    left = _without_excluded(fine, rule).combine_chunks()
+    counts = PoolCounts(len(rows), len(rows) - len(fine), len(fine) - len(left))
     label, score = _flat(left["classes"]), _scores(left, rule)
     enough = score >= least[label]
     if rule.floor is not None:
@@ -98,13 +98,13 @@ def of_cell(
     tie = left["digest"].to_numpy()[row] if rule.dedup else topk.tie_of(shard.digest, index)
     truth = left["label"].fill_null(-1).to_numpy()[row]
     found = Candidates(label[where], score[where], tie, np.full(len(where), position, np.int32), index, truth)
-    return found, seen
+    return found, counts
 
 
 def _scores(rows: pa.Table, rule: Rule) -> npt.NDArray[np.float32]:
-    """Of each class of each row; minus infinity for a probability of zero.
+    """The score of each class of each row, flat; minus infinity where the probability is zero.
 
-    Classes that do not count have that, and a probability so small that it is zero ranks nothing.
+    Classes that do not count have a probability of zero, and one that has underflowed to zero cannot be ranked.
     """
     probs = _flat(rows["probs"])
     none = np.full_like(probs, -np.inf)
@@ -115,17 +115,17 @@ def _scores(rows: pa.Table, rule: Rule) -> npt.NDArray[np.float32]:
     )
 
 
-def _not_excluded(rows: pa.Table, rule: Rule) -> pa.Table:
+def _without_excluded(rows: pa.Table, rule: Rule) -> pa.Table:
     for column, excluded in (("key", rule.keys), ("digest", rule.images)):
         if excluded:
-            rows = rows.filter(pc.invert(pc.is_in(rows[column], value_set=_values(excluded, rows[column].type))))
+            rows = rows.filter(pc.invert(pc.is_in(rows[column], value_set=_arrow_values(excluded, rows[column].type))))
     return rows
 
 
-@lru_cache(maxsize=2)  # a cell after the other has the same: a validation set's images take longer to list than a cell
-def _values(excluded: frozenset, kind: pa.DataType) -> pa.Array:
-    return pa.array(excluded, kind)
+@lru_cache(maxsize=2)  # the same for every cell: converting a validation set's digests takes longer than a cell
+def _arrow_values(excluded: frozenset[str] | frozenset[int], arrow_type: pa.DataType) -> pa.Array:
+    return pa.array(excluded, arrow_type)
 
 
-def _flat(column: pa.ChunkedArray) -> np.ndarray:
+def _flat(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     return pc.list_flatten(column).to_numpy()

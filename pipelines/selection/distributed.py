@@ -1,8 +1,8 @@
 """Committed cells -> the selection, by Ray tasks over groups of cells.
 
-Owns the groups, the parts that a selection is made of, and that what is done is not done again. A part is the best of
-one group of cells, so the best of all parts are the best of all; a task is told the least scores that are still of use,
-so most rows are dropped where they are read. Refuses to rank by itself (`topk`), and to pass over a damaged cell.
+A part is the best of one group of cells, so the best of all parts are the best of all. Parts are stored, so that a
+resumed selection computes only those that are missing. A task gets the lowest scores that can still be chosen, so most
+rows are dropped where they are read. A damaged cell is an error.
 """
 
 import json
@@ -24,14 +24,17 @@ from pipelines.selection.candidates import PoolCounts, Rule
 from pipelines.selection.topk import Candidates, TopK
 
 _GROUP = 32
-"""Cells a task: some seconds of work, and few enough parts in a pool of 100,000 shards."""
-_NAMES = [field.name for field in fields(Candidates)]
-_ABOUT = b"menagerie.part"
+"""Cells in a task: some seconds of work, and few enough parts in a pool of 100,000 shards."""
+_CANDIDATE_COLUMNS = [field.name for field in fields(Candidates)]
+_COUNTS_KEY = b"menagerie.part"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupBest:
-    """The chosen, by class and, of the whole, by rank; what the cells have, and the rows of each by its position."""
+    """The best candidates of some cells, by class, and by rank where the cells are all; the counts of their images.
+
+    `rows` is the number of rows of each cell, by the position of its shard.
+    """
 
     best: Candidates
     seen: PoolCounts
@@ -40,7 +43,7 @@ class GroupBest:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What every task of a selection needs to know."""
+    """What every task of a selection needs; `parts` is the folder of the stored parts."""
 
     store: str
     dataset: Dataset
@@ -55,24 +58,24 @@ class _Job:
 def selection_id(store: str, plan: Plan, rule: Rule) -> str:
     """Eight hex digits that change with whatever a selection from the one column of `plan` depends on.
 
-    That is also which cells are there, and that they are those of now: a cell that failed may have been computed again.
+    That includes which cells are there and their versions, since a cell may be computed again.
     """
     ((column,), (missing,), dataset) = plan.columns, plan.missing, plan.dataset
     versions = cell_versions(store, dataset, column)
-    for position in missing:  # one that was committed since is no part of it
+    for position in missing:  # also of a cell that was committed since: it is no part of the selection
         versions[position] = None
     return short_digest([dataset.name, dataset.digest, column.name, rule.digest, versions])
 
 
 def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int], None]) -> GroupBest:
-    """The selection from the one column of `plan`, by the cluster's tasks.
+    """Select from the one column of `plan` on the cluster that is connected.
 
     Args:
         store: where the cells are.
-        plan: of one column; from shards that have no cell nothing is chosen.
+        plan: one column; shards without a cell are left out.
         rule: what is selected.
-        parts: a folder's URI for what is done so far, of this selection alone.
-        watch: told how many of `groups` are done, after each.
+        parts: URI of a folder for the parts of this selection alone.
+        watch: called with the number of `groups` that are done, after each.
 
     Raises:
         ValueError: naming the cell, if one is damaged.
@@ -90,7 +93,7 @@ def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int]
 
 
 def groups(plan: Plan, rule: Rule) -> list[tuple[int, ...]]:
-    """Positions of the shards that are selected from, so many a task."""
+    """Positions of the shards that are selected from, a tuple for each task."""
     shards, missing = enumerate(plan.dataset.shards), set(*plan.missing)
     taken = [position for position, shard in shards if position not in missing and rule.takes(shard)]
     return [tuple(taken[start : start + _GROUP]) for start in range(0, len(taken), _GROUP)]
@@ -104,7 +107,7 @@ def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator
         known = tasks.broadcast(job)
         yield from ((number, (known, groups[number], best.least)) for number in pending)
 
-    yield from (part for _, part in tasks.resumed(_fold_group, job.parts, names, calls, _decoded))
+    yield from (part for _, part in tasks.resumed(_fold_group, job.parts, names, calls, _decoded_part))
 
 
 def _fold_group(job: _Job, group: Sequence[int], least: np.ndarray) -> bytes:
@@ -120,34 +123,40 @@ def _fold_group(job: _Job, group: Sequence[int], least: np.ndarray) -> bytes:
         fold.add(found)
         seen += seen_there
         counts[position] = len(rows)
-    return _encoded(GroupBest(fold.kept(), seen, counts))
+    return _encoded_part(GroupBest(fold.kept(), seen, counts))
 
 
-def _encoded(part: GroupBest) -> bytes:
+def _encoded_part(part: GroupBest) -> bytes:
     sink = pa.BufferOutputStream()
-    table = pa.table({name: getattr(part.best, name) for name in _NAMES})
-    table = table.replace_schema_metadata({_ABOUT: json.dumps([asdict(part.seen), list(part.rows.items())])})
+    table = pa.table({name: getattr(part.best, name) for name in _CANDIDATE_COLUMNS})
+    table = table.replace_schema_metadata({_COUNTS_KEY: json.dumps([asdict(part.seen), list(part.rows.items())])})
     pq.write_table(
         table, sink, compression="lz4", use_dictionary=False, write_statistics=False, write_page_checksum=True
     )
     return sink.getvalue().to_pybytes()
 
 
-def _decoded(_: int, content: bytes) -> GroupBest | None:
+def _decoded_part(_: int, content: bytes) -> GroupBest | None:
     """A part as it was noted; None if the note is damaged, so that the part is found again."""
     try:
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-        seen, rows = json.loads(table.schema.metadata[_ABOUT])
+        seen, rows = json.loads(table.schema.metadata[_COUNTS_KEY])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         return None
-    return GroupBest(Candidates(*(table[name].to_numpy() for name in _NAMES)), PoolCounts(**seen), dict(rows))
+    return GroupBest(
+        Candidates(*(table[name].to_numpy() for name in _CANDIDATE_COLUMNS)), PoolCounts(**seen), dict(rows)
+    )
 
 
 def digests(shards: Sequence[Shard], watch: Callable[[int], None]) -> frozenset[int]:
-    """The digests of all images in `shards`: what a selection must not have, such as a validation set.
+    """The digests of all images in `shards`, such as those of a validation set, which a selection excludes.
+
+    Args:
+        shards: what to read.
+        watch: called with the number of shards that are read, after each.
 
     Raises:
-        ValueError: naming the shard, if it cannot be read to its end, or the row of which there is no image.
+        ValueError: naming the shard, if it cannot be read to its end; with the row, if that has no image.
     """
     found: set[int] = set()
     for done, (_, some) in enumerate(tasks.run(_digests_of, ((None, (shard,)) for shard in shards)), 1):
@@ -157,11 +166,11 @@ def digests(shards: Sequence[Shard], watch: Callable[[int], None]) -> frozenset[
 
 
 def _digests_of(shard: Shard) -> set[int]:
-    found = set()
+    found: set[int] = set()
     try:
         for row, sample in enumerate(read.samples(shard)):
-            if sample.image is None:  # left out of this set, it would be left in the selection
-                raise read.ShardError(f"row {row}, {sample.key!r}, cannot be told apart: {sample.error}")
+            if sample.image is None:  # without a digest here, its image could be selected
+                raise read.ShardError(f"row {row}, {sample.key!r}, has no image to compare: {sample.error}")
             found.add(read.digest_of(sample.image))
     except read.ShardError as error:
         raise ValueError(f"{shard.uri}: {error}") from None

@@ -1,16 +1,15 @@
-"""A selection as it lies in a store: which samples of a pool were chosen for which class, by whom, by what rule.
+"""A selection as it lies in a store: which samples of a pool were chosen for which class.
 
     OUTPUT/selection.parquet    label, rank, score, shard, index, truth: by label and rank
-    OUTPUT/pool.parquet         the shards of the pool, which `shard` counts
-    OUTPUT/selection.json       the pool, the teacher, the rule, the counts
+    OUTPUT/pool.parquet         the shards of the pool, to which `shard` refers by position
+    OUTPUT/selection.json       the pool, the teacher, the rule, the counts, the digests of the two tables
 
-Owns these files. The JSON is written last, so a folder without one was interrupted. Refuses to be another selection
-than its JSON says.
+The JSON is written last, so a folder without one is an interrupted selection. A file whose digest differs from the
+JSON's is an error.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +19,10 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.data import read as reading
 from pipelines.records import Dataset, Shard
+from pipelines.selection.facts import SelectionFacts
 from pipelines.selection.topk import Candidates
 
-TABLE_FILE, POOL_FILE, ABOUT_FILE = "selection.parquet", "pool.parquet", "selection.json"
+TABLE_FILE, POOL_FILE, FACTS_FILE = "selection.parquet", "pool.parquet", "selection.json"
 CHOSEN = pa.schema(
     [
         ("label", pa.int16()),
@@ -33,60 +33,64 @@ CHOSEN = pa.schema(
         ("truth", pa.int32()),  # the sample's own label, where it has one
     ]
 )
+"""One row for each sample and class that it was chosen for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What was chosen: CHOSEN rows, of `pool`; `about` says the rest, as JSON has it."""
+    """CHOSEN rows of `pool`, and the facts about them."""
 
     pool: Dataset
     chosen: pa.Table
-    about: Mapping
+    facts: SelectionFacts
 
     @property
     def identity(self) -> str:
         """Eight hex digits that change with whatever the selection depends on."""
-        return self.about["identity"]
+        return self.facts.identity
 
 
 def by_rank(best: Candidates) -> pa.Table:
-    """Candidates by class and rank as CHOSEN rows."""
+    """CHOSEN rows of candidates, which are in the order of class and rank."""
     starts = np.searchsorted(best.label, best.label)  # where a row's class begins
     rank = np.arange(len(best), dtype=np.int32) - starts.astype(np.int32) + 1
     truth = pa.array(best.truth, mask=best.truth < 0)
     return pa.table([best.label, rank, best.score, best.shard, best.index, truth], schema=CHOSEN)
 
 
-def write_selection(output: str, pool: Dataset, chosen: pa.Table, about: Mapping) -> None:
-    """Write CHOSEN rows, their pool and what is to be said of them, `identity` at least."""
-    table, shards = _parquet(chosen), _parquet(reading.shard_rows(pool.shards, range(len(pool.shards))))
+def write_selection(output: str, selection: Selection) -> None:
+    """Write the selection into the folder `output`."""
+    pool = selection.pool
+    table, shards = _parquet(selection.chosen), _parquet(reading.shard_rows(pool.shards, range(len(pool.shards))))
     storage.replace(storage.join(output, TABLE_FILE), table)
     storage.replace(storage.join(output, POOL_FILE), shards)
-    said = {
-        **about,
+    content = {
+        **selection.facts.to_json(),
         "pool": {"name": pool.name, "source": pool.source, "digest": pool.digest, "sha256": _sha256(shards)},
         "sha256": _sha256(table),
     }
-    storage.replace(storage.join(output, ABOUT_FILE), (json.dumps(said, indent=1, sort_keys=True) + "\n").encode())
+    storage.replace(storage.join(output, FACTS_FILE), (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
 def read_selection(location: str) -> Selection | None:
-    """The selection in the folder `location`; None where there is none, or not yet.
+    """The selection in the folder `location`; None where there is none, or an interrupted one.
 
     Raises:
         ValueError: naming the file, if one is damaged.
     """
+    place = storage.join(location, FACTS_FILE)
     try:
-        about = json.loads(storage.read(storage.join(location, ABOUT_FILE)))
-        promised = {TABLE_FILE: about["sha256"], POOL_FILE: about["pool"]["sha256"]}
-        pool, source = about["pool"]["name"], about["pool"]["source"]
+        content = json.loads(storage.read(place))
+        digests = {TABLE_FILE: content["sha256"], POOL_FILE: content["pool"]["sha256"]}
+        pool, source = content["pool"]["name"], content["pool"]["source"]
+        facts = SelectionFacts.from_json(content)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{storage.join(location, ABOUT_FILE)} is damaged or not ours: {error!r}") from error
-    table, shards = (_table(storage.join(location, name), promised[name]) for name in (TABLE_FILE, POOL_FILE))
+        raise ValueError(f"{place} is damaged or not a selection of this release: {error!r}") from error
+    table, shards = (_verified_table(storage.join(location, name), digests[name]) for name in (TABLE_FILE, POOL_FILE))
     rows = [Shard(**row) for row in shards.drop_columns(["position"]).to_pylist()]
-    return Selection(pool=Dataset(name=pool, source=source, shards=tuple(rows)), chosen=table, about=about)
+    return Selection(pool=Dataset(name=pool, source=source, shards=tuple(rows)), chosen=table, facts=facts)
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -95,11 +99,11 @@ def _parquet(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _table(location: str, sha256: str) -> pa.Table:
+def _verified_table(location: str, sha256: str) -> pa.Table:
     content = storage.read(location)
     if _sha256(content) != sha256:
         raise ValueError(
-            f"{location} is damaged: its SHA-256 is not what {ABOUT_FILE} says; remove the folder and select again"
+            f"{location} is damaged: its SHA-256 is not that in {FACTS_FILE}; remove the folder and select again"
         )
     return pq.read_table(pa.BufferReader(content))
 

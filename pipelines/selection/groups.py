@@ -1,9 +1,8 @@
-"""Which shards of a pool are read together, and how their chosen samples are dealt out.
+"""Which shards of a pool are read together, and to which output shards their chosen samples go.
 
-Owns the order in which a selection is materialised: a group of input shards is read once, its chosen samples are
-shuffled by a hash and dealt evenly to its output shards. Which shards form a group is shuffled too, and a group is as
-large as memory allows, so that classes are mixed even where the pool is sorted by class. All of it is a function of the
-selection alone. Refuses to read anything.
+A group of input shards is read once. Its chosen samples are shuffled by a hash and dealt evenly to its output shards.
+The shards of a group are picked by a hash too, and a group is as large as memory allows, so that classes are mixed even
+where the pool is sorted by class. All of it is a function of the selection alone.
 """
 
 import hashlib
@@ -16,7 +15,7 @@ import pyarrow as pa
 from pipelines.records import Dataset
 
 GROUP_BYTES = 256 << 20
-"""Of chosen images, as far as can be told; a task holds them and one output shard."""
+"""Bytes of chosen images in a group, as far as they can be estimated; a task holds them and one output shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +31,18 @@ class Group:
     outputs: int
 
     def dealt(self, keys: Sequence[str]) -> list[list[int]]:
-        """Positions among `keys`, those of the group's samples, for each output shard."""
+        """For each output shard, positions in `keys`, which are those of the group's samples."""
         shuffled = sorted(range(len(keys)), key=lambda at: _hash(keys[at]))
         return [shuffled[n :: self.outputs] for n in range(self.outputs)]
 
 
 def group_shards(pool: Dataset, chosen: pa.Table, samples_per_shard: int) -> list[Group]:
-    """All groups, their shards in an order that hashes give; shards of which nothing is chosen are in none.
+    """All groups, with shards in the order of a hash; shards without a chosen sample are in none.
 
     Args:
         pool: what was selected from.
-        chosen: rows of `selection.CHOSEN`.
-        samples_per_shard: what output shards hold, but for a rest that is spread evenly over those of a group.
+        chosen: rows of `files.CHOSEN`.
+        samples_per_shard: of an output shard; the remainder is spread evenly over the output shards of a group.
     """
     counts = np.bincount(chosen["shard"].to_numpy(), minlength=len(pool.shards))
     found: list[Group] = []
@@ -60,7 +59,7 @@ def group_shards(pool: Dataset, chosen: pa.Table, samples_per_shard: int) -> lis
 
 
 def expected_bytes(pool: Dataset, position: int, chosen: int) -> float:
-    """Of `chosen` images of a shard; where its manifest does not count its rows, that it has no others is assumed."""
+    """Estimated bytes of `chosen` images of a shard: all of the shard where no manifest says how many rows it has."""
     shard = pool.shards[position]
     return shard.size * min(1.0, chosen / shard.rows) if shard.rows else shard.size
 

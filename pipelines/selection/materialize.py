@@ -1,8 +1,8 @@
 """A selection -> shards to train on: the chosen images as they are, with pseudo-label, score, rank and source.
 
-Owns the tasks, a group each (see `regroup`), and that what is written is not written again: a group's note, which says
-what its output shards are, is put after them. Refuses to re-encode an image, to pass over a chosen one, and to mix two
-selections in one folder. Beside the shards it keeps thumbnails of some ranks, for contact sheets.
+Each Ray task writes the output shards of one group (see `groups`) and after them a note, which lists them and holds
+thumbnails of some ranks for contact sheets. A resumed run skips groups that have a note. Images are never re-encoded; a
+chosen image that cannot be read is an error, as is a folder with another selection in it.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ from pipelines.selection import lineage, thumbnails
 from pipelines.selection.files import Selection
 from pipelines.selection.groups import Group
 
-pc: Any = pyarrow.compute  # its functions are made at import, so no checker knows them
-_WRITTEN = b"menagerie.written"
+pc: Any = pyarrow.compute  # its functions are made at import, so no type checker knows them
+_SHARDS_KEY = b"menagerie.written"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """A chosen image: `rank` counts from 1 in the class `label`; `source` says which sample of the pool it is."""
+    """A chosen image: `rank` counts from 1 in the class `label`; `source` is its shard, index and key in the pool."""
 
     image: bytes
     label: int
@@ -44,23 +44,23 @@ class Chosen:
 
     @property
     def key(self) -> str:
-        """Of its class and rank, which no other has."""
+        """Unique: of its class and rank."""
         return key_of(self.label, self.rank)
 
     @property
     def suffix(self) -> str:
-        """By the first bytes, since a Parquet shard has no file names."""
+        """The suffix of its file, by its first bytes, since a Parquet shard has no file names."""
         if self.image.startswith(b"\x89PNG"):
             return "png"
         return "webp" if self.image[8:12] == b"WEBP" else "jpg"
 
     @property
     def about(self) -> Mapping[str, object]:
-        """What lies beside image and label."""
+        """What is stored beside image and label."""
         return {"rank": self.rank, "score": self.score, "source": self.source}
 
     def read(self) -> bytes:
-        """The bytes as they are."""
+        """The encoded image."""
         return self.image
 
 
@@ -80,23 +80,23 @@ def materialize(
 
     Args:
         selection: what was chosen.
-        groups: of `regroup.groups`.
-        target: where shards go and of what kind.
-        shown: of which rows of the selection thumbnails are wanted.
-        watch: told how many output shards are written and how many samples they hold, after each group.
+        groups: from `groups.group_shards`.
+        target: where shards go, and their format.
+        shown: (rows of the selection,) bool; of which a thumbnail is wanted.
+        watch: called with the number of output shards that are written and of their samples, after each group.
 
     Returns:
         The thumbnails, by class and rank (see `thumbnails.SCHEMA`).
 
     Raises:
-        ValueError: if another selection is in the target's folder, or the pool is not what was scored.
+        ValueError: if another selection is in the target's folder, or the pool has changed since it was scored.
     """
     own = {"format": target.format, "samples_per_shard": target.samples_per_shard}
-    manifest.claim(target.output, lineage.MARK, lineage.marked(selection.about) | own)
+    manifest.claim(target.output, lineage.MARK, lineage.mark_of(selection.facts) | own)
     notes = storage.join(target.output, "notes")
     written: dict[int, PackedShard] = {}
     shown_there = [thumbnails.SCHEMA.empty_table()]
-    for group, (shards, shown_here) in _done(selection, groups, target, shown, notes):
+    for group, (shards, shown_here) in _written_groups(selection, groups, target, shown, notes):
         written |= {group.first + n: shard for n, shard in enumerate(shards)}
         shown_there.append(shown_here)
         watch(len(written), sum(shard.rows for shard in written.values()))
@@ -112,9 +112,10 @@ def _finish(selection: Selection, target: Target, written: Sequence[PackedShard]
 
 
 _Written = tuple[list[PackedShard], pa.Table]
+"""The output shards of a group, and its thumbnails."""
 
 
-def _done(
+def _written_groups(
     selection: Selection, groups: Sequence[Group], target: Target, shown: np.ndarray, notes: str
 ) -> Iterator[tuple[Group, _Written]]:
     """Each group with what was written, as they get ready: those of an earlier run first."""
@@ -126,7 +127,7 @@ def _done(
         return pa.concat_tables([by_shard.slice(start, end - start) for start, end in bounds])
 
     def decoded(number: int, content: bytes) -> _Written | None:
-        written = _noted(content)
+        written = _decoded_note(content)
         wanted = _keys(rows(groups[number]).filter(pc.field("shown")))
         return written if _keys(written[1]) >= wanted else None  # it was done when other classes were to be shown
 
@@ -143,7 +144,7 @@ def _write(pool: Dataset, rows: pa.Table, group: Group, target: Target) -> bytes
     images: list[Chosen] = []
     for position in group.shards:
         try:
-            images += _of_shard(pool, position, rows)
+            images += _chosen_of_shard(pool, position, rows)
         except ShardError as error:
             raise ValueError(f"{pool.shards[position].uri}: {error}") from None
     written = []
@@ -154,37 +155,38 @@ def _write(pool: Dataset, rows: pa.Table, group: Group, target: Target) -> bytes
         storage.put(storage.join(target.output, name), data)
         written.append(PackedShard(name=name, size=len(data), rows=len(some), sha256=hashlib.sha256(data).hexdigest()))
     keys = _keys(rows.filter(rows["shown"]))
-    return _note(written, thumbnails.cut([image for image in images if image.key in keys]))
+    return _encoded_note(written, thumbnails.thumbnail_rows([image for image in images if image.key in keys]))
 
 
 def _keys(rows: pa.Table) -> set[str]:
     return {key_of(label, rank) for label, rank in zip(*(rows[n].to_pylist() for n in ("label", "rank")), strict=True)}
 
 
-def _of_shard(pool: Dataset, position: int, chosen: pa.Table) -> Iterator[Chosen]:
-    shard, rows = pool.shards[position], {}
+def _chosen_of_shard(pool: Dataset, position: int, chosen: pa.Table) -> Iterator[Chosen]:
+    shard = pool.shards[position]
+    rows: dict[int, list[dict[str, Any]]] = {}
     for row in chosen.filter(pc.equal(chosen["shard"], position)).to_pylist():
         rows.setdefault(row["index"], []).append(row)
     for index, sample in enumerate(read.samples(shard)):
         for row in rows.pop(index, ()):
             if sample.image is None:
-                raise ShardError(f"sample {sample.key!r} was scored and is now: {sample.error}")
+                raise ShardError(f"sample {sample.key!r} was scored but is now an error: {sample.error}")
             source = f"{shard.name}/{index}/{sample.key}"
             yield Chosen(image=sample.image, label=row["label"], score=row["score"], rank=row["rank"], source=source)
     if rows:
         raise ShardError(f"{len(rows)} chosen samples are not in it, the first is row {min(rows)}")
 
 
-def _note(written: Sequence[PackedShard], shown: pa.Table) -> bytes:
-    said = json.dumps([asdict(shard) for shard in written]).encode()
+def _encoded_note(written: Sequence[PackedShard], shown: pa.Table) -> bytes:
+    shards = json.dumps([asdict(shard) for shard in written]).encode()
     sink = pa.BufferOutputStream()
-    pq.write_table(shown.replace_schema_metadata({_WRITTEN: said}), sink, write_page_checksum=True)
+    pq.write_table(shown.replace_schema_metadata({_SHARDS_KEY: shards}), sink, write_page_checksum=True)
     return sink.getvalue().to_pybytes()
 
 
-def _noted(content: bytes) -> _Written:
+def _decoded_note(content: bytes) -> _Written:
     table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-    shards = json.loads(table.schema.metadata[_WRITTEN])
+    shards = json.loads(table.schema.metadata[_SHARDS_KEY])
     return [PackedShard(**shard) for shard in shards], table.replace_schema_metadata(None)
 
 

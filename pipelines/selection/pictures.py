@@ -1,20 +1,17 @@
-"""Pictures of a selection: how scores are distributed, and contact sheets of classes.
+"""Figures of a selection: how scores are distributed, and contact sheets of classes."""
 
-Owns both. Refuses global state (no pyplot) and everything that would make two pictures of one selection differ.
-"""
-
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
+from pipelines import figures
 from pipelines.selection.thumbnails import GEOMETRY
 
 ACROSS = 8
-"""Pictures of a class in each of three rows: the top, the middle and the last ranks."""
-_COLOURS = {"first": "#3b6ea5", "middle": "#7ba05b", "last": "#d9694f"}
+"""Images of a class in each of three rows: the first, the middle and the last ranks."""
+_COLOURS = {"first": figures.BLUE, "middle": figures.GREEN, "last": figures.RED}
 
 
 def shown_ranks(chosen: int) -> list[int]:
@@ -25,7 +22,7 @@ def shown_ranks(chosen: int) -> list[int]:
 
 
 def scores_png(chosen: pa.Table, classes: pa.Table, k: int, title: str) -> bytes:
-    """The scores of all that is chosen, and those at ranks 1, K/2 and K of each class, classes sorted by them."""
+    """The distribution of all scores, and the scores at ranks 1, K/2 and K of the classes, each sorted."""
     figure = Figure(figsize=(9.0, 4.2), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     left.hist(chosen["score"].to_numpy(), bins=50, color=_COLOURS["first"])
@@ -36,15 +33,13 @@ def scores_png(chosen: pa.Table, classes: pa.Table, k: int, title: str) -> bytes
     right.set(xlabel="classes, best first", ylabel="score")
     right.legend(frameon=False)
     for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
-        axes.set_axisbelow(True)
+        figures.tidy(axes)
     figure.suptitle(title, parse_math=False)
-    return _png(figure)
+    return figures.png_bytes(figure)
 
 
 def sheet_png(thumbnails: pa.Table, chosen: int, title: str) -> bytes:
-    """A class's thumbnails (rows of `thumbnails.SCHEMA`) by rank; of those of `shown_ranks` the middle has a row."""
+    """The thumbnails of a class (rows of `thumbnails.SCHEMA`) by rank, `ACROSS` in a row."""
     rows = {row["rank"]: row for row in thumbnails.to_pylist()}
     ranks = sorted(rows)
     blocks = [ranks[start : start + ACROSS] for start in range(0, len(ranks), ACROSS)]
@@ -59,14 +54,8 @@ def sheet_png(thumbnails: pa.Table, chosen: int, title: str) -> bytes:
             if rows[rank]["pixels"]:
                 pixels = np.frombuffer(rows[rank]["pixels"], np.uint8)
                 place.imshow(pixels.reshape(GEOMETRY.size, GEOMETRY.size, 3))
-    return _png(figure)
+    return figures.png_bytes(figure)
 
 
 def _padded(blocks: Sequence[Sequence[int]]) -> list[list[int | None]]:
     return [[*block, *[None] * (ACROSS - len(block))] for block in blocks]
-
-
-def _png(figure: Figure) -> bytes:
-    png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
-    return png.getvalue()

@@ -1,31 +1,73 @@
-"""What a selection is like: class by class and as a whole.
-
-Owns the numbers that a person judges it by. Refuses to read images, and to change the selection.
-"""
+"""A selection in numbers, class by class and as a whole."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from pipelines.selection.candidates import PoolCounts
+from pipelines.selection.facts import CellCounts
+
 CLASSES = pa.schema(
     [
         ("label", pa.int32()),
         ("chosen", pa.int32()),
-        ("shortfall", pa.int32()),  # what is lacking to K
+        ("shortfall", pa.int32()),  # K less chosen
         ("first", pa.float32()),  # score at rank 1
         ("middle", pa.float32()),  # at rank K/2
         ("last", pa.float32()),  # at rank K; null where there is none
         ("labelled", pa.int32()),  # chosen images that have a label of their own
-        ("right", pa.int32()),  # of which it is this class
+        ("right", pa.int32()),  # of these, images whose label is this class
     ]
 )
+"""One row for each class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelAgreement:
+    """How a selection agrees with the labels that `labelled` of its images have of their own.
+
+    `right` of them were chosen for their label, the share `precision`. Of the `named_classes`, those that the labels
+    name, `first_right` have an image of their own at rank 1.
+    """
+
+    labelled: int
+    right: int
+    precision: float
+    named_classes: int
+    first_right: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionSummary:
+    """A selection as a whole; `labels` is None where no chosen image has a label of its own."""
+
+    chosen: int
+    images: int
+    images_of_several_classes: int
+    classes: int
+    empty_classes: int
+    short_classes: int
+    shortfall: int
+    labels: LabelAgreement | None
+
+    def numbers(self) -> dict[str, float]:
+        """All numbers by name, as MLflow gets them."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "labels"}
+        return own | (asdict(self.labels) if self.labels else {})
 
 
 def summarise_classes(chosen: pa.Table, classes: int, k: int) -> pa.Table:
-    """CLASSES rows of all `classes`, from rows of `selection.CHOSEN`, by label and rank, K of each at most."""
+    """CLASSES rows of all classes.
+
+    Args:
+        chosen: rows of `files.CHOSEN`, in the order of label and rank, at most K of each class.
+        classes: how many the teacher has.
+        k: images wanted of each class.
+    """
     label, score = chosen["label"].to_numpy(), chosen["score"].to_numpy()
     truth = chosen["truth"].fill_null(-1).to_numpy()
     counts = np.bincount(label, minlength=classes)
@@ -44,60 +86,62 @@ def summarise_classes(chosen: pa.Table, classes: int, k: int) -> pa.Table:
     )
 
 
-def summarise(chosen: pa.Table, classes: pa.Table) -> Mapping[str, float]:
-    """The whole in numbers, which MLflow takes as they are.
-
-    Where chosen images have labels of their own, `precision` is the share of these that were chosen for it, and
-    `first_right` counts the `named_classes`, those that the labels name, whose rank 1 is right.
-    """
+def summarise(chosen: pa.Table, classes: pa.Table) -> SelectionSummary:
+    """The whole, from rows of `files.CHOSEN` and CLASSES rows of them."""
     counts = classes["chosen"].to_numpy()
     places = chosen["shard"].to_numpy().astype(np.int64) << 32 | chosen["index"].to_numpy()
-    _, serving = np.unique(places, return_counts=True)
+    _, times = np.unique(places, return_counts=True)
     labelled, right = (int(classes[name].to_numpy().sum()) for name in ("labelled", "right"))
-    agreement = {"labelled": labelled, "right": right, "precision": right / labelled} if labelled else {}
-    return (agreement | _first_right(chosen) if labelled else {}) | {
-        "chosen": len(chosen),
-        "images": len(serving),
-        "images_of_several_classes": int((serving > 1).sum()),
-        "classes": len(counts),
-        "empty_classes": int((counts == 0).sum()),
-        "short_classes": int((classes["shortfall"].to_numpy() > 0).sum()),
-        "shortfall": int(classes["shortfall"].to_numpy().sum()),
-    }
+    return SelectionSummary(
+        chosen=len(chosen),
+        images=len(times),
+        images_of_several_classes=int((times > 1).sum()),
+        classes=len(counts),
+        empty_classes=int((counts == 0).sum()),
+        short_classes=int((classes["shortfall"].to_numpy() > 0).sum()),
+        shortfall=int(classes["shortfall"].to_numpy().sum()),
+        labels=_agreement(chosen, labelled, right) if labelled else None,
+    )
 
 
-def _first_right(chosen: pa.Table) -> dict[str, int]:
+def _agreement(chosen: pa.Table, labelled: int, right: int) -> LabelAgreement:
     label, rank, truth = (chosen[name].fill_null(-1).to_numpy() for name in ("label", "rank", "truth"))
-    return {"named_classes": len(set(truth[truth >= 0])), "first_right": int(((rank == 1) & (truth == label)).sum())}
+    return LabelAgreement(
+        labelled=labelled,
+        right=right,
+        precision=right / labelled,
+        named_classes=len(set(truth[truth >= 0])),
+        first_right=int(((rank == 1) & (truth == label)).sum()),
+    )
 
 
-def source_of(images: Mapping[str, int], cells: Mapping[str, int]) -> str:
-    """What was selected from, in a sentence: counts of `candidates.Seen`, and of cells needed and missing."""
-    whole = f"{cells['needed'] - cells['missing']:,} of {cells['needed']:,} cells"
-    if cells["excluded"]:
-        whole += f" but {cells['excluded']:,} of excluded shards"
-    left_out = f"{images['failed']:,} could not be scored, {images['excluded']:,} were excluded"
-    return f"{images['images']:,} images in {whole}: {left_out}"
+def source_line(images: PoolCounts, cells: CellCounts) -> str:
+    """What was selected from, in one sentence."""
+    whole = f"{cells.needed - cells.missing:,} of {cells.needed:,} cells"
+    if cells.excluded:
+        whole += f" but {cells.excluded:,} of excluded shards"
+    left_out = f"{images.failed:,} could not be scored, {images.excluded:,} were excluded"
+    return f"{images.images:,} images in {whole}: {left_out}"
 
 
-def summary_lines(found: Mapping[str, float], k: int) -> list[str]:
+def summary_lines(found: SelectionSummary, k: int) -> list[str]:
     """The summary in sentences."""
-    several = f", {found['images_of_several_classes']:,} of them for several classes"
-    said = [f"{found['chosen']:,} chosen for {found['classes']:,} classes: {found['images']:,} images{several}"]
-    if found["shortfall"]:
-        short = f"{found['short_classes']:,} classes have fewer than {k:,}, {found['empty_classes']:,} of these none"
-        said.append(f"{short}: {found['shortfall']:,} are lacking in all")
-    if "precision" in found:
-        said.append(
-            f"{found['right']:,} of the {found['labelled']:,} that have a label were chosen for it: "
-            f"precision {100 * found['precision']:.1f} %"
+    several = f", {found.images_of_several_classes:,} of them for several classes"
+    lines = [f"{found.chosen:,} chosen for {found.classes:,} classes: {found.images:,} images{several}"]
+    if found.shortfall:
+        short = f"{found.short_classes:,} classes have fewer than {k:,}, {found.empty_classes:,} of these none"
+        lines.append(f"{short}: {found.shortfall:,} are lacking in all")
+    if labels := found.labels:
+        lines.append(
+            f"{labels.right:,} of the {labels.labelled:,} that have a label were chosen for it: "
+            f"precision {100 * labels.precision:.1f} %"
         )
-        said.append(f"rank 1 is right in {found['first_right']:,} of the {found['named_classes']:,} classes of labels")
-    return said
+        lines.append(f"rank 1 is right in {labels.first_right:,} of the {labels.named_classes:,} classes of labels")
+    return lines
 
 
 def summary_csv(classes: pa.Table, names: Sequence[str] | None) -> bytes:
-    """The classes as a CSV, with their names where they have any."""
+    """CLASSES rows as a CSV, with a column of names where `names` are given."""
     if names:
         classes = classes.add_column(1, "name", pa.array(names))
     sink = io.BytesIO()

@@ -1,6 +1,6 @@
-"""Small pictures of chosen images, for contact sheets.
+"""Thumbnails of chosen images, for the contact sheets in `pictures`.
 
-Owns their size and that one which cannot be decoded is left blank. Refuses to draw sheets: `sheets` does.
+A module of its own, since workers cut thumbnails and must not load Matplotlib.
 """
 
 from collections.abc import Sequence
@@ -47,8 +47,8 @@ class Ranked(Protocol):
         ...
 
 
-def cut(images: Sequence[Ranked]) -> pa.Table:
-    """SCHEMA rows of `images`."""
+def thumbnail_rows(images: Sequence[Ranked]) -> pa.Table:
+    """SCHEMA rows of `images`; an image that cannot be decoded has no pixels."""
     sandbox = Sandbox("pipelines.pixels.exact_decode")
     try:
         columns = [[getattr(image, name) for image in images] for name in ("label", "rank", "score")]

@@ -1,11 +1,12 @@
 """Candidates -> for each class the K best, exactly, in whatever order and parts they come.
 
-Owns the order of candidates: the higher score first, of equal scores the lower `tie` (a hash of the sample's place, so
-that no shard is favoured), and where even that is equal, the earlier place. It is a total order, so the K best of a
-class are the same set however they are found. Where equal images count once, `tie` is a digest of the image, and of
-candidates of one class that have one tie the best stays, of equals the first by place. Refuses to keep
-more than it may yet need: a fold holds a multiple of classes x K candidates, never the pool. (Yalniz et al. 2019,
-section 3: per class, the K images with the highest scores, an image in as many classes as choose it.)
+Yalniz et al. 2019, section 3: per class the K images with the highest scores, an image in any number of classes.
+
+Candidates are ordered by score, highest first, then by `tie`, lowest first (a hash of the sample's place, so that no
+shard is favoured), then by place. This order is total, so the K best of a class are the same set however they are
+found. Where equal images count once, `tie` is a digest of the image, and of the candidates of one class with the same
+tie only the best is kept, of equals the first by place. A fold holds a multiple of classes x K candidates, never the
+pool.
 """
 
 from dataclasses import dataclass, fields
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 _SLACK = 1 << 20
-"""Candidates that wait beside classes x K before they are sorted out, at least: small folds then sort only once."""
+"""At least so many candidates are collected before the K best are picked out, so that small folds sort only once."""
 _GOLDEN, _MIX_1, _MIX_2 = (np.uint64(v) for v in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 Key = npt.NDArray[np.uint64]
@@ -23,10 +24,10 @@ Key = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """Arrays of one length: a class that a sample may be chosen for, with what score, and where the sample is.
+    """Arrays of one length: a class that a sample may be chosen for, the score, and the place of the sample.
 
-    `shard` is a position in the dataset and `index` one in the shard; `tie` see `tie_of`. `truth` is the sample's own
-    label, which nothing but reports looks at; -1 where it has none.
+    `shard` is a position in the dataset and `index` one in the shard; for `tie` see `tie_of`. `truth` is the sample's
+    own label, for reports only; -1 where it has none.
     """
 
     label: npt.NDArray[np.int16]
@@ -40,20 +41,20 @@ class Candidates:
         return len(self.label)
 
     def take(self, where: npt.NDArray[np.integer] | npt.NDArray[np.bool_] | slice) -> "Candidates":
-        """Those at `where`, in its order."""
+        """The candidates at `where`, in its order."""
         return Candidates(*(getattr(self, field.name)[where] for field in fields(self)))
 
 
-_NOTHING = Candidates(*(np.empty(0, kind) for kind in ("i2", "f4", "u8", "i4", "i4", "i4")))
+_NO_CANDIDATES = Candidates(*(np.empty(0, kind) for kind in ("i2", "f4", "u8", "i4", "i4", "i4")))
 
 
 def concat(parts: "list[Candidates]") -> Candidates:
-    """All of `parts`, one behind the other; at least one."""
+    """All of `parts`, of which there is at least one, one after the other."""
     return Candidates(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Candidates)))
 
 
 def tie_of(shard_digest: str, index: npt.NDArray[np.int32]) -> Key:
-    """A hash of samples' places: of the shard's digest (8 hex digits) and the index in it. SplitMix64, Steele 2014."""
+    """A hash of the shard's digest (8 hex digits) and the index of each sample: SplitMix64 (Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         x = (np.uint64(int(shard_digest, 16)) << np.uint64(32)) + index.astype(np.uint64) + _GOLDEN
         x = (x ^ (x >> np.uint64(30))) * _MIX_1
@@ -70,31 +71,31 @@ class TopK:
         self._waiting = 0
         self._room = max(classes * k, _SLACK)
         self.least = np.full(classes, -np.inf, np.float32)
-        """By class, the K-th best score so far: what is below it will not be chosen."""
+        """By class, the K-th best score so far; a candidate below it cannot be chosen."""
 
     def add(self, more: Candidates) -> None:
-        """Take candidates in, of finite score; what cannot be chosen any more is dropped at once."""
+        """Add candidates, of finite score; those that cannot be chosen any more are dropped at once."""
         more = more.take(more.score >= self.least[more.label])
         if len(more):
             self._kept.append(more)
             self._waiting += len(more)
         if self._waiting > self._room:
-            self._sort_out()
+            self._drop_others()
 
     def best(self) -> Candidates:
-        """The chosen, by class and rank."""
+        """The K best of each class, by class and rank."""
         kept = self.kept()
         starts = np.flatnonzero(np.diff(kept.label, prepend=-1))
         classes = [np.arange(a, b) for a, b in pairwise([*starts, len(kept)])]
         return kept.take(np.concatenate([_in_order(kept, rows) for rows in classes])) if classes else kept
 
     def kept(self) -> Candidates:
-        """The chosen, by class but in no order there: it takes a third of the time."""
-        self._sort_out()
-        return self._kept[0] if self._kept else _NOTHING
+        """The K best of each class, in no order within a class: it takes a third of the time."""
+        self._drop_others()
+        return self._kept[0] if self._kept else _NO_CANDIDATES
 
-    def _sort_out(self) -> None:
-        """Keep the K best of each class, and remember what is no use any more."""
+    def _drop_others(self) -> None:
+        """Keep the K best of each class, and raise `least` to the last of them."""
         if not self._kept:
             return
         every = concat(self._kept)
@@ -113,7 +114,7 @@ class TopK:
 
 
 def _distinct(every: Candidates, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Of `rows`, all of one class, the best of each tie, and of equals the first by place."""
+    """Of `rows`, all of one class, the best of each tie, of equals the first by place."""
     rows = rows[np.lexsort((every.index[rows], every.shard[rows], -every.score[rows], every.tie[rows]))]
     ties = every.tie[rows]
     return rows[np.concatenate([[True], ties[1:] != ties[:-1]])]
@@ -141,7 +142,7 @@ def _in_order(every: Candidates, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.i
 
 
 def _key(score: npt.NDArray[np.float32], tie: Key) -> Key:
-    """What sorts ascending like score descending, then the upper half of tie."""
+    """Sorts ascending in the order of descending score, then of the upper half of the tie."""
     bits = (score + np.float32(0)).view(np.uint32)  # minus zero is zero
     rising = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(1 << 31))
     return (~rising).astype(np.uint64) << np.uint64(32) | tie >> np.uint64(32)

@@ -3,17 +3,17 @@
 Nothing is smoothed: a point is the mean of what was between two reports.
 """
 
-import io
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from pipelines import figures
 from pipelines.training.progress import CurvePoint
 from pipelines.training.specification import Stage
 
-_LOSS, _RATE, _TOP1, _BORDER = "#3b6ea5", "#9aa5b1", "#d9694f", "#444444"
+_LOSS, _RATE, _TOP1, _BORDER = figures.BLUE, figures.GREY, figures.RED, figures.BLACK
 
 
 def curve_png(stages: Sequence[Stage], curve: Sequence[CurvePoint], title: str) -> bytes:
@@ -31,10 +31,9 @@ def curve_png(stages: Sequence[Stage], curve: Sequence[CurvePoint], title: str) 
     accuracy.set(xlabel="images processed", ylabel="top-1, validation")
     accuracy.xaxis.set_major_formatter(EngFormatter(sep=""))
     for axes in (loss, rate, accuracy):
-        _tidy(axes, stages)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+        _draw_borders(axes, stages)
+        figures.tidy(axes)
+    return figures.png_bytes(figure)
 
 
 def _images(stages: Sequence[Stage], point: CurvePoint) -> int:
@@ -43,11 +42,8 @@ def _images(stages: Sequence[Stage], point: CurvePoint) -> int:
     return before + point.step * stages[point.stage].recipe.batch
 
 
-def _tidy(axes: Axes, stages: Sequence[Stage]) -> None:
-    """Leave two spines and a grid, and mark where stages end."""
+def _draw_borders(axes: Axes, stages: Sequence[Stage]) -> None:
     border = 0
     for stage in stages[:-1]:
         border += stage.steps * stage.recipe.batch
         axes.axvline(border, color=_BORDER, linestyle=":", linewidth=1)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)

@@ -9,7 +9,10 @@ import pyarrow as pa
 import zoo
 from pipelines.cells.cell import publish_cell
 from pipelines.cells.column import Column
+from pipelines.cells.plan import plan_cells
 from pipelines.records import Dataset, Shard, cell_schema
+from pipelines.selection.candidates import PoolCounts, Rule
+from pipelines.selection.facts import SelectionFacts, selection_facts
 from zoo.weights import wanted
 
 CLASSES = 7
@@ -22,6 +25,11 @@ def pool(shards: int, name: str = "pool") -> Dataset:
     """Shards that are nowhere: only their cells are read."""
     found = [Shard(name=f"{i:05d}", uri=f"x/{i:05d}.tar", size=100, etag=f"e{i}") for i in range(shards)]
     return Dataset(name=name, source="x", shards=tuple(found))
+
+
+def facts(identity: str, store: str = "/store") -> SelectionFacts:
+    """Of a selection of three images of each class."""
+    return selection_facts(store, plan_cells(store, pool(2), [COLUMN]), Rule(k=3), identity, PoolCounts(images=10))
 
 
 def random_cell(rng: np.random.Generator, rows: int, top: int = TOP, levels: int = 4, images: int = 10**9) -> pa.Table:

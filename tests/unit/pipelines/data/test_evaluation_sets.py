@@ -23,7 +23,7 @@ def test_our_sets_have_their_published_sizes_and_classes() -> None:
         "imagenet-a": 200,
         "imagenet-r": 200,
     }
-    assert [view.name for view in evaluation_sets.views("imagenet-val")] == ["imagenet-real"]
+    assert {name: found.of for name, found in known.items() if found.of} == {"imagenet-real": "imagenet-val"}
 
 
 def test_a_users_set_stands_beside_ours(tmp_path) -> None:
@@ -66,7 +66,7 @@ def test_classes_are_given_by_number_or_by_synset(tmp_path) -> None:
 
 def test_a_view_of_a_view_is_refused(tmp_path) -> None:
     said = {**MINE, "Of": "imagenet-real", "Labels": "l.json", "Key": "(.)"}
-    with pytest.raises(ValueError, match="Of 'imagenet-real': is no set with cells of its own"):
+    with pytest.raises(ValueError, match="Of 'imagenet-real': has no cells of its own"):
         evaluation_sets.known_sets([put(tmp_path, said)])
 
 

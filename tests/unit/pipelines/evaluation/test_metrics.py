@@ -1,4 +1,4 @@
-"""Metrics: order never shows, and every number agrees with a plain reference computed row by row."""
+"""Covers metrics: order never shows, and every number agrees with a plain reference computed row by row."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""What is worth looking at is found, in whatever order cells are folded."""
+"""Covers mistakes: the same are found in whatever order cells are merged."""
 
 import itertools
 from functools import reduce
@@ -34,7 +34,7 @@ def cell(*entries: tuple[int | None, int, float]) -> pa.Table:
 
 
 def test_confused_pairs_worst_mistakes_and_errors_are_those_of_the_rows() -> None:
-    found = mistakes.find(
+    found = mistakes.mistakes_of(
         SHARDS[0], cell((0, 0, 0.9), (1, 2, 0.5), (1, 2, 0.7), (None, 0, 0), (3, 1, 0.6), (12, 1, 0.9)), 10
     )
     assert found.most_confused() == [(1, 2, 2), (3, 1, 1)]
@@ -45,7 +45,8 @@ def test_confused_pairs_worst_mistakes_and_errors_are_those_of_the_rows() -> Non
 
 def test_folding_in_any_order_finds_the_same() -> None:
     parts = [
-        mistakes.find(shard, rows(200, 0.3, seed=i, errors=range(i, 60, 9)), 1000) for i, shard in enumerate(SHARDS)
+        mistakes.mistakes_of(shard, rows(200, 0.3, seed=i, errors=range(i, 60, 9)), 1000)
+        for i, shard in enumerate(SHARDS)
     ]
     folded = [reduce(mistakes.merge, order) for order in itertools.permutations(parts)]
     assert all(other == folded[0] for other in folded)
@@ -54,11 +55,11 @@ def test_folding_in_any_order_finds_the_same() -> None:
 
 
 def test_of_equally_confident_mistakes_the_first_in_place_is_kept() -> None:
-    parts = [mistakes.find(shard, cell(*[(0, 1, 0.5)] * 40), 10) for shard in SHARDS]
+    parts = [mistakes.mistakes_of(shard, cell(*[(0, 1, 0.5)] * 40), 10) for shard in SHARDS]
     kept = reduce(mistakes.merge, reversed(parts)).worst
     assert [(m.shard, m.index) for m in kept] == [("0", i) for i in range(40)] + [("1", i) for i in range(10)]
 
 
 def test_a_cell_of_errors_alone_has_no_mistakes() -> None:
-    found = mistakes.find(SHARDS[0], cell((None, 0, 0), (None, 0, 0)), 10)
+    found = mistakes.mistakes_of(SHARDS[0], cell((None, 0, 0), (None, 0, 0)), 10)
     assert (found.most_confused(), found.worst, len(found.errors)) == ([], (), 2)

@@ -1,4 +1,4 @@
-"""Reports: the same bytes for the same results, in whatever order they come, and no row with an error left out."""
+"""Covers report_files and reliability: equal results give equal bytes in any order, and no error is left out."""
 
 import csv
 import io
@@ -15,7 +15,6 @@ from rich.console import Console
 from pipelines.evaluation.metrics import MISSING_LABEL, Summary, tally
 from pipelines.evaluation.reliability import reliability_png
 from pipelines.evaluation.report_files import (
-    ModelResult,
     error_lines,
     errors_parquet,
     errors_table,
@@ -24,6 +23,7 @@ from pipelines.evaluation.report_files import (
     results_csv,
     results_json,
 )
+from pipelines.evaluation.result import ModelResult
 from pipelines.records import PLAIN, Shard, cell_schema
 
 TIMM_HEADER = "model,top1,top1_err,top5,top5_err,param_count,img_size,crop_pct,interpolation"
@@ -67,7 +67,7 @@ def result(model, *rows):
         decoder="exact",
         shards=1,
         committed=1,
-        plan="ab12cd34",
+        plan_digest="ab12cd34",
         tally=tally(cell(*rows), CLASSES),
     )
 

@@ -1,4 +1,4 @@
-"""MLflow as it is logged to: later values show, parameters stand, what goes wrong is one error without secrets."""
+"""Covers tracking: later values show, parameters stay, every failure is one error without secrets."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What becomes of a claim, on cells of a whole validation set that are made for it."""
+"""Covers verdicts: claims judged on made-up cells of a whole validation set."""
 
 import json
 from dataclasses import replace
@@ -51,7 +51,7 @@ def cell(right: int, errors: int = 0, images: int = IMAGES) -> pa.Table:
 
 def measured(rows: pa.Table, **changes) -> Measured:
     summary = metrics.summary(metrics.tally(rows, CLASSES))
-    plain = {"definition": VAL, "complete": True, "precision": "fp32", "decoder": "exact", "as_published": True}
+    plain = {"evaluation_set": VAL, "complete": True, "precision": "fp32", "decoder": "exact", "as_published": True}
     return Measured(summary=summary, **{**plain, **changes})
 
 
@@ -118,8 +118,8 @@ def test_what_is_known_of_a_card_explains_a_difference_and_hides_none() -> None:
 
 def test_what_the_claim_is_not_of_is_not_compared() -> None:
     rows = cell(right_for(0))
-    assert verdicts.judge(CARD, measured(rows, definition=None)) == []
-    assert verdicts.judge(CARD, measured(rows, definition=evaluation_sets.named("imagenet-v2"))) == []
+    assert verdicts.judge(CARD, measured(rows, evaluation_set=None)) == []
+    assert verdicts.judge(CARD, measured(rows, evaluation_set=evaluation_sets.named("imagenet-v2"))) == []
     assert judged(rows, as_published=False).word == "not comparable"
     at_320 = replace(CARD, claims=(replace(CLAIM, size=320),))
     assert judged(rows, at_320).reasons == ("the claim is of 320 px, measured at 224 px",)

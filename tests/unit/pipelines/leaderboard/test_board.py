@@ -1,4 +1,4 @@
-"""The board is what the cells say, whatever else the store holds; the exports are the board."""
+"""Covers board, sets and exports: rows are what the cells say, whatever else the store holds."""
 
 import csv
 import io
@@ -146,11 +146,11 @@ def judged(store: str, sets: str) -> Board:
 
 def test_claims_are_judged_on_the_complete_set_that_they_are_of(tiny: tuple[str, str]) -> None:
     made = judged(*tiny)
-    words = {row.model: exports.top1_claim(row.scores["tiny"]) for row in made.rows}
+    words = {row.model: exports.top1_verdict(row.scores["tiny"]) for row in made.rows}
     near, far = words["resnest50d"], words["selecsls60"]
     assert near and far
-    assert (near.claimed, near.verdict, near.is_mismatch) == (80.96, "reproduced", False)
-    assert (far.verdict, far.is_mismatch, far.images) == ("differs", True, 280 - round(4 * far.claimed))
+    assert (near.claim.value, near.word, near.is_mismatch) == (80.96, "reproduced", False)
+    assert (far.word, far.is_mismatch, far.images) == ("differs", True, 280 - round(4 * far.claim.value))
     lines = {
         line["model"]: line
         for line in csv.DictReader(io.StringIO(exports.csv_bytes(made).decode()))
@@ -160,7 +160,7 @@ def test_claims_are_judged_on_the_complete_set_that_they_are_of(tiny: tuple[str,
     assert lines["selecsls60"]["difference_images"] == str(far.images)
 
 
-def test_a_view_reads_the_same_cells_with_other_labels_and_has_no_likelihood(tiny: tuple[str, str]) -> None:
+def test_a_relabelled_set_reads_the_same_cells_and_has_no_likelihood(tiny: tuple[str, str]) -> None:
     made = judged(*tiny)
     assert [kind.name for kind in made.sets] == ["tiny", "tiny-real"]
     row = next(row for row in made.rows if row.model == "resnest50d")
@@ -170,7 +170,7 @@ def test_a_view_reads_the_same_cells_with_other_labels_and_has_no_likelihood(tin
     assert entry["nll"] is None and entry["top1"] == made.of(made.sets[1])[0][1].summary.top1
 
 
-def test_a_view_that_cannot_be_had_costs_itself_alone(tiny: tuple[str, str], tmp_path: Path) -> None:
+def test_a_relabelled_set_that_does_not_fit_costs_itself_alone(tiny: tuple[str, str], tmp_path: Path) -> None:
     store, sets = tiny
     fill(store, dataset("val", shards=1, rows=400), column("resnest14d"), 0.7, "tiny")  # keys beyond the list
     (tmp_path / "labels.json").write_text("[[1]]")

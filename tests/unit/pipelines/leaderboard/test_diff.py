@@ -1,4 +1,4 @@
-"""Two sides are paired by what they share, and compared image by image."""
+"""Covers pairs, diff and diff_report: sides are paired by what they share, and compared image by image."""
 
 import io
 import json

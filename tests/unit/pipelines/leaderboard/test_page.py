@@ -1,4 +1,4 @@
-"""The page as a reader has it: opened from a file in a real browser."""
+"""Covers page and its scripts: the page as a reader has it, opened from a file in a real browser."""
 
 import json
 import random

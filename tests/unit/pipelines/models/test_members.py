@@ -12,7 +12,7 @@ import yaml
 import zoo
 from pipelines import storage
 from pipelines.cells.inventory import Holding, StoredColumn
-from pipelines.leaderboard.relations import related_pairs
+from pipelines.leaderboard.pairs import related_pairs
 from pipelines.models import members, mirror
 from pipelines.records import Dataset
 from pipelines.selection import lineage

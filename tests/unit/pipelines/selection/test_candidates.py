@@ -1,11 +1,11 @@
-"""Candidates of cells, folded, against a plain sort of every (class, score) of every row."""
+"""Covers candidates: those of cells, folded, against a plain sort of every (class, score) of every row."""
 
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.selection import candidates, topk
@@ -76,6 +76,7 @@ RULES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10**6), rows=st.integers(0, 12), top=st.sampled_from([1, TOP, CLASSES]), rule=RULES)
 def test_any_rule_on_any_order_of_cells_gives_what_a_sort_of_everything_gives(seed, rows, top, rule) -> None:
     rng = np.random.default_rng(seed)

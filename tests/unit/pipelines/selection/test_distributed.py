@@ -1,5 +1,6 @@
-"""A selection by Ray tasks: the same as one fold over all cells, whatever was done before."""
+"""Covers distributed and files: a selection by Ray tasks is that of one fold, whatever was done before."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,15 @@ from pipelines.cells.cell import cell_uri, load_cells
 from pipelines.cells.plan import plan_cells
 from pipelines.selection import candidates, distributed
 from pipelines.selection.candidates import PoolCounts, Rule
-from pipelines.selection.files import ABOUT_FILE, POOL_FILE, TABLE_FILE, by_rank, read_selection, write_selection
+from pipelines.selection.files import (
+    FACTS_FILE,
+    POOL_FILE,
+    TABLE_FILE,
+    Selection,
+    by_rank,
+    read_selection,
+    write_selection,
+)
 from pipelines.selection.topk import Candidates, TopK
 from tests.support import fake_pools
 from tests.support.fake_pools import CLASSES, COLUMN
@@ -107,24 +116,28 @@ def test_a_selection_is_read_back_as_it_was_written_and_a_damaged_one_is_refused
     best = distributed.select(store, plan_cells(store, POOL, [COLUMN]), RULE, f"{tmp_path}/parts", lambda _: None).best
     chosen, place = by_rank(best), f"{tmp_path}/out"
     assert read_selection(place) is None
-    write_selection(place, POOL, chosen, {"identity": "abcdef01"})
+    written = Selection(pool=POOL, chosen=chosen, facts=fake_pools.facts("abcdef01"))
+    write_selection(place, written)
     found = read_selection(place)
     assert found and found.chosen.equals(chosen) and found.pool == POOL and found.identity == "abcdef01"
+    assert json.dumps(found.facts.to_json(), sort_keys=True) == json.dumps(written.facts.to_json(), sort_keys=True)
     for name in (TABLE_FILE, POOL_FILE):
         content = storage.read(f"{place}/{name}")
         storage.replace(f"{place}/{name}", content[:50] + b"x" + content[51:])
         with pytest.raises(ValueError, match=f"{name} is damaged"):
             read_selection(place)
         storage.replace(f"{place}/{name}", content)
-    storage.replace(f"{place}/{ABOUT_FILE}", b"{}")
-    with pytest.raises(ValueError, match=r"selection.json is damaged or not ours: KeyError\('sha256'\)"):
+    storage.replace(f"{place}/{FACTS_FILE}", b"{}")
+    with pytest.raises(
+        ValueError, match=r"selection.json is damaged or not a selection of this release: KeyError\('sha256'\)"
+    ):
         read_selection(place)
 
 
 def test_nothing_chosen_is_a_selection_too(tmp_path) -> None:
     empty = TopK(CLASSES, 3).best()
     assert isinstance(empty, Candidates)
-    write_selection(str(tmp_path), POOL, by_rank(empty), {"identity": "0"})
+    write_selection(str(tmp_path), Selection(pool=POOL, chosen=by_rank(empty), facts=fake_pools.facts("0")))
     found = read_selection(str(tmp_path))
     assert found and len(found.chosen) == 0
 
@@ -139,5 +152,5 @@ def test_the_digests_of_a_validation_set_keep_its_images_out(write_tar, jpegs, t
     assert found == {read.digest_of(image) for image in jpegs}
     assert seen == [1]
     write_tar(tmp_path / "bad" / "0.tar", [("0.jpg", jpegs[0]), ("0.cls", b"n01440764")])
-    with pytest.raises(ValueError, match=r"bad/0.tar: row 0, '0', cannot be told apart: bad label"):
+    with pytest.raises(ValueError, match=r"bad/0.tar: row 0, '0', has no image to compare: bad label"):
         distributed.digests(find_dataset([f"{tmp_path}/bad"]).shards, seen.append)

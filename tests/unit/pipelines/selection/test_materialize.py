@@ -1,4 +1,4 @@
-"""A selection becomes shards: every chosen image once with its bytes, mixed and even, however often it breaks off."""
+"""Covers materialize, groups and thumbnails: each chosen image once, mixed and even, however often it breaks off."""
 
 import hashlib
 import json
@@ -26,10 +26,6 @@ from tests.support import fake_pools
 SHARDS, IMAGES, CLASSES = 6, 20, 4
 
 
-def about(identity: str) -> dict:
-    return {"identity": identity, "teacher": {"model": "sage", "column": "sage-ab-cd"}}
-
-
 def rows_of(places: list[tuple[int, int, int]]) -> pa.Table:
     """CHOSEN rows of (label, shard, index), ranked as they come."""
     counts: Counter[int] = Counter()
@@ -53,7 +49,7 @@ def chosen(content, write_tar, tmp_path) -> Selection:
     rng = np.random.default_rng(1)
     places = {(int(rng.integers(CLASSES)), int(rng.integers(SHARDS - 1)), int(rng.integers(IMAGES))) for _ in range(90)}
     pool = find_dataset([f"{tmp_path}/pool"])
-    return Selection(pool=pool, chosen=rows_of(sorted(places)), about=about("abcd0123"))
+    return Selection(pool=pool, chosen=rows_of(sorted(places)), facts=fake_pools.facts("abcd0123"))
 
 
 def target(tmp_path: Path, **changes) -> Target:
@@ -126,7 +122,7 @@ def test_score_rank_and_source_lie_beside_each_image(chosen, tmp_path) -> None:
 def test_a_pool_that_changed_or_another_selection_in_the_folder_is_refused(chosen, write_tar, tmp_path) -> None:
     where = target(tmp_path)
     run(chosen, where)
-    other = replace(chosen, chosen=chosen.chosen.slice(0, 40), about=about("00000000"))
+    other = replace(chosen, chosen=chosen.chosen.slice(0, 40), facts=fake_pools.facts("00000000"))
     for owner, place in ((other, where), (chosen, target(tmp_path, samples_per_shard=7))):
         with pytest.raises(ValueError, match="says that something else is being made there; take a new folder"):
             run(owner, place)
@@ -136,13 +132,12 @@ def test_a_pool_that_changed_or_another_selection_in_the_folder_is_refused(chose
 
 
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.usefixtures("local_ray")
 def test_other_thumbnails_of_what_is_written_are_cut_when_they_are_asked_for(write_tar, jpegs, tmp_path) -> None:
     write_tar(tmp_path / "pool" / "0.tar", [(f"{i}.jpg", jpegs[i]) for i in range(4)])
     selection = Selection(
         pool=find_dataset([f"{tmp_path}/pool"]),
         chosen=rows_of([(0, 0, 0), (0, 0, 1), (1, 0, 2), (1, 0, 3)]),
-        about=about("abcd0123"),
+        facts=fake_pools.facts("abcd0123"),
     )
     run(selection, where := target(tmp_path), np.array([True, False, False, False]))
     before = written(where)
@@ -156,7 +151,7 @@ def test_thumbnails_are_of_the_ranks_that_are_asked_for(write_tar, jpegs, tmp_pa
     images = [*jpegs[:3], b"no picture"]
     write_tar(tmp_path / "pool" / "0.tar", [(f"{i:03}.jpg", image) for i, image in enumerate(images)])
     rows = rows_of([(0, 0, i) for i in range(4)])
-    few = Selection(pool=find_dataset([f"{tmp_path}/pool"]), chosen=rows, about=about("1"))
+    few = Selection(pool=find_dataset([f"{tmp_path}/pool"]), chosen=rows, facts=fake_pools.facts("1"))
     table = run(few, target(tmp_path), np.array([True, False, True, True]))
     assert table["rank"].to_pylist() == [1, 3, 4]
     assert [len(pixels) for pixels in table["pixels"].to_pylist()] == [thumbnails.GEOMETRY.size**2 * 3] * 2 + [0]

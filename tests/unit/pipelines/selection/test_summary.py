@@ -1,4 +1,4 @@
-"""What is said of a selection, against counting by hand, and its pictures."""
+"""Covers summary and pictures: the numbers of a selection against counting by hand, and its figures."""
 
 from io import BytesIO
 
@@ -42,7 +42,8 @@ def test_the_numbers_are_those_of_counting(rows) -> None:
             assert row[name] == (there and np.float32(there["score"]))
         assert row["labelled"] == sum(r["truth"] is not None for r in own.values())
         assert row["right"] == sum(r["truth"] == r["label"] for r in own.values())
-    found = summarise(chosen, classes)
+    summary = summarise(chosen, classes)
+    found = summary.numbers()
     places = [r["index"] for r in every]
     assert (found["chosen"], found["images"]) == (len(every), len(set(places)))
     assert found["images_of_several_classes"] == sum(places.count(place) > 1 for place in set(places))
@@ -53,7 +54,7 @@ def test_the_numbers_are_those_of_counting(rows) -> None:
         assert found["precision"] == sum(r["truth"] == r["label"] for r in every) / len(labels)
         assert found["named_classes"] == len(set(labels))
         assert found["first_right"] == sum(r["truth"] == r["label"] for r in every if r["rank"] == 1)
-    assert len(summary_lines(found, K)) == 1 + bool(found["shortfall"]) + 2 * bool(labels)
+    assert len(summary_lines(summary, K)) == 1 + bool(found["shortfall"]) + 2 * bool(labels)
 
 
 def test_the_csv_has_a_row_a_class_with_its_name() -> None:

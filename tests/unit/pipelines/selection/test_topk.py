@@ -1,4 +1,4 @@
-"""The K best of each class against a sort of everything, however the candidates come."""
+"""Covers topk: the K best of each class against a sort of everything, however the candidates come."""
 
 import numpy as np
 import pytest
