@@ -1,7 +1,6 @@
-"""What every job has of a command line: options, exit codes, progress, shutdown.
+"""The console of every job: options, exit codes, progress, tables and shutdown.
 
-Owns     the rules of options and `--config`, what each exit code means, what is printed where.
-In       a config dataclass and a function that runs it; signals.
-Out      an exit code; lines on standard error, results on standard output.
-Never    know a job's options, or end without saying how to go on.
+`cli` turns a config dataclass into options and a function's outcome into an exit code; `progress` and `tables` print;
+`signals` stops a job. Nothing here knows the options of a particular job. Results go to standard output, everything
+else to standard error.
 """

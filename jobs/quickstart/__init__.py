@@ -1,7 +1,6 @@
 """The first run: `python -m jobs.quickstart`.
 
-Owns     the photographs, the split of the digits, the commands in their order.
-In       pictures in installed packages, or a folder of your own.
-Out      the same files that the real jobs leave, and where to look at them.
-Never    do anything that the printed commands do not.
+It prints and runs the commands of the other jobs, and does nothing else with a model or a store. `photographs` chooses
+and stages the images, `predictions` shows what was predicted, `digits` trains a student on handwritten digits, and
+`commands` runs a job as its own process.
 """

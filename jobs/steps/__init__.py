@@ -1,7 +1,6 @@
-"""Steps that several jobs share: plan, fill, report, maintain, track.
+"""Steps that jobs share: options -> plan -> checks -> filled cells -> report.
 
-Owns     how options become plans, what is checked before Ray starts, what is said on the way.
-In       a job's config.
-Out      plans, committed cells, report files, MLflow runs, exit codes.
-Never    start Ray or load a model before everything that can be checked without is checked.
+`options` and `planning` turn a config into a `PlannedRun`; `preflight` checks what can be checked without Ray; `fill`
+commits cells, `maintenance` inspects and repairs them; `report` and `provenance` show and track results. No step
+starts Ray or loads a model before the checks that need neither.
 """

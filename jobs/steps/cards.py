@@ -1,4 +1,4 @@
-"""The cards that a job knows: the zoo's, those of files, those of the models trained into its store."""
+"""The cards that a job can choose from: the zoo's, those in files, and those of models trained into its store."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from zoo.cards.reader import read_cards
 
 
 def all_cards(paths: Sequence[str], store: str | None = None) -> list[zoo.Card]:
-    """The cards in a user's model-index files, and those of the models that were trained into `store`.
+    """The cards in a user's model-index files, and those of the models trained into `store`.
 
-    A file's card counts where a member of the store has its name.
+    A card from a file takes precedence over a trained model of the same name.
 
     Raises:
-        ValueError: if one is no text, or has no model-index.
-        FileNotFoundError: if one is not there.
+        ValueError: if a file is not text or has no model-index.
+        FileNotFoundError: if a file does not exist.
     """
     given = [card for path in paths for card in read_cards(storage.read(path), path)]
     names = {card.name for card in given}

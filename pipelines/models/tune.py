@@ -21,7 +21,7 @@ from pipelines import storage
 from pipelines.cluster import connection
 from pipelines.cluster.shares import await_node, resources, share
 from pipelines.models.measure import Likeness, Measurer
-from pipelines.records import Precision, Settings
+from pipelines.records import Precision, Settings, require_precision
 from zoo.cards import Card
 
 _FOLDER = "tuning"
@@ -129,8 +129,7 @@ def candidates(precision: Precision, device: str) -> list[Settings]:
     Raises:
         ValueError: for a precision that the device does not have.
     """
-    if precision == "tf32" and device == "cpu":
-        raise ValueError("--precision tf32: that is GPUs' own; on a CPU choose from fp32, bf16, fp16")
+    require_precision(precision, device)
     plain = Settings(precision=precision)
     return [plain, *(replace(plain, **changes) for changes in (_CPU if device == "cpu" else _CUDA))]
 

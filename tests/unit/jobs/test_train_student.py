@@ -1,4 +1,4 @@
-"""Training from its command line: what it refuses and plans, and the loop closed from a pool to the leaderboard."""
+"""Covers jobs.train_student: plans, errors in options, and the whole loop from a pool to the leaderboard."""
 
 import json
 from pathlib import Path

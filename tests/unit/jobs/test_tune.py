@@ -1,4 +1,4 @@
-"""The tuning job from its command line: what it keeps, shows and refuses."""
+"""Covers jobs.tune from its command line: what it keeps, what it shows, which options are errors."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_model_that_cannot_be_run_is_named_and_the_others_are_tuned(tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--precision", "tf32"], "GPUs' own"),
+        (["--precision", "tf32"], "only GPUs have it"),
         (["--precision", "fp32", "fp32"], "each once"),
         (["--device", "tpu"], "choose from auto, cpu, cuda"),
         (["--models", "efficientnet_lite9"], "did you mean efficientnet_lite0"),

@@ -1,4 +1,4 @@
-"""One rule for every job: file, then command line; unknown keys are errors; one clear line and exit code 2."""
+"""Covers jobs.console.cli: the config file, the command line over it, unknown keys, errors in one line, exit codes."""
 
 import json
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def test_an_unknown_key_names_itself_and_the_nearest(tmp_path) -> None:
 
 
 def test_a_file_that_is_no_yaml_is_refused_by_name(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"job\.yaml is no YAML"):
+    with pytest.raises(ValueError, match=r"job\.yaml is not valid YAML"):
         cli.parse(Config, write(tmp_path, "data: [a\n"))
 
 

@@ -1,4 +1,4 @@
-"""What --verify, --retry-failed and --gc say, ask and touch; with cells that no model made where none is needed."""
+"""Covers jobs.steps.maintenance: what --verify, --retry-failed and --gc show, ask and change."""
 
 import os
 import shutil
@@ -88,11 +88,11 @@ def cells_of(store: Path) -> dict[str, bytes]:
 def fill(store: Path | str, data: Path, names: str = "0123") -> Dataset:
     """Commit a cell for each of the shards `names`, in a run that has ended."""
     dataset = find_dataset([str(data)])
-    diary = RunRecorder(str(store), dataset, (str(data),), None, pending=len(dataset.shards))
+    recorder = RunRecorder(str(store), dataset, (str(data),), None, pending=len(dataset.shards))
     for shard in dataset.shards:
         if shard.name[-1] in names:
             publish_cell(str(store), dataset, COLUMN, shard, cell_rows.cell_rows(IMAGES))
-    diary.close("finished" if len(names) == SHARDS else "unfinished", {})
+    recorder.close("finished" if len(names) == SHARDS else "unfinished", {})
     return dataset
 
 
