@@ -40,7 +40,8 @@ class EvaluateConfig(options.MaintenanceOptions, options.WalkConfig):
     retrack: bool = False
     """Compute nothing: report what is committed and log it to MLflow, for results that MLflow missed."""
     gc: bool = False
-    """Compute nothing: list what no plan can reach in the whole store (cells of replaced shards), ask, remove it."""
+    """Compute nothing: list objects anywhere in the store that no plan can reach (cells of replaced shards),
+    ask, and remove them."""
     yes: bool = False
     """Let --gc remove without asking."""
     tracking_uri: str | None = None

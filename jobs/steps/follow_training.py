@@ -1,7 +1,7 @@
-"""Follows a training: its progress on the console, its curve in MLflow, and its result as a member of the zoo.
+"""A training as a job follows it: progress to watch, its curve in MLflow, and at its end a member of the zoo.
 
-The run in MLflow also holds the lineage: the selection and the teacher that the data came from. An unavailable MLflow
-never stops a training; what could not be logged is logged at the next validation, or by the same command again.
+Owns what is said and tracked on the way, and lineage: whose selection it learnt from. Refuses to let MLflow cost a
+training: what cannot be logged now is logged with the next validation, or by the same command again.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 class Follower:
-    """Follows the training of `store` that has the given identity."""
+    """Follows one training of `store`, by its identity."""
 
     def __init__(self, store: str, tracking_uri: str | None, training: Training, identity: str) -> None:
         self._store, self._tracking_uri = store, tracking_uri
         self._training, self._identity = training, identity
         self._meter: Meter | None = None
         self._points: list[tuple[dict[str, Any], dict[str, float]]] = []
-        self._is_unavailable = False
+        self._is_away = False
 
     def finished(self) -> dict[str, Any] | None:
-        """The last checkpoint, if the training has finished."""
+        """The last checkpoint, where the training is at its end."""
         from pipelines.training import publication
 
         self._training = publication.with_rows(self._training)
@@ -41,30 +41,30 @@ class Follower:
 
     @contextmanager
     def following(self, training: Training) -> Iterator[None]:
-        """While this lasts, `show` may be called with progress of `training`, whose row counts are known now."""
+        """While this lasts, `show` may be called with progress of the training, whose rows are known now."""
         self._training = training
         with Meter("images", sum(stage.steps * stage.recipe.batch for stage in training.stages)) as self._meter:
             yield
 
-    def show(self, progress: TrainingProgress) -> None:
-        """Show progress; at a validation, log the curve since the previous one."""
+    def show(self, news: TrainingProgress) -> None:
+        """Show news; with a validation, log all since the last."""
         stages, meter = self._training.stages, self._meter
         assert meter
-        stage = stages[progress.stage]
-        before = sum(each.steps * each.recipe.batch for each in stages[: progress.stage])
-        bad = f" · {progress.bad:,} bad" if progress.bad else ""
-        note = f"{stage.name} · loss {progress.loss:.3f} · lr {progress.lr:.3g} · data {progress.waiting:.0%}{bad}"
-        meter.update(before + progress.step * stage.recipe.batch, note=note)
-        speed = {"images_per_second": progress.images_per_second, "data_share": progress.waiting}
+        stage = stages[news.stage]
+        before = sum(each.steps * each.recipe.batch for each in stages[: news.stage])
+        bad = f" · {news.bad:,} bad" if news.bad else ""
+        note = f"{stage.name} · loss {news.loss:.3f} · lr {news.lr:.3g} · data {news.waiting:.0%}{bad}"
+        meter.update(before + news.step * stage.recipe.batch, note=note)
+        speed = {"images_per_second": news.images_per_second, "data_share": news.waiting}
         if self._tracking_uri != "none":
-            self._points.append((point(progress, ""), speed))
-        if progress.metrics:
-            accuracy = f"top-1 {progress.metrics['top1']:.2f}, top-5 {progress.metrics['top5']:.2f}"
-            say(f"validated {stage.name}, step {progress.step:,} of {stage.steps:,}: {accuracy}")
+            self._points.append((point(news, ""), speed))
+        if news.metrics:
+            told = f"top-1 {news.metrics['top1']:.2f}, top-5 {news.metrics['top5']:.2f}"
+            say(f"validated {stage.name}, step {news.step:,} of {stage.steps:,}: {told}")
             self._log_points()
 
     def publish(self, content: Mapping[str, Any]) -> None:
-        """Publish a finished training, `content` of its last checkpoint, as a member of the zoo; print where it is."""
+        """Publish what a finished training's last checkpoint holds, and say where it is."""
         from pipelines.training import publication
         from pipelines.training.curve import curve_png
 
@@ -79,18 +79,18 @@ class Follower:
             f"{validated['n']:,.0f} images of {last['validation']}"
         )
         if last["validation"] != (now := f"{training.validation.name}-{training.validation.digest}"):
-            say(f"note     validated on {last['validation']}, not on {now}; jobs.evaluate scores other sets")
+            say(f"note     it was validated on {last['validation']}, not on {now}; jobs.evaluate scores other sets")
         say(f"weights  {storage.join(store, 'weights', lock.file)}")
         say(f"card     {members.uri(store, training.card.name)}")
         say(f"curves   {storage.join(training.home, 'curves.png')}")
-        files = {"curves.png": picture, "card.yaml": storage.read(members.uri(store, training.card.name))}
+        said = {"curves.png": picture, "card.yaml": storage.read(members.uri(store, training.card.name))}
         self._points = [(one, {}) for one in content["curve"]] + self._points
-        self._log(lambda: self._log_result(files, validated, lock))
+        self._log(lambda: self._log_end(said, validated, lock))
 
     def _log_points(self) -> None:
         self._log(lambda: self._log_curve({}, {}))
 
-    def _log_result(self, files: Mapping[str, bytes], validated: Mapping[str, float], lock: "Lock") -> None:
+    def _log_end(self, files: Mapping[str, bytes], validated: Mapping[str, float], lock: "Lock") -> None:
         from pipelines.evaluation import tracking
 
         run, uri = self._log_curve(files, validated), self._uri
@@ -153,7 +153,7 @@ class Follower:
         )
 
     def _log(self, call: Callable[[], object]) -> None:
-        """Call what logs to MLflow; if that is unavailable, print so once."""
+        """Call what talks to MLflow; where that is away, say so once."""
         if self._tracking_uri == "none":
             return
         provenance.limit_mlflow_retries()
@@ -161,8 +161,8 @@ class Follower:
 
         try:
             call()
-            self._is_unavailable = False
+            self._is_away = False
         except tracking.TrackingError as error:
-            if not self._is_unavailable:
-                say(f"warning: not logged to MLflow: {error}; the training continues, the same command logs it later")
-            self._is_unavailable = True
+            if not self._is_away:
+                say(f"warning: not logged to MLflow: {error}; the training goes on, the same command logs it later")
+            self._is_away = True

@@ -31,7 +31,8 @@ class WalkConfig(cli.Job):
     cards: tuple[str, ...] = ()
     """Model-index files (path or URI) with cards of your own models."""
     precision: tuple[Precision, ...] = ("fp32",)
-    """Arithmetic of the models; several (`fp32 bf16`) run in one pass. Part of a cell's identity."""
+    """Arithmetic of the models; several (`fp32 bf16`) run in one pass.
+    Part of a cell's identity: each precision has its own cells."""
     decoder: tuple[Decoder, ...] = ("exact",)
     """Image decoder: `exact` is Pillow, as in published evaluations; `fast` deviates by a few grey levels.
     Both may be given. Part of a cell's identity."""
@@ -47,8 +48,9 @@ class WalkConfig(cli.Job):
     """GPUs to use on an autoscaling cluster, including those that are already running.
     Requests up to this many GPUs, each only if it would have ten minutes of work."""
     dataset: str | None = None
-    """The evaluation set that --data is a copy of: imagenet-val, imagenet-v2, imagenet-sketch, imagenet-a, imagenet-r,
-    or one from --datasets. A claim is judged only on the evaluation set it was published for.
+    """The evaluation set that --data is a copy of: one from --datasets, or one of
+    imagenet-val, imagenet-v2, imagenet-sketch, imagenet-a, imagenet-r.
+    A claim is judged only on the evaluation set it was published for.
     A set with fewer classes than the model masks the other classes."""
     datasets: tuple[str, ...] = ()
     """YAML files (path or URI) that define your own evaluation sets."""
@@ -63,7 +65,7 @@ class MaintenanceOptions:
     """The modes of every job that fills cells."""
 
     status: bool = False
-    """Compute nothing: show committed, in-flight and failed cells, and the runs that fill them, on any machine."""
+    """Compute nothing: show how many cells are committed, in flight and missing, what failed, and all runs."""
     verify: bool = False
     """Compute nothing: read every committed cell again and check it against its digest and its shard."""
     retry_failed: bool = False

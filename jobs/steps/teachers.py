@@ -24,7 +24,7 @@ class TeacherConfig(options.WalkConfig):
     decoder: tuple[Decoder] = ("exact",)
     """Image decoder: `exact` is Pillow; `fast` deviates by a few grey levels. Part of a cell's identity."""
     classes_per_image: int = 10
-    """P: how many classes, the most probable ones, are kept for each image; it can be chosen for these alone.
+    """P: how many classes are kept for each image, the most probable ones; an image can be chosen for these only.
     Part of a cell's identity."""
 
 
