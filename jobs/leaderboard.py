@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -23,15 +24,12 @@ from rich.text import Text
 import zoo
 from jobs.console import cli
 from jobs.console.progress import Listing, Meter, count, say
-from jobs.steps import provenance
+from jobs.steps import leaderboard_tracking
 from jobs.steps.cards import all_cards
 from pipelines import storage
-from pipelines.cells import runs
-from pipelines.records import short_digest
 
 if TYPE_CHECKING:
-    from pipelines.cells.inventory import Holding, StoredColumn
-    from pipelines.evaluation.tracking import Logged
+    from pipelines.cells.inventory import Holding
     from pipelines.leaderboard.board import Board
     from pipelines.leaderboard.diff import Difference
     from pipelines.leaderboard.pairs import Pair
@@ -96,9 +94,10 @@ def _rank(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
 
     cards = zoo.select(config.models, all_cards(config.cards, config.store))
     sets = leaderboard_sets(holdings, config.datasets)
-    logged = _logged_runs(config, config.store)
+    logged = leaderboard_tracking.logged_runs(config.tracking_uri, config.store)
+    speed = partial(leaderboard_tracking.images_per_second, logged=logged)
     with Meter("columns", sum(len(board.comparable(held.columns)) for held in holdings)) as meter:
-        made = board.build(holdings, sets, cards, lambda column: _images_per_second(column, logged), meter.update)
+        made = board.build(holdings, sets, cards, speed, meter.update)
     if not made.rows:
         raise ValueError(f"--models {config.models}: none of these has a cell in {config.store}")
     for title, table in exports.tables(made):
@@ -117,7 +116,7 @@ def _rank(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
         files["students.json"] = diff_report.diff_json(compared)
     _write(config, files, "leaderboard.json")
     _say_notes(made, holdings)
-    _track(config, files)
+    leaderboard_tracking.log_leaderboard(config.tracking_uri, config.store, files)
     return _judge(config, made)
 
 
@@ -136,8 +135,27 @@ def _student_comparisons(holdings: "Sequence[Holding]", cards: Sequence[zoo.Card
 
 
 def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Sequence[Holding]") -> int:
-    from pipelines.cells import inventory
     from pipelines.leaderboard import diff, diff_report
+
+    pairs = _pairs(config, names, holdings)
+    stores = {column.store for pair in pairs for column in (pair.a, pair.b)}
+    logged = {store: leaderboard_tracking.logged_runs(config.tracking_uri, store) for store in stores}
+    differences: list[Difference] = []
+    with Meter("pairs", len(pairs)) as meter:
+        for pair in pairs:
+            differences.append(diff.compare(pair, leaderboard_tracking.environment_differences(pair, logged)))
+            meter.update(len(differences))
+    cli.stdout.print(diff_report.table(differences))
+    for line in diff_report.lines(differences):
+        cli.stdout.print(line, markup=False, soft_wrap=True)
+    files = {"diff.json": diff_report.diff_json(differences), "flips.parquet": diff_report.flips_parquet(differences)}
+    _write(config, files, "diff.json")
+    return cli.DONE
+
+
+def _pairs(config: LeaderboardConfig, names: tuple[str, str], holdings: "Sequence[Holding]") -> "list[Pair]":
+    """The pairs of columns that the two sides of --diff have in common."""
+    from pipelines.cells import inventory
     from pipelines.leaderboard.pairs import is_within_store, pair_columns, select_side
 
     other_stores = [name for name in names if not is_within_store(name, holdings)]
@@ -150,18 +168,7 @@ def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Seque
     pairs = [pair for pair in pair_columns(a, b) if config.models == "all" or pair.a.model in models]
     if not pairs:
         raise ValueError(f"--models {config.models}: no pair of these is on both sides of --diff")
-    logged = {store: _logged_runs(config, store) for store in {column.store for p in pairs for column in (p.a, p.b)}}
-    with Meter("pairs", len(pairs)) as meter:
-        differences = []
-        for pair in pairs:
-            differences.append(diff.compare(pair, _environment_differences(pair, logged)))
-            meter.update(len(differences))
-    cli.stdout.print(diff_report.table(differences))
-    for line in diff_report.lines(differences):
-        cli.stdout.print(line, markup=False, soft_wrap=True)
-    files = {"diff.json": diff_report.diff_json(differences), "flips.parquet": diff_report.flips_parquet(differences)}
-    _write(config, files, "diff.json")
-    return cli.DONE
+    return pairs
 
 
 def _write(config: LeaderboardConfig, files: Mapping[str, bytes], results: str) -> None:
@@ -175,7 +182,7 @@ def _write(config: LeaderboardConfig, files: Mapping[str, bytes], results: str) 
 def _say_notes(made: "Board", holdings: "Sequence[Holding]") -> None:
     if made.absent:
         names = ", ".join(card.name for card in made.absent)
-        say(f"note     {count(len(made.absent), 'model')} on cards without a cell: {names}")
+        say(f"note     {count(len(made.absent), 'card')} without a cell: {names}")
     known = {row.model for row in made.rows} | {card.name for card in made.absent}
     others = sorted({column.model for held in holdings for column in held.columns} - known)
     if others:
@@ -195,56 +202,6 @@ def _judge(config: LeaderboardConfig, made: "Board") -> int:
             say(f"differs  {row.model} {row.column.mode} on {score.set.title}: {claim}")
     holds = words["reproduced"] and not words["differs"]
     return cli.MISMATCH if config.fail_on_mismatch and not holds else cli.DONE
-
-
-def _logged_runs(config: LeaderboardConfig, store: str) -> "Mapping[str, Logged]":
-    """The runs in MLflow by identity; none, with a warning, if it is unavailable."""
-    if config.tracking_uri == "none":
-        return {}
-    provenance.limit_mlflow_retries()
-    from pipelines.evaluation import tracking
-
-    try:
-        return tracking.logged(config.tracking_uri or tracking.default_uri(store))
-    except tracking.TrackingError as error:
-        say(f"warning: images per second and versions are not known, since MLflow is unavailable: {error}")
-        return {}
-
-
-def _logged_run(column: "StoredColumn", logged: "Mapping[str, Logged]") -> "Logged | None":
-    return logged.get(runs.evaluation_id(column.name, column.dataset.name, column.dataset.digest)) if logged else None
-
-
-def _images_per_second(column: "StoredColumn", logged: "Mapping[str, Logged]") -> float | None:
-    run = _logged_run(column, logged)
-    return run.metrics.get("images_per_second") if run else None
-
-
-def _environment_differences(pair: "Pair", logged: "Mapping[str, Mapping[str, Logged]]") -> dict[str, tuple[str, str]]:
-    """Library versions and commit that differ, as far as both sides have a run in MLflow with them."""
-    runs = [_logged_run(column, logged[column.store]) for column in (pair.a, pair.b)]
-    a, b = ({} if run is None else run.params for run in runs)
-    names = [name for name in sorted(a.keys() & b.keys()) if name.endswith("_version") or name == "git_commit"]
-    return {name: (a[name], b[name]) for name in names if a[name] != b[name]}
-
-
-def _track(config: LeaderboardConfig, files: Mapping[str, bytes]) -> None:
-    if config.tracking_uri == "none":
-        return
-    from pipelines.evaluation import tracking
-
-    where = storage.absolute(config.store)
-    record = tracking.Record(
-        name="leaderboard",
-        identity=short_digest(["leaderboard", where]),
-        params={"store": where},
-        metrics={},
-        artifacts=files,
-    )
-    try:
-        tracking.log(config.tracking_uri or tracking.default_uri(config.store), config.store, [record])
-    except tracking.TrackingError as error:
-        say(f"warning: not logged to MLflow: {error}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

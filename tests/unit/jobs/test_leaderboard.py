@@ -45,7 +45,7 @@ def test_it_leaves_its_files_and_a_table_of_each_set(filled: str, tmp_path: Path
     ]
     said = capsys.readouterr()
     assert "80.00 7" in said.out and "photos" in said.out
-    assert "17 models on cards without a cell: efficientnet_lite0, " in said.err
+    assert "17 cards without a cell: efficientnet_lite0, " in said.err
 
 
 def test_a_store_in_s3_gives_the_same_files_twice(store: str) -> None:
