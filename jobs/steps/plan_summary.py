@@ -27,11 +27,11 @@ def say_plan(planned: PlannedRun, options: RunOptions) -> None:
 def cost_line(work: estimate.Estimate, device: str, gpus: int) -> str:
     """The time and price of `work` on `device`; on both kinds of device if that is `auto` and no GPU is asked for."""
     device = "cuda" if gpus else device
-    decoding = _duration(work.decode_seconds)
+    decoding = f"{_duration(work.decode_seconds)} of CPU time"
     alternatives = [
-        f"{_duration(seconds)} of {name} time and {decoding} of CPU time to decode, ${work.usd(one):,.2f}"
-        for one, name, seconds in (("cuda", "GPU", work.gpu_seconds), ("cpu", "CPU", work.cpu_seconds))
-        if device in {"auto", one} and seconds is not None
+        f"{_duration(seconds)} of {name} time for the models and {decoding} to decode, ${work.usd(kind):,.2f}"
+        for kind, name, seconds in (("cuda", "GPU", work.gpu_seconds), ("cpu", "CPU", work.cpu_seconds))
+        if device in {"auto", kind} and seconds is not None
     ]
     cost = f"about {'; or '.join(alternatives)}" if alternatives else "not known for this precision on a CPU"
     return f"{cost} (estimated from pipelines/walk/prices.yaml)"

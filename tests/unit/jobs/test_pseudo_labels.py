@@ -148,7 +148,8 @@ def test_another_selection_in_the_folder_stays(work, tmp_path, capsys) -> None:
     before = contents(tmp_path)
     assert select(work, tmp_path / "chosen", "--k", "2") == 2
     assert (
-        "another selection is there, by another rule or from other cells; choose a new folder" in capsys.readouterr().err
+        "another selection is there, by another rule or from other cells; choose a new folder"
+        in capsys.readouterr().err
     )
     assert contents(tmp_path) == before
 

@@ -313,6 +313,15 @@ def test_yes_removes_the_garbage_without_asking_and_nothing_else(store, garbage,
     assert capsys.readouterr().err == "nothing to remove\n"
 
 
+def test_a_dry_run_of_gc_lists_and_removes_nothing_even_with_yes(store, garbage, capsys) -> None:
+    before = files(store)
+    assert collect(store, "--dry-run", "--yes") == DONE
+    said = capsys.readouterr().err
+    assert all(f"garbage  {store}/{name}: " in said for name in garbage)
+    assert "removed" not in said
+    assert files(store) == before
+
+
 def test_the_cells_of_data_that_is_away_are_kept_and_that_is_said(data, store, garbage, capsys) -> None:
     before = files(store)
     data.rename(data.with_name("away"))

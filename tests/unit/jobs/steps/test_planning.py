@@ -13,8 +13,8 @@ WORK = Estimate(images=1000, gpu_seconds=7200.0, cpu_seconds=90.0, decode_second
 @pytest.mark.parametrize(
     ("device", "cost"),
     [
-        ("cuda", "about 2.0 hours of GPU time and 10 seconds of CPU time to decode, $0.80"),
-        ("cpu", "about 1.5 minutes of CPU time and 10 seconds of CPU time to decode, $0.00"),
+        ("cuda", "about 2.0 hours of GPU time for the models and 10 seconds of CPU time to decode, $0.80"),
+        ("cpu", "about 1.5 minutes of CPU time for the models and 10 seconds of CPU time to decode, $0.00"),
     ],
 )
 def test_a_device_that_is_chosen_has_hours_and_dollars_of_its_own(device: str, cost: str) -> None:
@@ -39,6 +39,14 @@ def test_what_a_cpu_cannot_run_has_no_price_there() -> None:
 def test_gpus_that_cannot_be_are_refused_with_their_value(device: str, gpus: int) -> None:
     with pytest.raises(ValueError, match=f"--gpus {gpus}: expected a number"):
         options.check_device(device, gpus)
+
+
+def test_one_mode_is_chosen_or_the_default_and_two_are_an_error() -> None:
+    modes = ("dry_run", "status", "verify")
+    assert options.chosen_mode(EvaluateConfig(), modes, "fill") == "fill"
+    assert options.chosen_mode(EvaluateConfig(verify=True), modes, "fill") == "verify"
+    with pytest.raises(ValueError, match="--dry-run and --verify: choose one"):
+        options.chosen_mode(EvaluateConfig(verify=True, dry_run=True), modes, "fill")
 
 
 def test_a_cpu_has_no_tf32_and_the_message_names_what_it_has() -> None:
