@@ -33,8 +33,8 @@ _SHEETS = 10
 class MaterializeConfig(cli.Job):
     """Make shards of the images that `jobs.select_topk` selected.
 
-    The same command again continues where it stopped. Exit codes: 0 done, 2 bad arguments, 3 a store is unavailable,
-    130 and 143 stopped by Ctrl-C and SIGTERM.
+    The same command again continues where it stopped. Exit codes: 0 done, 2 bad arguments, 3 a store is
+    unavailable, 130 and 143 stopped by Ctrl-C and SIGTERM.
     """
 
     selection: str
@@ -42,7 +42,7 @@ class MaterializeConfig(cli.Job):
     output: str
     """Folder or s3:// URI for the shards and their manifest."""
     samples_per_shard: int = 1000
-    """Samples per shard, approximately: shards are made equal in size."""
+    """Approximate number of samples per shard; samples are spread evenly over the shards."""
     format: Literal["tar", "parquet"] = "tar"
     """WebDataset tar, or Parquet with the columns key, image, label, rank, score, source."""
     sheets: tuple[int, ...] = ()

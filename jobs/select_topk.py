@@ -60,7 +60,7 @@ class SelectTopkConfig(teachers.TeacherConfig):
     """What ranks the images of a class: the probability, as in Yalniz et al. 2019, or the logit.
     An ensemble's logits are the logarithms of its probabilities."""
     floor: float | None = None
-    """Choose no image with a lower score than this."""
+    """Minimum score of a chosen image."""
     dedup: bool = False
     """Choose only one of several images with the same bytes, so that a class has each image once."""
     exclude_shards: tuple[str, ...] = ()

@@ -10,7 +10,8 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_origin, get_type_hints
+from itertools import takewhile
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
@@ -90,6 +91,8 @@ def parse(config_type: type[ConfigT], argv: Sequence[str] | None = None) -> Conf
     path = finder.parse_known_args(arguments)[0].config
     from_file = _flags(config_type, path) if path else []
     _require_each_list_once(config_type, arguments)
+    _require_single_values(config_type, from_file)
+    _require_single_values(config_type, arguments)
     # A positional argument goes first; after a list option of the file it would be parsed as one of the list's values.
     first = 1 if arguments and not arguments[0].startswith("-") else 0
     module = config_type.__module__ if config_type.__module__ != "__main__" else _main_module()
@@ -142,6 +145,17 @@ def _require_each_list_once(config_type: Any, arguments: Sequence[str]) -> None:
     for name in _lists(config_type):
         if arguments.count(f"--{name}") > 1:
             raise ValueError(f"--{name} is given more than once; put all its values after a single --{name}")
+
+
+def _require_single_values(config_type: Any, arguments: Sequence[str]) -> None:
+    """Raise if an option of one value (`tuple[X]`) has several; the parser would not name the option."""
+    for name, hint in get_type_hints(config_type).items():
+        option = f"--{name.replace('_', '-')}"
+        if get_origin(hint) is tuple and len(get_args(hint)) == 1 and option in arguments:
+            after = arguments[arguments.index(option) + 1 :]
+            values = list(takewhile(lambda value: not value.startswith("--"), after))
+            if len(values) > 1:
+                raise ValueError(f"{option} {' '.join(values)}: this job takes one value")
 
 
 def _lists(config_type: Any) -> list[str]:

@@ -17,8 +17,8 @@ class TrainingConfig(cli.Job):
     model: str
     """Architecture: a name from `python -m zoo`, or cifar_resnet8 or cifar_resnet20 for small images."""
     pretrain: tuple[str, ...]
-    """Shards (as for --data of other jobs) of the first stage.
-    For a student a materialised selection, for a teacher or baseline labelled shards."""
+    """Shards (as for --data of other jobs) of the first stage: for a student a materialised selection,
+    for a teacher or baseline labelled shards."""
     finetune: tuple[str, ...] = ()
     """Labelled shards of the second stage; without them there is only one stage."""
     val: tuple[str, ...]
@@ -45,7 +45,7 @@ class TrainingConfig(cli.Job):
     """Training processes, each with its own GPU if the cluster has GPUs.
     Batches do not depend on their number."""
     streams: int = 8
-    """Most parts of the data that are read in parallel.
+    """Maximum number of parts of the data that are read in parallel.
     With at least as many workers, each worker reads one part only."""
     gpus: int = 0
     """GPUs to use on an autoscaling cluster, including those that are already running."""
@@ -62,7 +62,7 @@ class TrainingConfig(cli.Job):
     save_seconds: float = 300.0
     """Seconds between checkpoints."""
     keep: int = 2
-    """Newest checkpoints that are kept, besides the one with the best validation."""
+    """Number of newest checkpoints to keep, besides the one with the best validation."""
     max_bad_rate: float = 0.01
     """Stop when more than this share of the images, and at least ten, are bad: the data is wrong. 1 never stops."""
 

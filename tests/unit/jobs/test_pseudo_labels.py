@@ -123,6 +123,7 @@ def test_equal_images_count_once_and_excluded_ones_not_at_all(work, tmp_path) ->
     [
         (["--k", "0"], "--k 0: expected a number of images a class"),
         (["--classes-per-image", "0"], "--classes-per-image 0: expected a positive number"),
+        (["--precision", "fp32", "bf16"], "--precision fp32 bf16: this job takes one value"),
         (["--exclude-keys", "nowhere.txt"], "nowhere.txt"),
         (["--classes-per-image", "7"], "no cell of efficientnet_lite0-"),
         (["--exclude-images", "nowhere"], "nowhere"),
@@ -133,14 +134,6 @@ def test_what_cannot_be_selected_is_said_and_nothing_is_written(work, tmp_path, 
     assert select(work, tmp_path / "chosen", *options) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "chosen" / "selection.json").exists()
-
-
-def test_a_teacher_has_one_precision_and_one_decoder(work, tmp_path, capsys) -> None:
-    for option, values in (("--precision", ("fp32", "bf16")), ("--decoder", ("exact", "fast"))):
-        with pytest.raises(SystemExit) as stopped:
-            select(work, tmp_path / "chosen", option, *values)
-        assert stopped.value.code == 2
-        assert f"Unrecognized options: {values[1]}" in capsys.readouterr().err
 
 
 def test_another_selection_in_the_folder_stays(work, tmp_path, capsys) -> None:

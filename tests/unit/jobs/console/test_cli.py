@@ -63,6 +63,22 @@ def test_a_wrong_option_exits_with_2(arguments, capsys) -> None:
     assert "batch-size" in capsys.readouterr().err
 
 
+@dataclass(frozen=True, kw_only=True)
+class OneDecoder(Config):
+    """A job that takes one value of an option that is a list elsewhere."""
+
+    decoder: tuple[str] = ("exact",)
+    """Which."""
+
+
+def test_an_option_of_one_value_names_itself_and_all_that_were_given(tmp_path) -> None:
+    assert cli.parse(OneDecoder, ["--decoder", "fast", "--data", "a", "b"]).decoder == ("fast",)
+    assert cli.parse(OneDecoder, write(tmp_path, "decoder: [fast]\n")).decoder == ("fast",)
+    for arguments in (["--decoder", "exact", "fast"], write(tmp_path, "decoder: [exact, fast]\n")):
+        with pytest.raises(ValueError, match="--decoder exact fast: this job takes one value"):
+            cli.parse(OneDecoder, arguments)
+
+
 @pytest.mark.parametrize("run", [lambda _: zoo.card("x"), lambda _: storage.read("nowhere.bin")])
 def test_what_the_user_gave_wrong_is_one_line_and_2(run, capsys) -> None:
     assert cli.run_job(Config, run, []) == cli.BAD_ARGUMENTS
