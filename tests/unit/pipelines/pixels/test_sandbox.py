@@ -339,6 +339,8 @@ def peak(pid: int) -> int:
 
 def test_the_child_needs_little_to_start() -> None:
     heavy = "{'ray', 'torch', 'boto3', 'mlflow', 'pyarrow'}"
-    program = f"import sys, pipelines.exact_decode, pipelines.sandbox_child; print({heavy} & sys.modules.keys())"
+    program = (
+        f"import sys; from pipelines.pixels import exact_decode, sandbox_child; print({heavy} & sys.modules.keys())"
+    )
     loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout == "set()\n"
