@@ -1,6 +1,7 @@
 """The console of every job: options, exit codes, progress, tables and shutdown.
 
-`cli` turns a config dataclass into options and a function's outcome into an exit code; `progress` and `tables` print;
-`signals` stops a job. Nothing here knows the options of a particular job. Results go to standard output, everything
-else to standard error.
+Owns     how a config dataclass becomes options and `--config`, the exit codes, what goes to which stream, signals.
+In       a config dataclass and a function that runs it; SIGINT and SIGTERM.
+Out      an exit code; progress on standard error, results on standard output.
+Never    know the options of a particular job, or end without saying how to continue.
 """

@@ -1,6 +1,7 @@
 """The first run: `python -m jobs.quickstart`.
 
-It prints and runs the commands of the other jobs, and does nothing else with a model or a store. `photographs` chooses
-and stages the images, `predictions` shows what was predicted, `digits` trains a student on handwritten digits, and
-`commands` runs a job as its own process.
+Owns     which photographs are used, the split of the digits, the commands and their order.
+In       images in installed packages, or a folder of your own.
+Out      the files that the other jobs leave, a table of predictions, and where to find everything.
+Never    do with a model or a store what the printed commands do not do.
 """

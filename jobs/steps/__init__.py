@@ -1,6 +1,7 @@
 """Steps that jobs share: options -> plan -> checks -> filled cells -> report.
 
-`options` and `planning` turn a config into a `PlannedRun`; `preflight` checks what can be checked without Ray; `fill`
-commits cells, `maintenance` inspects and repairs them; `report` and `provenance` show and track results. No step
-starts Ray or loads a model before the checks that need neither.
+Owns     how options become a plan, checks before Ray starts, filling, maintenance, reports, following a training.
+In       a job's config.
+Out      a `PlannedRun`, committed cells, report files, MLflow runs, exit codes.
+Never    start Ray or load a model before everything that can be checked without them is checked.
 """
