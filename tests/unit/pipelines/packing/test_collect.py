@@ -198,10 +198,10 @@ def test_the_job_says_what_it_packed_and_writes_what_it_could_not_read(listed, s
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "give either --images, what is on this machine, or --keys, a list of objects"),
+        ([], "give either --images, a path on this machine, or --keys, a list of objects"),
         (["--images", "x", "--keys", "y"], "give either --images"),
         (["--images", "x", "--dedup"], "--dedup goes with --keys"),
-        (["--keys", "x", "--labels", "y"], "--labels y: with --keys labels are a column of the list"),
+        (["--keys", "x", "--labels", "y"], "--labels y: with --keys, labels are a column of the list"),
         (["--keys", "nowhere.csv"], "nowhere.csv"),
     ],
 )
