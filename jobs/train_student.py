@@ -21,7 +21,7 @@ from jobs.console.progress import Meter, count, say
 from jobs.steps import cluster, options, training_options, training_plan
 from jobs.steps.follow_training import Follower
 from pipelines import storage
-from pipelines.records import require_precision
+from pipelines.models.precision import require_precision
 from pipelines.training.specification import Stage, Training
 
 

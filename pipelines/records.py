@@ -36,16 +36,6 @@ ABSENT_MODEL = -3
 """`index` of the score row that stands for a model whose weights could not be had there and then; `error` says why."""
 
 
-def require_precision(precision: Precision, device: str) -> None:
-    """Raise if `device` does not have `precision`.
-
-    Raises:
-        ValueError: for tf32 on a CPU, with the precisions that a CPU has.
-    """
-    if precision == "tf32" and device == "cpu":
-        raise ValueError("--precision tf32: only GPUs have it; on a CPU choose from fp32, bf16, fp16")
-
-
 def short_digest(value: object) -> str:
     """The first 8 hexadecimal digits of the SHA-256 of `value` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -6,7 +6,8 @@ from typing import Literal, TypeVar
 
 from jobs.console import cli
 from pipelines import storage
-from pipelines.records import Decoder, Precision, require_precision
+from pipelines.models.precision import require_precision
+from pipelines.records import Decoder, Precision
 
 ModeT = TypeVar("ModeT", bound=str)
 MaintenanceMode = Literal["fill", "dry_run", "status", "verify", "retry_failed"]

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from jobs.console import cli
 from jobs.steps import options
-from pipelines.records import Precision, require_precision
+from pipelines.models.precision import require_precision
+from pipelines.records import Precision
 from pipelines.training import recipe
 from pipelines.training.recipe import Recipe
 from zoo.preprocessing import Interpolation

@@ -21,7 +21,8 @@ from pipelines import storage
 from pipelines.cluster import connection
 from pipelines.cluster.shares import await_node, resources, share
 from pipelines.models.measure import Likeness, Measurer
-from pipelines.records import Precision, Settings, require_precision
+from pipelines.models.precision import require_precision
+from pipelines.records import Precision, Settings
 from zoo.cards import Card
 
 _FOLDER = "tuning"

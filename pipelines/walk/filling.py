@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cluster.shares import NoDeviceError, resources, share
-from pipelines.records import JUDGED_ERRORS, NON_FINITE, require_precision
+from pipelines.records import JUDGED_ERRORS, NON_FINITE
 from pipelines.walk.dataflow import walk
 from pipelines.walk.gather import Gather
 from pipelines.walk.passes import split_passes
@@ -100,7 +100,7 @@ def fill(
     done = Progress()
     trouble, clock, spoiled, idle = RoundFailures(most=len(plan.columns)), ModelTimings(), None, 0
     walker = resolve_device(device, gpus)
-    _require_precisions(plan, walker)
+    _require_tf32(plan, walker)
     while (before := len(trouble.fillable(plan))) and idle < _IDLE_ROUNDS and not spoiled:
         trouble.begin()
         try:
@@ -150,10 +150,10 @@ def resolve_device(device: str, gpus: int = 0) -> str:
     return chosen
 
 
-def _require_precisions(plan: Plan, device: str) -> None:
-    for column in plan.columns:
-        for member in column.members:
-            require_precision(member.settings.precision, device)
+def _require_tf32(plan: Plan, device: str) -> None:
+    members = [member for column in plan.columns for member in column.members]
+    if device == "cpu" and any(member.settings.precision == "tf32" for member in members):
+        raise ValueError("--precision tf32: that is GPUs' own; on a CPU choose from fp32, bf16, fp16")
 
 
 def _round(
