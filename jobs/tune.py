@@ -102,7 +102,7 @@ def _tune(store: str, card: zoo.Card, precision: Precision, device: str) -> "Tun
 
 def _trial_line(trial: "Trial") -> str:
     if trial.failure is not None:
-        return f"{trial.settings}: cannot be run: {trial.failure}"
+        return f"{trial.settings}: cannot run: {trial.failure}"
     agreement = f"{trial.agreeing} of {trial.pictures} top-1 as plain fp32"
     return f"{trial.settings}: {trial.images_per_second:.1f} images/s, {agreement}, within {trial.difference:.1e}"
 

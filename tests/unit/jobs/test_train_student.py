@@ -1,4 +1,4 @@
-"""Covers jobs.train_student: plans, errors in options, and the whole loop from a pool to the leaderboard."""
+"""train_student from its command line: its errors, its plan, and the whole way from a pool to the leaderboard."""
 
 import json
 from pathlib import Path
