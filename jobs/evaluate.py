@@ -1,128 +1,118 @@
-"""Evaluates models on a labelled dataset: plan the cells, fill those that are missing, report from what is committed.
+"""Evaluates models on a labelled dataset: plan the cells, fill the missing ones, report from the committed ones.
 
     python -m jobs.evaluate --models efficientnet_lite0 --data 's3://bucket/val/{00000..00049}.tar' --store s3://bucket/out
     ray job submit --working-dir . -- python -m jobs.evaluate --models all --data s3://bucket/val --store s3://bucket/out
 
-The same command again continues where the last one stopped, and when nothing is missing only reports. Leaves cells
-under STORE/cells, the report under STORE/reports/DATASET-DIGEST and a run per model in MLflow. Exit codes: 0 done,
-2 bad arguments or bad data, 3 finished with cells missing or models without weights, each with its reason, 130 and 143
-stopped by Ctrl-C and SIGTERM.
+The same command again continues where it stopped; if no cell is missing, it only reports. It leaves cells under
+STORE/cells, the report under STORE/reports/DATASET-DIGEST and one run for each model in MLflow.
+Exit codes: 0 done, 2 bad arguments or bad data, 3 cells are missing or models have no weights, each with its reason,
+130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from jobs.console import cli
 from jobs.console.progress import say
-from jobs.steps import fill, maintenance, planning, report
+from jobs.steps import fill, maintenance, options, planning, report
+from jobs.steps.plan_summary import say_plan
+from jobs.steps.planning import PlannedRun
+from jobs.steps.report import ReportOptions
 from pipelines import storage
 from pipelines.cells import inventory
-from pipelines.cells.plan import Plan, plan_cells
 
-if TYPE_CHECKING:
-    from pipelines.walk.filling import Outcome
-
-_NOTHING = ".probe"
-"""A name in the store that nothing has."""
-_MODES = ("dry_run", "status", "verify", "retry_failed", "retrack", "gc")
+Mode = Literal[options.MaintenanceMode, "retrack", "gc"]
+_FLAGS: tuple[Mode, ...] = ("dry_run", "status", "verify", "retry_failed", "retrack", "gc")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(maintenance.MaintenanceOptions, planning.WalkConfig):
+class EvaluateConfig(options.MaintenanceOptions, options.WalkConfig):
     """Evaluate models on labelled images: top-1 and top-5, calibration and per-class accuracy, from committed cells.
 
-    The same command again continues. Exit codes: 0 done, 2 bad arguments or bad data, 3 cells are missing, 130 and 143
-    stopped by Ctrl-C and SIGTERM.
+    The same command again continues where it stopped. Exit codes: 0 done, 2 bad arguments or bad data, 3 cells are
+    missing or models have no weights, 130 and 143 stopped by Ctrl-C and SIGTERM.
     """
 
     dry_run: bool = False
-    """Print the plan and stop; with --gc, only list."""
+    """Print the plan and its cost, then stop; with --gc, list only."""
     retrack: bool = False
-    """Compute nothing: report what is committed and log it to MLflow, for when MLflow was away."""
+    """Compute nothing: report what is committed and log it to MLflow, for results that MLflow missed."""
     gc: bool = False
-    """Compute nothing: list what no plan can reach in all of the store (cells of replaced shards), ask, remove it."""
+    """Compute nothing: list objects anywhere in the store that no plan can reach (cells of replaced shards),
+    ask, and remove them."""
     yes: bool = False
     """Let --gc remove without asking."""
     tracking_uri: str | None = None
-    """MLflow server. Where not given, the file mlflow.db in the store, in the working folder where the store is s3://;
-    `none` for no tracking."""
+    """MLflow server; `none` for no tracking.
+    The default is the file mlflow.db in the store, or in the working directory if the store is s3://."""
     results_file: str | None = None
-    """Where to write the results as JSON too."""
+    """File (path or URI) to which the results are also written as JSON."""
 
 
 def run(config: EvaluateConfig) -> int:
     """Plan, fill, report.
 
     Returns:
-        The exit code: 0 done, 3 finished with cells missing.
+        The exit code: 0 done, 3 cells are missing or models unusable.
 
     Raises:
         ValueError: if the models, the data or its labels cannot be used.
-        FileNotFoundError: if data or weights are not there.
+        FileNotFoundError: if the data or the weights do not exist.
     """
-    _check_options(config)
-    if config.gc:
+    mode = _mode(config)
+    _check(config, mode)
+    if mode == "gc":
         return maintenance.collect(config.store, yes=config.yes, dry=config.dry_run)
-    unusable, plan = planning.plan(config)
-    planning.say_plan(plan, config)
-    if config.status:
-        return max(maintenance.status(config.store, plan), report.say_unusable(unusable))
-    if config.verify:
-        return max(maintenance.verify(config.store, plan), report.say_unusable(unusable))
-    if config.dry_run:
-        return report.say_unusable(unusable)
-    if config.retry_failed:
-        maintenance.remove_failed(plan, unusable, config)
-        plan = plan_cells(config.store, plan.dataset, plan.columns)
-    if config.retrack and plan.pending == plan.needed:
+    planned, how = planning.plan_run(config), planning.run_options(config)
+    say_plan(planned, how)
+    if mode in options.READ_ONLY:
+        return max(_look(planned, mode), report.say_unusable(planned.unusable))
+    if mode == "retry_failed":
+        planned = maintenance.remove_failed(planned, how)
+    if mode == "retrack" and planned.plan.pending == planned.plan.needed:
         raise ValueError(f"--retrack: nothing is committed in {config.store} yet; leave it out to evaluate")
-    known = planning.evaluation_set(config)
-    if said := inventory.note(config.store, plan.dataset, known):
-        say(f"warning: {said}")
+    if warning := inventory.note(planned.store, planned.plan.dataset, planned.models.evaluation_set):
+        say(f"warning: {warning}")
     outcome = None
-    if plan.pending and not config.retrack:
-        outcome = fill.run(plan, unusable, config)
-        plan = plan_cells(config.store, plan.dataset, plan.columns)
-    return _report(plan, outcome, unusable, config)
+    if planned.plan.pending and mode != "retrack":
+        filled = fill.run(planned, how)
+        planned, outcome = filled.planned, filled.outcome
+    return report.report(planned, outcome, _report_options(config))
 
 
-def _check_options(config: EvaluateConfig) -> None:
-    planning.check(config)
-    if config.yes and not config.gc:
-        raise ValueError("--yes goes with --gc alone")
-    _check_what_is_named(config)
-    modes = [f"--{mode.replace('_', '-')}" for mode in _MODES if getattr(config, mode)]
-    if len(modes) > 1 and modes != ["--dry-run", "--gc"]:
-        raise ValueError(f"{' and '.join(modes)}: choose one")
-    looks = config.status or config.verify or config.dry_run
-    for target in () if looks else (config.results_file, storage.join(config.store, _NOTHING)):
-        if target:
-            storage.require_writable(target)
+def _look(planned: PlannedRun, mode: Mode) -> int:
+    """What --status, --verify and --dry-run show beyond the plan; returns the exit code."""
+    looks = {"status": maintenance.status, "verify": maintenance.verify}
+    return looks[mode](planned.store, planned.plan) if mode in looks else cli.DONE
 
 
-def _check_what_is_named(config: EvaluateConfig) -> None:
+def _mode(config: EvaluateConfig) -> Mode:
+    """What the flags ask for; --dry-run with --gc is a --gc that only lists."""
+    flags: tuple[Mode, ...] = tuple(flag for flag in _FLAGS if not (flag == "dry_run" and config.gc))
+    return options.chosen_mode(config, flags, "fill")
+
+
+def _check(config: EvaluateConfig, mode: Mode) -> None:
+    options.check(config)
+    if config.yes and mode != "gc":
+        raise ValueError("--yes goes with --gc only")
+    if mode != "gc":
+        options.require_models_and_data(config)
     for option, given in (("--models", config.models), ("--data", config.data)):
-        if config.gc and given:
-            raise ValueError(f"{option}: --gc looks at the whole store, whatever the models and data; leave it out")
-        if not config.gc and not given:
-            raise ValueError(f"{option} is needed: which {option[2:]}? --help says how they are named")
+        if mode == "gc" and given:
+            raise ValueError(f"{option}: --gc covers the whole store, whatever the models and data; leave it out")
+    if mode not in options.READ_ONLY and not config.dry_run:
+        if config.results_file:
+            storage.require_writable(config.results_file)
+        options.require_writable_folder(config.store)
 
 
-def _report(plan: Plan, outcome: "Outcome | None", unusable: Mapping[str, str], config: EvaluateConfig) -> int:
-    speeds = {outcome.plan.columns[i].name: speed for i, speed in outcome.speeds.items()} if outcome else {}
-    known = planning.evaluation_set(config)
-    tracking, results = config.tracking_uri, config.results_file
-    evaluations, damaged = report.report(config.store, plan, results, tracking, speeds, known)
-    overflow = report.overflowed(evaluations, config.max_bad_rate)
-    if known:
-        report.say_verdicts_without_weights(planning.chosen_cards(config), unusable, known)
-    code = max(report.say_failures(plan, outcome), report.say_unusable({**unusable, **damaged, **overflow}))
-    if outcome and outcome.spoiled:
-        raise ValueError(f"stopped by --max-bad-rate {config.max_bad_rate:g}: {outcome.spoiled}")
-    report.require_good(evaluations, config.max_bad_rate)
-    return code
+def _report_options(config: EvaluateConfig) -> ReportOptions:
+    return ReportOptions(
+        results_file=config.results_file, tracking_uri=config.tracking_uri, max_bad_rate=config.max_bad_rate
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

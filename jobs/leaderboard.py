@@ -1,14 +1,14 @@
-"""Which published numbers hold: the leaderboard of what a store's committed cells say; and what differs between two.
+"""Makes the leaderboard of a store's committed cells, with a verdict on each published number, or compares two sides.
 
     python -m jobs.leaderboard --store s3://bucket/out --output board
     python -m jobs.leaderboard --store out --output board --models 'resnest*' --fail-on-mismatch
     python -m jobs.leaderboard --store out --output board --diff precision=fp32 precision=bf16
     python -m jobs.leaderboard --store out --output board --diff out /other/store
 
-A student that was trained here is held against its teacher and the baselines of its architecture, image by image.
-Needs neither the data nor Ray, torch or a GPU. Leaves leaderboard.html (one file, to be opened anywhere), .csv, .json,
-model-index.yaml and, where there are students, students.json in OUTPUT and in an MLflow run; with --diff, diff.json and
-flips.parquet instead. Exit codes: 0 done, 2 bad arguments or an empty store, 4 with --fail-on-mismatch where a claim is
+A student that was trained here is compared image by image with its teacher and the baselines of its architecture.
+Neither the data nor Ray, torch or a GPU is needed. Leaves leaderboard.html (one self-contained file), .csv, .json,
+model-index.yaml and, if there are students, students.json in OUTPUT and in an MLflow run; with --diff, diff.json and
+flips.parquet instead. Exit codes: 0 done, 2 bad arguments or an empty store, 4 with --fail-on-mismatch if a claim is
 not reproduced.
 """
 
@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -23,15 +24,12 @@ from rich.text import Text
 import zoo
 from jobs.console import cli
 from jobs.console.progress import Listing, Meter, count, say
-from jobs.steps import provenance
-from jobs.steps.cards import all_cards
+from jobs.steps import leaderboard_tracking
+from jobs.steps.options import all_cards
 from pipelines import storage
-from pipelines.cells import runs
-from pipelines.records import short_digest
 
 if TYPE_CHECKING:
-    from pipelines.cells.inventory import Holding, StoredColumn
-    from pipelines.evaluation.tracking import Logged
+    from pipelines.cells.inventory import Holding
     from pipelines.leaderboard.board import Board
     from pipelines.leaderboard.diff import Difference
     from pipelines.leaderboard.pairs import Pair
@@ -39,9 +37,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardConfig(cli.Job):
-    """Make the leaderboard of a store from its committed cells, or compare two parts of it.
+    """Make the leaderboard of a store from its committed cells, or compare two sides image by image.
 
-    Exit codes: 0 done, 2 bad arguments or nothing evaluated, 4 with --fail-on-mismatch where a claim is not reproduced.
+    Exit codes: 0 done, 2 bad arguments or nothing evaluated, 4 with --fail-on-mismatch if a claim is not reproduced.
     """
 
     store: str = "output"
@@ -49,25 +47,25 @@ class LeaderboardConfig(cli.Job):
     output: str
     """Folder or s3:// URI for leaderboard.html, .csv, .json and model-index.yaml."""
     models: str = "all"
-    """Names or patterns, comma-separated (see `python -m zoo`)."""
+    """Model names or patterns, comma-separated (see `python -m zoo`)."""
     cards: tuple[str, ...] = ()
     """Model-index files (path or URI) with cards of your own models."""
     datasets: tuple[str, ...] = ()
-    """YAML files (path or URI) that define evaluation sets of your own."""
+    """YAML files (path or URI) that define your own evaluation sets."""
     diff: tuple[str, str] | None = None
-    """Compare two sides image by image instead. A side is another store, a setting (`precision=bf16`, `decoder=fast`),
-    or a column as the files name it (`resnest50d-528c19ca-1a2b3c4d`)."""
+    """Compare two sides image by image instead.
+    A side is another store, a setting (`precision=bf16`), or a column (`resnest50d-528c19ca-1a2b3c4d`)."""
     fail_on_mismatch: bool = False
-    """Exit with 4 where a claim is judged and not reproduced, or none could be judged."""
+    """Exit with 4 if a judged claim is not reproduced, or if no claim could be judged."""
     tracking_uri: str | None = None
-    """MLflow server, for images a second and for the leaderboard's own run. Where not given, the file mlflow.db in the
-    store, in the working folder where the store is s3://; `none` for no tracking."""
+    """MLflow server, read for images per second and given a run of the leaderboard; `none` for no tracking.
+    The default is the file mlflow.db in the store, or in the working directory if the store is s3://."""
     results_file: str | None = None
-    """Where to write leaderboard.json, or diff.json, too."""
+    """File (path or URI) to which leaderboard.json, or diff.json, is also written."""
 
 
 def run(config: LeaderboardConfig) -> int:
-    """Read what is committed, and show, write and track what it says.
+    """Fold the committed cells into a leaderboard or a comparison; show, write and track it.
 
     Returns:
         The exit code.
@@ -78,30 +76,33 @@ def run(config: LeaderboardConfig) -> int:
     from pipelines.cells import inventory
 
     if config.diff and config.fail_on_mismatch:
-        raise ValueError("--fail-on-mismatch is of claims, and --diff judges none; leave one out")
+        raise ValueError("--fail-on-mismatch judges claims and --diff judges none; leave one of them out")
     for target in (storage.join(config.output, "leaderboard.json"), config.results_file):
         if target:
             storage.require_writable(target)
     holdings = inventory.holdings(config.store, Listing())
     if not holdings:
-        raise ValueError(f"--store {config.store}: nothing is evaluated there; jobs.evaluate --store fills one")
-    return _compare(config, config.diff, holdings) if config.diff else _show(config, holdings)
+        raise ValueError(
+            f"--store {config.store}: nothing is evaluated there; `jobs.evaluate --store {config.store}` fills it"
+        )
+    return _compare(config, config.diff, holdings) if config.diff else _rank(config, holdings)
 
 
-def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
+def _rank(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
     from pipelines.leaderboard import board, diff_report, exports, page
     from pipelines.leaderboard.sets import leaderboard_sets
 
     cards = zoo.select(config.models, all_cards(config.cards, config.store))
     sets = leaderboard_sets(holdings, config.datasets)
-    logged = _logged(config, config.store)
+    logged = leaderboard_tracking.logged_runs(config.tracking_uri, config.store)
+    speed = partial(leaderboard_tracking.images_per_second, logged=logged)
     with Meter("columns", sum(len(board.comparable(held.columns)) for held in holdings)) as meter:
-        made = board.build(holdings, sets, cards, lambda column: _speed(column, logged), meter.update)
+        made = board.build(holdings, sets, cards, speed, meter.update)
     if not made.rows:
         raise ValueError(f"--models {config.models}: none of these has a cell in {config.store}")
     for title, table in exports.tables(made):
         cli.stdout.print("", Text(title, style="bold"), table, sep="\n")
-    compared = _students(holdings, cards)
+    compared = _student_comparisons(holdings, cards)
     if compared:
         table = diff_report.table(compared)
         cli.stdout.print("", Text("students (B) against teachers and baselines (A)", style="bold"), table, sep="\n")
@@ -114,13 +115,13 @@ def _show(config: LeaderboardConfig, holdings: "Sequence[Holding]") -> int:
     if compared:
         files["students.json"] = diff_report.diff_json(compared)
     _write(config, files, "leaderboard.json")
-    _say(made, holdings)
-    _track(config, files)
-    return _code(config, made)
+    _say_notes(made, holdings)
+    leaderboard_tracking.log_leaderboard(config.tracking_uri, config.store, files)
+    return _judge(config, made)
 
 
-def _students(holdings: "Sequence[Holding]", cards: Sequence[zoo.Card]) -> "list[Difference]":
-    """Each student of the store image by image against its teacher and the baselines of its architecture."""
+def _student_comparisons(holdings: "Sequence[Holding]", cards: Sequence[zoo.Card]) -> "list[Difference]":
+    """Each student of the store, compared with its teacher and with the baselines of its architecture."""
     from pipelines.leaderboard import diff
     from pipelines.leaderboard.pairs import related_pairs
 
@@ -128,31 +129,21 @@ def _students(holdings: "Sequence[Holding]", cards: Sequence[zoo.Card]) -> "list
     for pair in related_pairs(holdings, cards):
         try:
             compared.append(diff.compare(pair, {}))
-        except ValueError as error:  # a damaged cell costs a comparison, as it costs a row
+        except ValueError as error:  # a damaged cell costs one comparison, as it costs one row
             say(f"warning: not compared: {error}")
     return compared
 
 
 def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Sequence[Holding]") -> int:
-    from pipelines.cells import inventory
     from pipelines.leaderboard import diff, diff_report
-    from pipelines.leaderboard.pairs import is_within_store, pair_columns, select_side
 
-    elsewhere = [name for name in names if not is_within_store(name, holdings)]
-    names_of = {card.name for card in zoo.select(config.models, all_cards(config.cards, config.store))}
-    found = {name: inventory.holdings(name, Listing()) for name in elsewhere}
-    for name, there in found.items():
-        if not there:
-            raise ValueError(f"--diff {name}: neither a store with cells nor a column or setting of {config.store}")
-    a, b = (select_side(name, found.get(name, holdings)) for name in names)
-    pairs = [pair for pair in pair_columns(a, b) if config.models == "all" or pair.a.model in names_of]
-    if not pairs:
-        raise ValueError(f"--models {config.models}: no pair of these is on both sides of --diff")
-    logged = {store: _logged(config, store) for store in {column.store for p in pairs for column in (p.a, p.b)}}
+    pairs = _pairs(config, names, holdings)
+    stores = {column.store for pair in pairs for column in (pair.a, pair.b)}
+    logged = {store: leaderboard_tracking.logged_runs(config.tracking_uri, store) for store in stores}
+    differences: list[Difference] = []
     with Meter("pairs", len(pairs)) as meter:
-        differences = []
         for pair in pairs:
-            differences.append(diff.compare(pair, _environments(pair, logged)))
+            differences.append(diff.compare(pair, leaderboard_tracking.environment_differences(pair, logged)))
             meter.update(len(differences))
     cli.stdout.print(diff_report.table(differences))
     for line in diff_report.lines(differences):
@@ -160,6 +151,24 @@ def _compare(config: LeaderboardConfig, names: tuple[str, str], holdings: "Seque
     files = {"diff.json": diff_report.diff_json(differences), "flips.parquet": diff_report.flips_parquet(differences)}
     _write(config, files, "diff.json")
     return cli.DONE
+
+
+def _pairs(config: LeaderboardConfig, names: tuple[str, str], holdings: "Sequence[Holding]") -> "list[Pair]":
+    """The pairs of columns that the two sides of --diff have in common."""
+    from pipelines.cells import inventory
+    from pipelines.leaderboard.pairs import is_within_store, pair_columns, select_side
+
+    other_stores = [name for name in names if not is_within_store(name, holdings)]
+    models = {card.name for card in zoo.select(config.models, all_cards(config.cards, config.store))}
+    found = {name: inventory.holdings(name, Listing()) for name in other_stores}
+    for name, held in found.items():
+        if not held:
+            raise ValueError(f"--diff {name}: neither a store with cells nor a column or setting of {config.store}")
+    a, b = (select_side(name, found.get(name, holdings)) for name in names)
+    pairs = [pair for pair in pair_columns(a, b) if config.models == "all" or pair.a.model in models]
+    if not pairs:
+        raise ValueError(f"--models {config.models}: no pair of these is on both sides of --diff")
+    return pairs
 
 
 def _write(config: LeaderboardConfig, files: Mapping[str, bytes], results: str) -> None:
@@ -170,79 +179,29 @@ def _write(config: LeaderboardConfig, files: Mapping[str, bytes], results: str) 
     say(f"written  {', '.join(files)} in {config.output}")
 
 
-def _say(made: "Board", holdings: "Sequence[Holding]") -> None:
+def _say_notes(made: "Board", holdings: "Sequence[Holding]") -> None:
     if made.absent:
         names = ", ".join(card.name for card in made.absent)
-        say(f"note     {count(len(made.absent), 'model')} on cards without a cell: {names}")
+        say(f"note     {count(len(made.absent), 'card')} without a cell: {names}")
     known = {row.model for row in made.rows} | {card.name for card in made.absent}
     others = sorted({column.model for held in holdings for column in held.columns} - known)
     if others:
-        say(f"note     left out, not of --models and --cards: {', '.join(others)}")
+        say(f"note     left out, not among --models and --cards: {', '.join(others)}")
     for note in made.notes:
         say(f"warning: {note}")
 
 
-def _code(config: LeaderboardConfig, made: "Board") -> int:
-    """Say what became of claims; the exit code that follows. Where none was judged, none was found to hold."""
+def _judge(config: LeaderboardConfig, made: "Board") -> int:
+    """Print the verdicts on claims; returns the exit code. If no claim was judged, none was reproduced."""
     judged = [(row, score, claim) for row in made.rows for score in row.scores.values() for claim in score.verdicts]
     words = Counter(claim.word for _, _, claim in judged)
-    told = ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
-    say(f"claims   {told or 'none on these sets; jobs.evaluate --dataset says what data is a copy of'}")
+    verdicts = ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
+    say(f"claims   {verdicts or 'none on these sets; jobs.evaluate --dataset names the set that data is a copy of'}")
     for row, score, claim in judged:
         if claim.is_mismatch:
             say(f"differs  {row.model} {row.column.mode} on {score.set.title}: {claim}")
     holds = words["reproduced"] and not words["differs"]
     return cli.MISMATCH if config.fail_on_mismatch and not holds else cli.DONE
-
-
-def _logged(config: LeaderboardConfig, store: str) -> "Mapping[str, Logged]":
-    """What MLflow knows of runs; nothing, with a warning, where it is away."""
-    if config.tracking_uri == "none":
-        return {}
-    provenance.be_brief()
-    from pipelines.evaluation import tracking
-
-    try:
-        return tracking.logged(config.tracking_uri or tracking.default_uri(store))
-    except tracking.TrackingError as error:
-        say(f"warning: images a second and versions are not known, MLflow is away: {error}")
-        return {}
-
-
-def _of(column: "StoredColumn", logged: "Mapping[str, Logged]") -> "Logged | None":
-    return logged.get(runs.evaluation_id(column.name, column.dataset.name, column.dataset.digest)) if logged else None
-
-
-def _speed(column: "StoredColumn", logged: "Mapping[str, Logged]") -> float | None:
-    run = _of(column, logged)
-    return run.metrics.get("images_per_second") if run else None
-
-
-def _environments(pair: "Pair", logged: "Mapping[str, Mapping[str, Logged]]") -> dict[str, tuple[str, str]]:
-    """Library versions and commit that differ, where both sides have a run that says them."""
-    runs = [_of(column, logged[column.store]) for column in (pair.a, pair.b)]
-    a, b = ({} if run is None else run.params for run in runs)
-    names = [name for name in sorted(a.keys() & b.keys()) if name.endswith("_version") or name == "git_commit"]
-    return {name: (a[name], b[name]) for name in names if a[name] != b[name]}
-
-
-def _track(config: LeaderboardConfig, files: Mapping[str, bytes]) -> None:
-    if config.tracking_uri == "none":
-        return
-    from pipelines.evaluation import tracking
-
-    where = storage.absolute(config.store)
-    record = tracking.Record(
-        name="leaderboard",
-        identity=short_digest(["leaderboard", where]),
-        params={"store": where},
-        metrics={},
-        artifacts=files,
-    )
-    try:
-        tracking.log(config.tracking_uri or tracking.default_uri(config.store), config.store, [record])
-    except tracking.TrackingError as error:
-        say(f"warning: not logged to MLflow: {error}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

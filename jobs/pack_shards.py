@@ -4,8 +4,9 @@
     python -m jobs.pack_shards --images ILSVRC2012_img_val.tar --devkit ILSVRC2012_devkit_t12.tar.gz --output val
     python -m jobs.pack_shards --keys s3://bucket/yfcc100m.parquet --output s3://bucket/yfcc --samples-per-shard 2000
 
-Owns the options and what is said. Refuses bad input with one line and exit code 2. The images' bytes packed as they
-are, and the same images give the same shards: after an interruption the same command completes them.
+The images' bytes are packed unchanged, and the same images give the same shards; after an interruption the same command
+completes them. Exit codes: 0 done, 2 bad arguments or bad data, 3 a store is unavailable, 130 and 143 stopped by Ctrl-C
+and SIGTERM.
 """
 
 import csv
@@ -16,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jobs.console import cli, signals
+from jobs.console import cli
 from jobs.console.progress import Meter, count, say
+from jobs.steps import cluster
 from pipelines import storage
 from pipelines.data.manifest import Manifest, PackedShard
 from pipelines.packing import folders, imagenet_archives, uri_list
@@ -27,114 +29,117 @@ from pipelines.packing.pack import Target, earlier_packing, label_range, pack
 
 @dataclass(frozen=True, kw_only=True)
 class PackShardsConfig(cli.Job):
-    """What to pack, into what."""
+    """Pack images into shards: a folder, ImageNet's own archives, or objects that a list names.
+
+    The same command again continues where it stopped. Exit codes: 0 done, 2 bad arguments or bad data, 3 a store is
+    unavailable, 130 and 143 stopped by Ctrl-C and SIGTERM.
+    """
 
     images: str | None = None
-    """Folder (with --labels, or a folder for each class), ILSVRC2012_img_val.tar or ILSVRC2012_img_train.tar."""
+    """Folder (with --labels, or one subfolder per class), ILSVRC2012_img_val.tar or ILSVRC2012_img_train.tar."""
     keys: str | None = None
-    """In place of --images, a list of objects (CSV or .parquet, path or URI): a column `uri`, and `key` and `label` if
-    you like. They are read by Ray tasks, a shard each; what cannot be read is listed in OUTPUT/unread.csv."""
+    """List of objects to pack instead of --images: CSV or .parquet, path or URI.
+    It has a column `uri` and optionally `key` and `label`. Ray tasks read the objects, one task per shard.
+    Objects that cannot be read are listed in OUTPUT/unread.csv."""
     dedup: bool = False
-    """With --keys: of images with the same bytes pack the first alone; every object is then read twice."""
+    """With --keys: pack only the first of several images with the same bytes; every object is then read twice."""
     retry_unread: bool = False
-    """With --keys: read again what could not be read before, and pack its shards anew; with --dedup all of them."""
+    """With --keys: read again what could not be read before, and repack its shards (with --dedup all shards)."""
     max_bad_rate: float = 0.01
-    """With --keys: write no manifest when more than this share of the objects, and ten at least, cannot be read."""
+    """With --keys: write no manifest if more than this share of the objects, and at least ten, cannot be read."""
     output: str
     """Folder or s3:// URI for the shards and their manifest."""
     labels: str | None = None
-    """CSV with the columns `key` (path below the folder without suffix) and `label`."""
+    """CSV file with the columns `key` (path below the folder without suffix) and `label`."""
     devkit: str | None = None
-    """ILSVRC2012_devkit_t12.tar.gz, which labels the validation tar."""
+    """ILSVRC2012_devkit_t12.tar.gz, which holds the labels of ILSVRC2012_img_val.tar."""
     samples_per_shard: int = 1000
-    """Samples in each shard but the last; with --keys, objects of the list in each."""
+    """Samples in each shard but the last; with --keys, objects of the list per shard."""
     format: Literal["tar", "parquet"] = "tar"
     """WebDataset tar, or Parquet with the columns key, image, label."""
     limit: int | None = None
     """Pack only the first N images."""
     dry_run: bool = False
-    """Say what would be packed, and write nothing."""
+    """Print what would be packed, then stop."""
     results_file: str | None = None
-    """Where to write the counts as JSON; a dry run writes none."""
+    """File (path or URI) to which the counts are written as JSON; a dry run writes none."""
 
 
 def run(config: PackShardsConfig) -> int:
-    """Pack, or with `dry_run` say what would be packed.
+    """Pack, or with `dry_run` print what would be packed.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        ValueError: if the images or labels cannot be used, or another packing is in the output folder.
+        ValueError: if the images or labels cannot be used, or the output folder holds another packing.
     """
     if config.limit is not None and config.limit < 1:
         raise ValueError(f"--limit {config.limit}: expected a positive number of images")
     if (config.images is None) == (config.keys is None):
-        raise ValueError("give either --images, what is on this machine, or --keys, a list of objects")
+        raise ValueError("give either --images, a path on this machine, or --keys, a list of objects")
     target = Target(output=config.output, format=config.format, samples_per_shard=config.samples_per_shard)
     if config.keys:
         return _collect(config, config.keys, target)
     for option, given in (("--dedup", config.dedup), ("--retry-unread", config.retry_unread)):
         if given:
             raise ValueError(f"{option} goes with --keys")
-    images = _find(config, config.images or "")[: config.limit]
+    images = _list_images(config, config.images or "")[: config.limit]
     shards = len(target.names(len(images)))
     counts = f"{count(len(images), 'sample')}, {label_range(images).count:,} labelled, in {count(shards, 'shard')}"
     if config.dry_run:
         earlier_packing(target, len(images))
         sys.stdout.write(f"{counts} to be packed as {config.format} in {config.output}; nothing was written\n")
-        return 0
+        return cli.DONE
     with Meter("shards", shards, expected=len(images)) as meter:
         manifest = _pack(images, target, meter)
     sys.stdout.write(f"{counts} packed as {config.format} in {config.output}\n")
     if config.results_file:
-        storage.replace(config.results_file, _results(manifest, config.output))
-    return 0
+        storage.replace(config.results_file, _results_json(manifest, config.output))
+    return cli.DONE
 
 
 def _collect(config: PackShardsConfig, listed: str, target: Target) -> int:
-    """Pack what the list names."""
+    """Pack the objects that the list names, in Ray tasks."""
     for option, given in (("--labels", config.labels), ("--devkit", config.devkit)):
         if given:
-            raise ValueError(f"{option} {given}: with --keys labels are a column of the list")
+            raise ValueError(f"{option} {given}: with --keys, labels are a column of the list; leave it out")
     rows = uri_list.count(listed)
     rows = rows if config.limit is None else min(rows, config.limit)
     shards = -(-rows // config.samples_per_shard)
     if config.dry_run:
         sys.stdout.write(
-            f"{count(rows, 'object')} to be read and packed in {count(shards, 'shard')}; nothing written\n"
+            f"{count(rows, 'object')} to be read and packed in {count(shards, 'shard')}; nothing was written\n"
         )
         return cli.DONE
     target = replace(target, output=storage.absolute(target.output))
     storage.probe(target.output)
     # Ray takes seconds to load, and --help does not need it.
-    from pipelines.cluster import connection
     from pipelines.packing import collect
 
-    connection.connect()
-    signals.heed()
+    cluster.connect()
     if config.retry_unread:
         forgotten = collect.forget_unread(listed, target, config.limit, config.dedup)
-        say(f"again    {count(forgotten, 'slice')} of the list, of which something could not be read")
+        say(f"again    {count(forgotten, 'slice')} of the list with objects that could not be read")
     done: dict[int, collect.Collected] = {}
     with Meter("shards", shards, expected=rows) as meter:
 
-        def written(number: int, part: "collect.Collected") -> None:
+        def on_packed(number: int, part: "collect.Collected") -> None:
             done[number] = part
             images = sum(part.shard.rows for part in done.values() if part.shard)
             meter.update(len(done), images=images, bad=sum(len(part.unread) for part in done.values()))
 
         try:
-            manifest = collect.collect(listed, target, config.limit, config.dedup, config.max_bad_rate, written)
+            manifest = collect.collect(listed, target, config.limit, config.dedup, config.max_bad_rate, on_packed)
         finally:
             unread = [entry for number in sorted(done) for entry in done[number].unread]
             if unread:
-                storage.replace(storage.join(target.output, "unread.csv"), _csv(unread))
+                storage.replace(storage.join(target.output, "unread.csv"), _unread_csv(unread))
     _say_collected(config, manifest, unread, sum(part.equal for part in done.values()))
     return cli.DONE
 
 
-def _csv(unread: Sequence[tuple[str, str]]) -> bytes:
+def _unread_csv(unread: Sequence[tuple[str, str]]) -> bytes:
     text = io.StringIO()
     csv.writer(text).writerows([("uri", "reason"), *unread])
     return text.getvalue().encode()
@@ -142,19 +147,19 @@ def _csv(unread: Sequence[tuple[str, str]]) -> bytes:
 
 def _say_collected(config: PackShardsConfig, manifest: Manifest, unread: Sequence[tuple[str, str]], equal: int) -> None:
     packed = f"{count(manifest.samples, 'sample')}, {manifest.labels.count:,} labelled"
-    equals = f", {equal:,} were the same as an earlier one" if config.dedup else ""
+    equals = f"; {equal:,} duplicates left out" if config.dedup else ""
     sys.stdout.write(f"{packed}, in {count(len(manifest.shards), 'shard')} packed in {config.output}{equals}\n")
     if unread:
         sys.stdout.write(f"{len(unread):,} could not be read: {config.output}/unread.csv; the first: {unread[0][1]}\n")
         sys.stdout.write("the same command with --retry-unread tries them again\n")
     if config.results_file:
-        storage.replace(config.results_file, _results(manifest, config.output))
+        storage.replace(config.results_file, _results_json(manifest, config.output))
 
 
-def _find(config: PackShardsConfig, images: str) -> list[Image]:
-    """The images and labels that the options name; an option that would be ignored is an error."""
+def _list_images(config: PackShardsConfig, images: str) -> list[Image]:
+    """The images and labels that the options name; an option that would have no effect is an error."""
     if storage.is_remote(images):
-        raise ValueError(f"--images {images}: images are packed from a local path; --keys reads objects")
+        raise ValueError(f"--images {images}: images are packed from a local path; --keys reads objects by URI")
     path = storage.local_path(images)
     if path.is_dir():
         if config.devkit:
@@ -170,14 +175,14 @@ def _find(config: PackShardsConfig, images: str) -> list[Image]:
 def _pack(images: Sequence[Image], target: Target, meter: Meter) -> Manifest:
     done: list[PackedShard] = []
 
-    def written(shard: PackedShard) -> None:
+    def on_packed(shard: PackedShard) -> None:
         done.append(shard)
         meter.update(len(done), images=sum(shard.rows for shard in done))
 
-    return pack(images, target, written)
+    return pack(images, target, on_packed)
 
 
-def _results(manifest: Manifest, output: str) -> bytes:
+def _results_json(manifest: Manifest, output: str) -> bytes:
     results = {
         "samples": manifest.samples,
         "labelled": manifest.labels.count,

@@ -1,13 +1,14 @@
-"""Selects the training set of a student: of each class the K images that a teacher scored highest, exactly.
+"""Selects the training set of a student: for each class the K images that a teacher scored highest, exactly.
 
     python -m jobs.select_topk --models resnest50d --data 's3://bucket/yfcc/{0000..9999}.tar' --store s3://bucket/out \
         --k 16000 --output s3://bucket/selections/resnest50d-16k
 
 Reads the cells that `jobs.pseudo_label` with the same options has committed. The result does not depend on the order,
-the number of workers or restarts: the higher score first, of equal scores the lower hash (SplitMix64) of the sample's
-place. An image may be chosen by several classes. Leaves in OUTPUT selection.parquet (label, rank, score, place),
-selection.json, classes.csv and scores.png, and a run in MLflow; `jobs.materialize` makes shards of it. Exit codes: 0
-done, 2 bad arguments, 3 a store is away, 130 and 143 stopped by Ctrl-C and SIGTERM.
+the number of workers or restarts: higher scores come first, and ties are broken by a hash (SplitMix64) of the sample's
+position in the pool. An image can be chosen for several classes. Leaves selection.parquet (label, rank, score and
+position), selection.json, classes.csv and scores.png in OUTPUT, and a run in MLflow; `jobs.materialize` makes shards of
+it.
+Exit codes: 0 done, 2 bad arguments, 3 a store is unavailable, 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
 import sys
@@ -15,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from jobs.console import cli, signals
+from jobs.console import cli
 from jobs.console.progress import Listing, Meter, say
-from jobs.steps import planning, provenance, teachers
+from jobs.steps import cluster, options, planning, provenance, teachers
+from jobs.steps.plan_summary import say_plan
 from pipelines import storage
 from pipelines.cells.plan import Plan
 from pipelines.data.dataset import find_dataset
@@ -48,42 +50,41 @@ if TYPE_CHECKING:
 
 _PARTS = "parts"
 _REPORT = ("classes.csv", "scores.png")
-_NOTHING = ".probe"
-"""A name in the output folder that nothing has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectTopkConfig(teachers.TeacherConfig):
-    """Select of each class the K images with the highest scores, from what `jobs.pseudo_label` has committed.
+    """Select for each class the K images with the highest scores, from the cells that `jobs.pseudo_label` committed.
 
-    Give the options of pseudo_label, by which its cells are found. The same command again continues. Exit codes: 0
-    done, 2 bad arguments, 3 a store is away, 130 and 143 stopped by Ctrl-C and SIGTERM.
+    Give the same options as to pseudo_label: they identify its cells. The same command again continues where it
+    stopped. Exit codes: 0 done, 2 bad arguments, 3 a store is unavailable, 130 and 143 stopped by Ctrl-C and SIGTERM.
     """
 
     output: str
-    """Folder or s3:// URI for the selection; one folder a selection."""
+    """Folder or s3:// URI for the selection; each selection needs its own."""
     k: int = 16000
-    """Images a class; where there are fewer, what there is."""
+    """K: images per class; a class with fewer candidates gets all of them."""
     score: RankBy = "prob"
-    """What ranks the images of a class: the probability, as in Yalniz et al. 2019, or the logit. An ensemble's logits
-    are the logs of its probabilities."""
+    """What ranks the images of a class: the probability, as in Yalniz et al. 2019, or the logit.
+    An ensemble's logits are the logarithms of its probabilities."""
     floor: float | None = None
-    """Choose nothing of a lower score."""
+    """Minimum score of a chosen image."""
     dedup: bool = False
-    """Of images with the same bytes choose one: a class has it once."""
+    """Choose only one of several images with the same bytes, so that a class has each image once."""
     exclude_shards: tuple[str, ...] = ()
-    """Patterns (`val-*`) of names of shards from which nothing is chosen: paths below --data, without suffix."""
+    """Patterns (`val-*`) of shards to leave out, by name: the path below --data without suffix."""
     exclude_keys: str | None = None
-    """A text file (path or URI) of keys that are not chosen, one a line."""
+    """Text file (path or URI) with the keys of samples to leave out, one per line."""
     exclude_images: tuple[str, ...] = ()
-    """Shards (as --data) whose images, by their bytes, are not chosen: the validation set, so that nothing leaks."""
+    """Shards (as for --data) whose images, compared by their bytes, are left out.
+    Give the validation set, so that none of its images leaks into training."""
     incomplete: bool = False
-    """Select though cells are missing: from the shards that have one."""
+    """Select even if cells are missing, from the shards that have one."""
     dry_run: bool = False
-    """Say what would be selected from, and write nothing."""
+    """Print what would be selected from, then stop."""
     tracking_uri: str | None = None
-    """MLflow server. Where not given, the file mlflow.db in the store, in the working folder where the store is s3://;
-    `none` for no tracking."""
+    """MLflow server; `none` for no tracking.
+    The default is the file mlflow.db in the store, or in the working directory if the store is s3://."""
 
 
 def run(config: SelectTopkConfig) -> int:
@@ -94,44 +95,47 @@ def run(config: SelectTopkConfig) -> int:
 
     Raises:
         ValueError: if cells are missing or damaged, or options cannot be used.
-        FileNotFoundError: if the pool is not there.
+        FileNotFoundError: if the pool does not exist.
     """
     teachers.check(config)
-    keys = frozenset(_lines(config.exclude_keys)) if config.exclude_keys else frozenset()
+    keys = frozenset(_read_keys(config.exclude_keys)) if config.exclude_keys else frozenset()
     rule = Rule(
         k=config.k, score=config.score, floor=config.floor, dedup=config.dedup, keys=keys, shards=config.exclude_shards
     )
-    plan = teachers.plan(config)
-    planning.say_plan(plan, config)
+    planned = teachers.plan_run(config)
+    plan = planned.plan
+    say_plan(planned, planning.run_options(config))
     _require_cells(plan, config)
     for pattern in rule.shards:
         if all(replace(rule, shards=(pattern,)).takes(shard) for shard in plan.dataset.shards):
             first = plan.dataset.shards[0].name
-            raise ValueError(f"--exclude-shards {pattern}: fits no shard's name; the first is called {first!r}")
+            raise ValueError(f"--exclude-shards {pattern}: matches no shard's name; the first shard is {first!r}")
     if config.dry_run:
         return cli.DONE
-    _require_own(config.output)
-    storage.require_writable(storage.join(config.output, _NOTHING))
+    _require_no_foreign_file(config.output)
+    options.require_writable_folder(config.output)
     config = replace(config, store=storage.absolute(config.store), output=storage.absolute(config.output))
     found = _select(config, plan, rule)
     _report(config, found)
     return cli.DONE
 
 
-def _require_own(output: str) -> None:
-    """Refuse a folder with something else in it: a pool beside which `selection.parquet` would be one more shard."""
+def _require_no_foreign_file(output: str) -> None:
+    """Raise if `output` holds other files: in a folder of shards, `selection.parquet` would become one more shard."""
     own = {TABLE_FILE, POOL_FILE, FACTS_FILE, *_REPORT}
     for entry in storage.list_objects(output):
         name = entry.uri.removeprefix(storage.join(output, ""))
         if name not in own and not name.startswith(f"{_PARTS}/"):
-            raise ValueError(f"--output {output}: {name} is there, which is no part of a selection; take a new folder")
+            raise ValueError(
+                f"--output {output}: {name} is there, which is not part of a selection; choose a new folder"
+            )
 
 
-def _lines(location: str) -> list[str]:
+def _read_keys(location: str) -> list[str]:
     try:
         return [line for line in storage.read(location).decode("utf-8-sig").splitlines() if line]
     except UnicodeDecodeError as error:
-        raise ValueError(f"--exclude-keys {location}: is no text: {error}") from None
+        raise ValueError(f"--exclude-keys {location}: not a text file in UTF-8: {error}") from None
 
 
 def _require_cells(plan: Plan, config: SelectTopkConfig) -> None:
@@ -148,33 +152,31 @@ def _require_cells(plan: Plan, config: SelectTopkConfig) -> None:
 
 
 def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
-    """The selection in OUTPUT, made unless it is there."""
+    """The selection in OUTPUT, which is made unless it exists."""
     # Ray takes seconds to load, and --help does not need it.
-    from pipelines.cluster import connection
     from pipelines.selection import distributed
 
-    connection.connect()
-    signals.heed()
+    cluster.connect()
     if config.exclude_images:
         excluded = find_dataset(config.exclude_images, watch=Listing()).shards
         with Meter("excluded shards", len(excluded)) as meter:
             images = distributed.digests(excluded, meter.update)
         rule = replace(rule, images=images)
     identity = distributed.selection_id(config.store, plan, rule)
-    there = read_selection(config.output)
-    if there and there.identity != identity:
+    existing = read_selection(config.output)
+    if existing and existing.identity != identity:
         raise ValueError(
-            f"--output {config.output}: another selection is there, by another rule or from other cells; take a new "
+            f"--output {config.output}: another selection is there, by another rule or from other cells; choose a new "
             "folder"
         )
     parts = storage.join(config.output, _PARTS, identity)
-    if there:
+    if existing:
         say(f"selected before: {config.output}")
     else:
         with Meter("groups of cells", len(distributed.groups(plan, rule))) as meter:
             chosen = distributed.select(config.store, plan, rule, parts, meter.update)
         facts = selection_facts(config.store, plan, rule, identity, chosen.seen)
-        pool = _counted(plan.dataset, chosen.rows)
+        pool = _with_rows(plan.dataset, chosen.rows)
         write_selection(config.output, Selection(pool=pool, chosen=by_rank(chosen.best), facts=facts))
     storage.remove([entry.uri for entry in storage.list_objects(parts)])
     written = read_selection(config.output)
@@ -182,9 +184,9 @@ def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
     return written
 
 
-def _counted(pool: Dataset, rows: Mapping[int, int]) -> Dataset:
-    """The pool with the rows of its shards, which their cells know where no manifest does."""
-    shards = [replace(shard, rows=rows.get(place, shard.rows)) for place, shard in enumerate(pool.shards)]
+def _with_rows(pool: Dataset, rows: Mapping[int, int]) -> Dataset:
+    """The pool with the row counts of its shards, which come from their cells if there is no manifest."""
+    shards = [replace(shard, rows=rows.get(position, shard.rows)) for position, shard in enumerate(pool.shards)]
     return replace(pool, shards=tuple(shards))
 
 
@@ -210,7 +212,7 @@ def _report(config: SelectTopkConfig, found: Selection) -> None:
 
 
 def _record(found: Selection, summary: SelectionSummary, files: Mapping[str, bytes]) -> "Record":
-    provenance.be_brief()
+    provenance.limit_mlflow_retries()
     from pipelines.evaluation.tracking import Record
 
     teacher = found.facts.teacher

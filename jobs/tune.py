@@ -1,14 +1,14 @@
-"""The fastest settings of each model, measured where models run and kept in the store.
+"""Finds the fastest settings of each model by measurement on the cluster, and keeps them in the store.
 
     python -m jobs.tune --models resnest50d --store s3://bucket/out
     python -m jobs.tune --models all --store s3://bucket/out --precision fp32 bf16
     python -m jobs.evaluate --models resnest50d --store s3://bucket/out --data s3://bucket/val --tuned
 
 Tries memory layouts, batch norms folded into convolutions, torch.compile and batch sizes, one line each, on synthetic
-pictures and the bare architecture: no weights are needed, since speed does not depend on them. The precision is yours
-to choose; settings whose top-1 strays further from plain fp32 than plain settings of that precision do are not taken.
-Leaves STORE/tuning/MODEL-PRECISION-DEVICE.json, in place of an earlier one. What cannot be run here (torch.compile
-needs a C++ compiler) is not chosen. Takes a minute or two a model of ResNet-50's size on a CPU, most of it to compile.
+images and the bare architecture: speed does not depend on the weights, so none are needed. The precision is the user's
+choice; within it, settings are rejected whose top-1 deviates more from plain fp32 than that of the plain settings. So
+are settings that cannot run here (torch.compile needs a C++ compiler). Leaves STORE/tuning/MODEL-PRECISION-DEVICE.json,
+which replaces an earlier one. A model of ResNet-50's size takes a minute or two on a CPU, most of it to compile.
 Exit codes: 0 done, 2 bad arguments, 3 models that could not be tuned, each with its reason.
 """
 
@@ -19,13 +19,14 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 import zoo
-from jobs.console import cli, signals
+from jobs.console import cli
 from jobs.console.progress import count, say
-from jobs.steps.cards import all_cards
+from jobs.console.tables import plain_table
+from jobs.steps import cluster
+from jobs.steps.options import all_cards
 from pipelines import storage
 from pipelines.records import Precision
 
@@ -35,31 +36,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig(cli.Job):
-    """Find the fastest settings of models on this cluster; `jobs.evaluate --tuned` then runs them so.
+    """Find the fastest settings of models on this cluster; `jobs.evaluate --tuned` then uses them.
 
-    The first candidate is what is run without tuning. Exit codes: 0 done, 2 bad arguments, 3 models that could not be
+    The first candidate is the settings without tuning. Exit codes: 0 done, 2 bad arguments, 3 models that could not be
     tuned.
     """
 
     models: str
-    """Names or patterns, comma-separated: `resnest50d`, `'resnest*'`, `all` (see `python -m zoo`)."""
+    """Model names or patterns, comma-separated: `resnest50d`, `'resnest*'`, `all` (see `python -m zoo`)."""
     store: str = "output"
-    """Folder or s3:// URI, whose `tuning` folder gets the result."""
+    """Folder or s3:// URI; the settings are kept in its subfolder `tuning`."""
     precision: tuple[Precision, ...] = ("fp32",)
-    """Arithmetic; each is tuned for itself. tf32 is GPUs' own, bf16 is fast where the hardware has it."""
+    """Arithmetic; each one is tuned separately. Only GPUs have tf32; bf16 is fast if the hardware supports it."""
     device: str = "auto"
-    """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
+    """`cpu`, `cuda`, or `auto`: GPUs if the cluster has any."""
     cards: tuple[str, ...] = ()
     """Model-index files (path or URI) with cards of your own models."""
     results_file: str | None = None
-    """Where to write what was measured as JSON too."""
+    """File (path or URI) to which the measurements are also written as JSON."""
 
 
 def run(config: TuneConfig) -> int:
     """Tune each model in each precision.
 
     Returns:
-        The exit code: 0, or 3 where a model could not be tuned.
+        The exit code: 0, or 3 if a model could not be tuned.
 
     Raises:
         ValueError: if models, precisions or the device cannot be used.
@@ -70,7 +71,6 @@ def run(config: TuneConfig) -> int:
     if config.results_file:
         storage.require_writable(config.results_file)
     # Ray takes seconds to load, and --help does not need it.
-    from pipelines.cluster import connection
     from pipelines.cluster.shares import resources, share
     from pipelines.models import tune
 
@@ -78,9 +78,8 @@ def run(config: TuneConfig) -> int:
     for precision in config.precision:
         tune.candidates(precision, device)  # raises here, before anything is measured
     storage.probe(config.store)
-    connection.connect()
-    signals.heed()
-    share(*resources(), device)  # raises where there is no such device
+    cluster.connect()
+    share(*resources(), device)  # raises if the cluster has no such device
     tunings: list[Tuning] = []
     failed: dict[str, str] = {}
     for card, precision in product(chosen, config.precision):
@@ -95,22 +94,22 @@ def _tune(store: str, card: zoo.Card, precision: Precision, device: str) -> "Tun
     from pipelines.models import tune
 
     say(f"tuning   {card.name} in {precision} on {device}")
-    tuning = tune.tune(card, precision, device, lambda trial: say(f"         {_told(trial)}"))
+    tuning = tune.tune(card, precision, device, lambda trial: say(f"         {_trial_line(trial)}"))
     tune.save(store, card, tuning)
     say(f"fastest  {card.name}: {tuning.settings}")
     return tuning
 
 
-def _told(trial: "Trial") -> str:
+def _trial_line(trial: "Trial") -> str:
     if trial.failure is not None:
-        return f"{trial.settings}: cannot be run: {trial.failure}"
+        return f"{trial.settings}: cannot run: {trial.failure}"
     agreement = f"{trial.agreeing} of {trial.pictures} top-1 as plain fp32"
     return f"{trial.settings}: {trial.images_per_second:.1f} images/s, {agreement}, within {trial.difference:.1e}"
 
 
 def _report(config: TuneConfig, tunings: "Sequence[Tuning]", failed: dict[str, str]) -> int:
     if tunings:
-        cli.stdout.print(_table(tunings))
+        cli.stdout.print(_tunings_table(tunings))
     if config.results_file:
         content = {"tunings": [asdict(tuning) for tuning in tunings], "failed": failed}
         storage.replace(config.results_file, json.dumps(content, indent=1).encode())
@@ -120,11 +119,9 @@ def _report(config: TuneConfig, tunings: "Sequence[Tuning]", failed: dict[str, s
     return cli.UNFINISHED if failed else cli.DONE
 
 
-def _table(tunings: "Sequence[Tuning]") -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("model", "fastest settings", "images/s", "plain", "times", "same top-1", "difference"):
-        side = "left" if heading in {"model", "fastest settings"} else "right"
-        table.add_column(heading, overflow="fold", justify=side)
+def _tunings_table(tunings: "Sequence[Tuning]") -> Table:
+    numeric = ("images/s", "plain", "speed-up", "same top-1", "difference")
+    table = plain_table(("model", "fastest settings", *numeric), right=numeric)
     for tuning in tunings:
         plain = tuning.trials[0]
         best = next(trial for trial in tuning.trials if trial.settings == tuning.settings)
@@ -140,8 +137,8 @@ def _table(tunings: "Sequence[Tuning]") -> Table:
         )
     if tunings:
         table.caption = (
-            f"images/s of one of {tunings[0].processes} at once on {tunings[0].hardware}; top-1 and the largest "
-            "difference of a probability beside plain fp32, random weights"
+            f"images/s of one of {tunings[0].processes} concurrent processes on {tunings[0].hardware}; top-1 and the "
+            "largest difference of a probability are relative to plain fp32, with random weights"
         )
     return table
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image, ImageOps
 
 import zoo
-from jobs.quickstart import __main__ as quickstart
+from jobs.quickstart import photographs
+from tests.support.paths import ROOT
 from zoo import imagenet
 
-ROOT = Path(__file__).parents[1]
 LITE0 = zoo.card("efficientnet_lite0")
 SMALL = "lite0_at_96px"
 CARD = f"""
@@ -62,7 +62,7 @@ def filled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def put_images(folder: Path) -> None:
     folder.mkdir()
     rows = []
-    for photo in quickstart.photos():
+    for photo in photographs.photos():
         picture = Image.open(photo.file).convert("RGB")
         variants = {"": picture, "-mirrored": ImageOps.mirror(picture), "-grey": ImageOps.grayscale(picture)}
         for suffix, variant in variants.items():

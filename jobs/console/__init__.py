@@ -1,7 +1,7 @@
-"""What every job has of a command line: options, exit codes, progress, shutdown.
+"""The console of every job: options, exit codes, progress, tables and shutdown.
 
-Owns     the rules of options and `--config`, what each exit code means, what is printed where.
-In       a config dataclass and a function that runs it; signals.
-Out      an exit code; lines on standard error, results on standard output.
-Never    know a job's options, or end without saying how to go on.
+Owns     how a config dataclass becomes options and `--config`, the exit codes, what goes to which stream, signals.
+In       a config dataclass and a function that runs it; SIGINT and SIGTERM.
+Out      an exit code; progress on standard error, results on standard output.
+Never    know the options of a particular job, or end without saying how to continue.
 """

@@ -1,7 +1,7 @@
-"""From a command line to a job's config, and from what it does to an exit code.
+"""The command line of a job: options into its config, outcomes into exit codes.
 
-Options are the fields of a job's config dataclass, their docstrings its `--help`. The command line overrides a
-`--config` file, in which an unknown key is an error.
+Options are the fields of a job's config dataclass, and the fields' docstrings are its `--help`. A `--config` file sets
+options too; the command line overrides it, and an unknown key in it is an error.
 """
 
 import argparse
@@ -10,7 +10,8 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_origin, get_type_hints
+from itertools import takewhile
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
@@ -20,27 +21,20 @@ from jobs.console import signals
 from pipelines import storage
 
 DONE = 0
-
-
+"""Everything that was asked for is there."""
 BAD_ARGUMENTS = 2
-
-
+"""Options or data cannot be used; one line on standard error says which and why."""
 UNFINISHED = 3
-
-
+"""The job ended with something missing; the same command continues."""
 MISMATCH = 4
-
-
+"""A published number was not reproduced."""
 INTERRUPTED = 130
-
-
+"""Stopped by Ctrl-C: 128 + SIGINT."""
 TERMINATED = 143
-
+"""Stopped by SIGTERM: 128 + SIGTERM."""
 
 stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-"""For results; what is said on the way goes to standard error. A pipe has no width, and 80 would fold names."""
-
-
+"""For results; progress goes to standard error. A pipe has no width, and the default of 80 columns would fold names."""
 ConfigT = TypeVar("ConfigT")
 
 
@@ -49,34 +43,34 @@ class Job:
     """The option that every job has."""
 
     config: str | None = None
-    """A YAML file of these options (`batch_size: 64`); the command line overrides it, an unknown key is an error."""
+    """YAML file that sets these options (`batch_size: 64`); the command line overrides it."""
 
 
 def run_job(config_type: type[ConfigT], run: Callable[[ConfigT], int], argv: Sequence[str] | None = None) -> int:
-    """Parse `argv` into `config_type` and run the job on it.
+    """Parse `argv` into `config_type` and call `run` with it.
 
     Returns:
-        What `run` returns, 2 with one line on standard error for what the user gave and we cannot use, 3 where a store
-        is away, 130 after Ctrl-C, or 143 after SIGTERM.
+        What `run` returns; 2, with one line on standard error, if options or data cannot be used; 3 if a store is
+        unavailable; 130 after Ctrl-C; 143 after SIGTERM.
     """
     try:
         with signals.on_signals():
             return run(parse(config_type, argv))
     except storage.UnavailableError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\nthe same command continues where it was\n")
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\nthe same command continues from here\n")
         return UNFINISHED
     except (ValueError, OSError) as error:
-        if isinstance(error, ValueError) and not _is_ours(error):
+        if isinstance(error, ValueError) and not _is_deliberate(error):
             raise
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return BAD_ARGUMENTS
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command continues where it was\n")
+        sys.stderr.write("stopped; the same command continues from here\n")
         return TERMINATED if signals.by_sigterm() else INTERRUPTED
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether our own code raised it, on purpose: a library's ValueError is a bug of ours and keeps its traceback."""
+def _is_deliberate(error: BaseException) -> bool:
+    """Whether the project's own code raised `error`; a ValueError from a library is a bug and keeps its traceback."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
@@ -85,22 +79,24 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def parse(config_type: type[ConfigT], argv: Sequence[str] | None = None) -> ConfigT:
-    """`config_type` from its defaults, the `--config` file and the command line, the last one winning.
+    """Build `config_type` from its defaults, the `--config` file and the command line; later sources win.
 
     Raises:
         ValueError: if the file has an unknown key.
-        SystemExit: with 2 where an option is unknown or of the wrong type (and 0 after `--help`).
+        SystemExit: with 2 if an option is unknown or of the wrong type, with 0 after `--help`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config")
     path = finder.parse_known_args(arguments)[0].config
     from_file = _flags(config_type, path) if path else []
-    _refuse_repeats(config_type, arguments)
-    # What has no name comes first, or a list among the file's options would take it for one of its own.
+    _require_each_list_once(config_type, arguments)
+    _require_single_values(config_type, from_file)
+    _require_single_values(config_type, arguments)
+    # A positional argument goes first; after a list option of the file it would be parsed as one of the list's values.
     first = 1 if arguments and not arguments[0].startswith("-") else 0
     module = config_type.__module__ if config_type.__module__ != "__main__" else _main_module()
-    module = module.removesuffix(".__main__")  # a package is run by its own name
+    module = module.removesuffix(".__main__")  # `python -m jobs.quickstart` runs jobs/quickstart/__main__.py
     return tyro.cli(config_type, args=[*arguments[:first], *from_file, *arguments[first:]], prog=f"python -m {module}")
 
 
@@ -110,18 +106,18 @@ def _main_module() -> str:
 
 
 def _flags(config_type: Any, path: str) -> list[str]:
-    """The YAML file's options in command-line form, so that one parser checks both."""
+    """The options of the YAML file `path` as command-line arguments, so that one parser checks both."""
     try:
         options = yaml.safe_load(storage.read(path))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path}: expected `option: value` lines, found {type(options).__name__}")
     return _flags_of(config_type, options, path, "")
 
 
 def _flags_of(config_type: Any, options: dict[Any, Any], path: str, group: str) -> list[str]:
-    """The options of `config_type`, or of its group that is called `group`; a group is a map in the file."""
+    """Arguments for `options` of `config_type`; `group` is the prefix (`pre.`) of a nested map, or empty."""
     known = [field.name for field in dataclasses.fields(config_type)]
     positional, lists, hints = _positional(config_type), _lists(config_type), get_type_hints(config_type)
     flags: list[str] = []
@@ -132,11 +128,11 @@ def _flags_of(config_type: Any, options: dict[Any, Any], path: str, group: str) 
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{path}: unknown option {group}{key!r}{hint} (known: {', '.join(known)})")
         if name in positional:
-            raise ValueError(f"{path}: {name} is given on the command line, not in a file")
+            raise ValueError(f"{path}: {name} is set on the command line, not in a file")
         if isinstance(value, list) and name.replace("_", "-") not in lists:
             raise ValueError(f"{path}: {group}{key} takes one value, found a list of {len(value)}")
         if (is_group := dataclasses.is_dataclass(hints[name])) != isinstance(value, dict):
-            raise ValueError(f"{path}: {group}{key} takes {'a map of options' if is_group else 'no map'}")
+            raise ValueError(f"{path}: {group}{key} takes {'a map of options' if is_group else 'a value, not a map'}")
         if isinstance(value, dict):
             flags += _flags_of(hints[name], value, path, f"{name}.")
         else:
@@ -144,20 +140,31 @@ def _flags_of(config_type: Any, options: dict[Any, Any], path: str, group: str) 
     return flags
 
 
-def _refuse_repeats(config_type: Any, arguments: Sequence[str]) -> None:
-    """Of a list that is given twice, the parser would keep the second and drop the first without a word."""
+def _require_each_list_once(config_type: Any, arguments: Sequence[str]) -> None:
+    """Raise if a list option occurs twice; the parser would silently keep only the second list."""
     for name in _lists(config_type):
         if arguments.count(f"--{name}") > 1:
-            raise ValueError(f"--{name} is given twice; give all its values after one")
+            raise ValueError(f"--{name} is given more than once; put all its values after a single --{name}")
+
+
+def _require_single_values(config_type: Any, arguments: Sequence[str]) -> None:
+    """Raise if an option of one value (`tuple[X]`) has several; the parser would not name the option."""
+    for name, hint in get_type_hints(config_type).items():
+        option = f"--{name.replace('_', '-')}"
+        if get_origin(hint) is tuple and len(get_args(hint)) == 1 and option in arguments:
+            after = arguments[arguments.index(option) + 1 :]
+            values = list(takewhile(lambda value: not value.startswith("--"), after))
+            if len(values) > 1:
+                raise ValueError(f"{option} {' '.join(values)}: this job takes one value")
 
 
 def _lists(config_type: Any) -> list[str]:
-    """The options that take several values, as they are written on the command line."""
+    """Names of the options that take a list of values, as written on the command line."""
     return [name.replace("_", "-") for name, hint in get_type_hints(config_type).items() if get_origin(hint) is tuple]
 
 
 def _positional(config_type: Any) -> list[str]:
-    """The options that have no name on the command line."""
+    """Names of the positional arguments."""
     hints = get_type_hints(config_type, include_extras=True)
     return [name for name, hint in hints.items() if tyro.conf.Positional in getattr(hint, "__metadata__", ())]
 
@@ -172,6 +179,6 @@ def _flag(name: str, value: object) -> list[str]:
 
 
 def set_environment_defaults(**defaults: str) -> None:
-    """Set environment variables that the user has not set; jobs are the only place that touches the environment."""
+    """Set environment variables that the user has not set. Only jobs change the environment."""
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

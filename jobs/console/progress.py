@@ -1,6 +1,6 @@
-"""Progress of long work: a live bar on a terminal, a line now and then in a log.
+"""Progress of long work: a live bar on a terminal, a line every few seconds in a log.
 
-Owns rates and ETA as people read them. Refuses to write to standard output, which is for results.
+Everything goes to standard error; standard output is for results.
 """
 
 import time
@@ -22,12 +22,12 @@ from rich.progress import (
 _LOG_SECONDS = 10.0
 _LISTING_SECONDS = 3.0
 _LEAST_SECONDS = 1.0
-"""Over less a rate says nothing: two blocks that arrive together would make thousands of images a second."""
+"""The shortest time over which a rate is shown: two blocks that arrive together would give thousands of images/s."""
 console = Console(stderr=True, highlight=False)
 
 
 def say(line: str) -> None:
-    """One line on standard error, never broken: a path must stay in one piece to be copied."""
+    """Print one line to standard error, never wrapped: a path must stay in one piece to be copied."""
     console.print(line, soft_wrap=True, markup=False)
 
 
@@ -35,21 +35,21 @@ def say(line: str) -> None:
 class Meter:
     """Shows `done` of `total` units and a rate: `with Meter("cells", 12) as meter: meter.update(3, images=450)`.
 
-    The rate is in images a second, or in units where no images are told of.
+    The rate is in images per second, or in units per second if `update` is called without images.
     """
 
     unit: str
     total: int
     expected: int | None = None
-    """Images in all, where that is known; else the ETA is guessed from the units."""
+    """Number of images in total; without it the ETA is extrapolated from the units done."""
     _bar: Progress | None = None
     _started: float = field(default_factory=time.monotonic)
     _first: tuple[float, int] | None = None
-    """When the first were done, and how many: rates count from there, not from before the workers started."""
+    """Time and number at the first update: rates count from there, so that the start of workers does not lower them."""
     _last: tuple[float, int] = (0.0, 0)
     _done: int = 0
     _logged: float = 0.0
-    _unsaid: str = ""
+    _pending_line: str = ""
 
     def __enter__(self) -> "Meter":
         if console.is_terminal:
@@ -64,47 +64,51 @@ class Meter:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        elif self._unsaid and kind is None:  # else the last line of a log would look like a hang
-            say(self._unsaid)
+        elif self._pending_line and kind is None:  # otherwise a log would end before the last unit, as if it hung
+            say(self._pending_line)
 
     def update(self, done: int, images: int | None = None, bad: int = 0, note: str = "") -> None:
-        """Say that `done` units are done, and of `images` that were worked on in this run `bad` are errors.
+        """Show that `done` units are done.
 
-        `note` is what else is to be said.
+        Args:
+            done: units.
+            images: images processed in this run.
+            bad: how many of these are errors.
+            note: further text for the line.
         """
         now = time.monotonic()
         self._last, self._done = (now, done if images is None else images), done
         self._first = self._first or self._last
         counts = [] if images is None else [count(images, "image")] + [f"{bad:,} bad"] * (bad > 0)
-        paces = self._pace(self.unit if images is None else "img")
-        note = " · ".join(["", *([note] if note else []), *counts, *paces])
+        speed = self._speed(self.unit if images is None else "img")
+        note = " · ".join(["", *([note] if note else []), *counts, *speed])
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=done, description=note.removeprefix(" · "))
             return
-        self._unsaid = f"{self.unit} {done}/{self.total}{note}"
+        self._pending_line = f"{self.unit} {done}/{self.total}{note}"
         if now - self._logged > _LOG_SECONDS:
-            say(self._unsaid)
-            self._logged, self._unsaid = now, ""
+            say(self._pending_line)
+            self._logged, self._pending_line = now, ""
 
     def summary(self) -> str:
         """For example `250 images in 0:19, 61.3 img/s once running`."""
-        said = f"{count(self._last[1], 'image')} in {clock(time.monotonic() - self._started)}"
-        return f"{said}, {self.rate:.1f} img/s once running" if self.rate else said
+        total = f"{count(self._last[1], 'image')} in {clock(time.monotonic() - self._started)}"
+        return f"{total}, {self.rate:.1f} img/s once running" if self.rate else total
 
     @property
     def rate(self) -> float:
-        """Images (or units) a second since the first were done; 0 before there are two moments to compare."""
+        """Images (or units) per second since the first update; 0 until there are two updates to compare."""
         first, last = self._first or self._last, self._last
         return (last[1] - first[1]) / (last[0] - first[0]) if last[0] - first[0] > _LEAST_SECONDS else 0.0
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until all is done, where that can be told."""
+        """Estimated seconds until everything is done, if there is a rate yet."""
         done, worked, rate = self._done, self._last[1], self.rate
         expected = self.expected or (worked * self.total / done if done else None)
         return max(0.0, expected - worked) / rate if rate and expected else None
 
-    def _pace(self, what: str) -> list[str]:
+    def _speed(self, what: str) -> list[str]:
         if not self.rate:
             return []
         remaining = [] if self.remaining is None else [f"ETA {clock(self.remaining)}"]
@@ -113,12 +117,12 @@ class Meter:
 
 @dataclass(slots=True)
 class Listing:
-    """Says now and then how many objects a long listing has shown: `watch(10_000)`."""
+    """Prints the number of objects listed so far every few seconds: `watch(10_000)`."""
 
     _logged: float = field(default_factory=time.monotonic)
 
     def __call__(self, objects: int) -> None:
-        """Say that so many have been seen so far."""
+        """Report that `objects` have been listed so far."""
         now = time.monotonic()
         if now - self._logged > _LISTING_SECONDS:
             self._logged = now
@@ -127,7 +131,7 @@ class Listing:
 
 @dataclass(slots=True)
 class Transfer:
-    """Shows how far a file has come: `with Transfer("resnest50.pth") as transfer: transfer.update(done, total)`."""
+    """Shows the progress of a download: `with Transfer("resnest50.pth") as transfer: transfer.update(done, total)`."""
 
     name: str
     _bar: Progress | None = None
@@ -143,7 +147,7 @@ class Transfer:
             self._bar.stop()
 
     def update(self, done: int, total: int | None) -> None:
-        """Say that `done` bytes of `total` are here; nothing is shown before the first, since most files are here."""
+        """Show that `done` bytes of `total` have arrived; a file that needs no transfer shows nothing."""
         now = time.monotonic()
         if console.is_terminal:
             self._bar = self._bar or self._started()

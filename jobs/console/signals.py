@@ -1,7 +1,7 @@
-"""How a job ends that is told to: by Ctrl-C, or by SIGTERM (a spot notice, `ray job stop`, a shutdown).
+"""Shutdown on SIGINT and SIGTERM: Ctrl-C, a spot notice, `ray job stop`, `docker stop`.
 
-Owns these signals while a job runs, and how long it has to unwind. Refuses to save anything: committed cells
-are.
+A job unwinds as it does after KeyboardInterrupt, and the process is ended if that takes too long. Nothing is saved
+here: committed cells and checkpoints are what a job continues from.
 """
 
 import os
@@ -12,61 +12,61 @@ from contextlib import contextmanager
 from types import FrameType
 
 _GRACE_SECONDS = 15.0
-"""A spot instance has two minutes, but who runs `docker stop` waits ten seconds, or a little more."""
+"""Time to unwind. A spot notice leaves two minutes, but `docker stop` kills after ten seconds by default."""
 _ENDING = (signal.SIGINT, signal.SIGTERM)
-_heard: set[int] = set()
-"""Not told by what is raised: when a signal comes while Ray waits, that is a KeyboardInterrupt of Ray's own."""
+_received: set[int] = set()
+"""Signals of the current job. The exception does not tell: while Ray waits, Ray raises its own KeyboardInterrupt."""
 
 
 @contextmanager
 def on_signals() -> Iterator[None]:
-    """While this lasts, signals end the job: it may unwind for some seconds, whatever hangs, and is then ended.
+    """While this lasts, SIGINT and SIGTERM stop the job: it may unwind for some seconds and is then ended.
 
-    Only Python's main thread hears signals; in another this does nothing.
+    Signal handlers belong to Python's main thread; in any other thread this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _heard.clear()
-    before = {number: signal.getsignal(number) for number in _ENDING}
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    listener = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    _received.clear()
+    previous_handlers = {number: signal.getsignal(number) for number in _ENDING}
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    previous_fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     over = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(heard, over), name="deadline", daemon=True)
+    watcher = threading.Thread(target=_enforce_deadline, args=(reading, over), name="deadline", daemon=True)
     watcher.start()
     try:
-        heed()
+        install_handlers()
         yield
     finally:
         over.set()
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(listener)
-        os.close(told)
+        signal.set_wakeup_fd(previous_fd)
+        os.close(writing)
         watcher.join()
-        os.close(heard)
+        os.close(reading)
 
 
-def heed() -> None:
-    """Raise KeyboardInterrupt of a signal, from now on; to be said again after Ray has started, which sets handlers."""
+def install_handlers() -> None:
+    """Have SIGINT and SIGTERM raise KeyboardInterrupt; call again after ray.init, which installs its own handlers."""
     if threading.current_thread() is threading.main_thread():
         for number in _ENDING:
             signal.signal(number, _raise)
 
 
 def by_sigterm() -> bool:
-    """Whether the job, or the last one if it is over, was told to end by SIGTERM. It unwinds as of Ctrl-C."""
-    return signal.SIGTERM in _heard
+    """Whether the current job, or the last one that ended, received SIGTERM."""
+    return signal.SIGTERM in _received
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:
-    _heard.add(number)
+    _received.add(number)
     raise KeyboardInterrupt
 
 
-def _watch(heard: int, over: threading.Event) -> None:
-    """End the process some seconds after a signal: one that hangs in C does not even hear it."""
-    while numbers := os.read(heard, 1):
+def _enforce_deadline(reading: int, over: threading.Event) -> None:
+    """End the process `_GRACE_SECONDS` after a signal unless `over` is set; code that hangs in C runs no handler."""
+    while numbers := os.read(reading, 1):
         if numbers[0] in _ENDING and not over.wait(_GRACE_SECONDS):
             os._exit(128 + numbers[0])

@@ -1,8 +1,7 @@
-"""The quickstart's second half: from a few labels and a pool without any to a student, on handwritten digits.
+"""The second part of the quickstart: from a few labelled digits and an unlabelled pool to a student.
 
-The pictures are real: 1,797 digits of 8 x 8 pixels that ship with scikit-learn (Alpaydin and Kaynak 1998). Owns which
-of them have labels, which are the pool and which validate, and the commands in their order. Refuses to let the pool's
-labels out: its folder has none.
+The images are 1,797 handwritten digits of 8 x 8 pixels that ship with scikit-learn (Alpaydin and Kaynak 1998). Some of
+them keep their labels, some are the pool, whose folder holds no labels, and the rest validate.
 """
 
 import io
@@ -27,43 +26,46 @@ RECIPE = {
     },
     "fine": {"epochs": 30, "batch": 64, "lr_per_256": 0.01, "flip": 0.0, "crop_scale": [0.6, 1.0]},
 }
-"""The paper's, with shorter stages, for small pictures of which left and right mean something."""
+"""That of Yalniz et al. 2019 with shorter stages, for small images, and without mirroring, which changes a digit."""
 STUDENT_IMAGES = 32000
-"""Pre-training takes longer than supervised training: the paper's figure 4."""
+"""Pre-training on a selection takes longer than supervised training: figure 4 of the paper."""
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet8"
 K = 90
-"""Of about 115 pictures of each class in the pool; with K = 60 the hard ones are left out."""
-Run = Callable[[str, Sequence[str]], int]
-"""Runs a job by its name with options; returns its exit code."""
+"""Of about 115 images of each class in the pool; with K = 60 the hard ones are left out."""
+RunCommand = Callable[[str, Sequence[str]], int]
+"""Runs a job, by name, with options; returns its exit code."""
 
 
-def story(folder: str, labelled: int, seed: int, run: Run) -> int:
-    """Everything from pictures to the leaderboard, as commands; returns the code of the first that does not succeed.
+def run_steps(folder: str, labelled: int, seed: int, run_command: RunCommand) -> int:
+    """Run everything from images to the leaderboard as commands.
 
     Args:
-        folder: where everything goes; what is done there is not done again.
-        labelled: how many pictures have labels, as many of each class.
+        folder: for all outputs; a step that is done there is not repeated.
+        labelled: how many images have labels, the same number of each class.
         seed: of the split and of the trainings.
-        run: runs a command.
+        run_command: runs one job.
+
+    Returns:
+        The exit code of the first command that failed, or 0.
     """
     folder = home(folder, labelled, seed)
-    put(folder, labelled, seed)
+    write_images(folder, labelled, seed)
     shards = {part: storage.join(folder, "shards", part) for part in PARTS}
     for part, output in shards.items():
-        pictures = storage.join(folder, part)
-        labels = [] if part == "pool" else ["--labels", storage.join(pictures, "labels.csv")]
-        pack = ["--images", pictures, *labels, "--output", output, "--samples-per-shard", "100"]
-        if code := run("pack_shards", pack):
+        images = storage.join(folder, part)
+        labels = [] if part == "pool" else ["--labels", storage.join(images, "labels.csv")]
+        pack = ["--images", images, *labels, "--output", output, "--samples-per-shard", "100"]
+        if code := run_command("pack_shards", pack):
             return code
-    return _taught(folder, shards, seed, run)
+    return _train_and_compare(folder, shards, seed, run_command)
 
 
 def home(folder: str, labelled: int, seed: int) -> str:
-    """Where a story lies: another recipe has another place, so that no store ever holds two teachers."""
+    """The subfolder of one configuration: each recipe has its own, so that no store ever holds two teachers."""
     return storage.join(folder, short_digest([RECIPE, STUDENT_IMAGES, K, labelled, seed]))
 
 
-def _taught(folder: str, shards: dict[str, str], seed: int, run: Run) -> int:
+def _train_and_compare(folder: str, shards: dict[str, str], seed: int, run_command: RunCommand) -> int:
     store, selection, chosen = (storage.join(folder, name) for name in ("store", "selection", "shards/selection"))
     recipe = ["--config", storage.join(folder, "recipe.yaml"), "--seed", str(seed)]
     train = [*recipe, "--val", shards["val"], "--store", store]
@@ -77,44 +79,47 @@ def _taught(folder: str, shards: dict[str, str], seed: int, run: Run) -> int:
         ("select_topk", lambda: ["--models", member(store, "teacher"), *pool, "--k", str(K), "--output", selection]),
         ("materialize", lambda: ["--selection", selection, "--output", chosen, "--samples-per-shard", "100"]),
         ("train_student", lambda: ["--name", "student", "--model", STUDENT, *train, *student]),
-        ("evaluate", lambda: ["--models", _all(store), "--data", shards["val"], "--store", store]),
-        ("leaderboard", lambda: ["--store", store, "--output", storage.join(folder, "board"), "--models", _all(store)]),
+        ("evaluate", lambda: ["--models", _trained_models(store), "--data", shards["val"], "--store", store]),
+        (
+            "leaderboard",
+            lambda: ["--store", store, "--output", storage.join(folder, "board"), "--models", _trained_models(store)],
+        ),
     ]
-    return next((code for job, options in steps if (code := run(job, options()))), 0)
+    return next((code for job, options in steps if (code := run_command(job, options()))), 0)
 
 
 def member(store: str, name: str) -> str:
-    """The whole name of the model that was trained as `name`, with the digits of its identity."""
+    """The full name of the model trained as `name`: with its identity appended."""
     return next(card.name for card in members.cards(store) if card.name.rpartition("-")[0] == name)
 
 
-def _all(store: str) -> str:
+def _trained_models(store: str) -> str:
     return ",".join(member(store, name) for name in ("teacher", "baseline", "student"))
 
 
-def put(folder: str, labelled: int, seed: int) -> None:
-    """The pictures in `folder`, a PNG each in labelled, pool and val; labels.csv in the first and the last."""
+def write_images(folder: str, labelled: int, seed: int) -> None:
+    """Write the images as PNG into the subfolders labelled, pool and val, with labels.csv in the first and the last."""
     from sklearn.datasets import load_digits
 
     digits: Any = load_digits()
-    for part, some in _split(digits.target, labelled, seed).items():
-        for place in some:
-            _put(storage.join(folder, part, f"{place:04d}.png"), _png(digits.images[place]))
+    for part, indices in _split(digits.target, labelled, seed).items():
+        for index in indices:
+            _write_once(storage.join(folder, part, f"{index:04d}.png"), _png(digits.images[index]))
         if part != "pool":
-            lines = [f"{place:04d},{digits.target[place]}\n" for place in some]
-            _put(storage.join(folder, part, "labels.csv"), "".join(["key,label\n", *lines]).encode())
-    _put(storage.join(folder, "recipe.yaml"), yaml.safe_dump(RECIPE, sort_keys=False).encode())
+            lines = [f"{index:04d},{digits.target[index]}\n" for index in indices]
+            _write_once(storage.join(folder, part, "labels.csv"), "".join(["key,label\n", *lines]).encode())
+    _write_once(storage.join(folder, "recipe.yaml"), yaml.safe_dump(RECIPE, sort_keys=False).encode())
 
 
 def _split(labels: np.ndarray, labelled: int, seed: int) -> dict[str, list[int]]:
-    """Places of the pictures of each part."""
-    places = np.random.default_rng(seed).permutation(len(labels))
-    rest = places[VALIDATION:]
-    chosen = {int(place) for c in range(CLASSES) for place in rest[labels[rest] == c][: labelled // CLASSES]}
+    """Indices of the images of each part."""
+    indices = np.random.default_rng(seed).permutation(len(labels))
+    rest = indices[VALIDATION:]
+    chosen = {int(index) for c in range(CLASSES) for index in rest[labels[rest] == c][: labelled // CLASSES]}
     return {
         "labelled": sorted(chosen),
         "pool": sorted(set(rest.tolist()) - chosen),
-        "val": sorted(places[:VALIDATION].tolist()),
+        "val": sorted(indices[:VALIDATION].tolist()),
     }
 
 
@@ -124,6 +129,6 @@ def _png(grey: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _put(uri: str, content: bytes) -> None:
+def _write_once(uri: str, content: bytes) -> None:
     if not storage.exists(uri):
         storage.replace(uri, content)

@@ -1,20 +1,21 @@
-"""From a plan to committed cells: weights fetched, unfit models left out, the rest filled with progress to watch.
+"""From a plan to committed cells: fetch the weights, leave out models that do not fit, fill the rest with progress.
 
-A run leaves a record in the store. One model's fault is reported and costs no other model. Results are committed cells;
-reporting on them is each job's own step.
+Each run leaves a record in the store. A fault of one model is reported and costs no other model. The results are the
+committed cells; reporting on them is a step of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from jobs.console import signals
 from jobs.console.progress import Meter, say
-from jobs.steps import planning, preflight
-from jobs.steps.planning import WalkConfig
+from jobs.steps import cluster, preflight
+from jobs.steps.plan_summary import column_label
+from jobs.steps.planning import PlannedRun, RunOptions
 from pipelines import storage
-from pipelines.cells.column import Column
-from pipelines.cells.plan import Plan, plan_cells
+from pipelines.cells.plan import Plan
 from pipelines.cells.runs import RunRecorder, evaluation_id
 from pipelines.messages import error_line
 
@@ -23,121 +24,102 @@ if TYPE_CHECKING:
     from pipelines.walk.gauges import Gauges
 
 RUN = "the last run"
-"""What failed where it was no shard and no model."""
+"""The key of a failure that concerns the run as a whole, not a shard or a model. Runs of a store hold it."""
 
 
-def _walk(plan: Plan, config: WalkConfig) -> "Outcome":
-    """Commit the cells that `plan` lacks, as far as they can be had.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """The run as it is after filling, and the outcome of the walk; None if there was nothing to compute."""
+
+    planned: PlannedRun
+    outcome: "Outcome | None"
+
+
+def run(planned: PlannedRun, options: RunOptions, *, labelled: bool = True) -> Filled:
+    """Fill the missing cells of every model that can be used.
+
+    Args:
+        planned: what is missing.
+        options: the device, and when to give up.
+        labelled: whether the labels of the data, if any, are classes of the models. A pool's need not be.
 
     Raises:
+        FileNotFoundError: if no model's weights can be had.
+        ValueError: if the data or the device cannot be used.
         OSError: if the store cannot be written.
-        ValueError: if the device is not there.
     """
+    planned = planned.excluding(preflight.fetch_weights(planned.plan, bool(planned.unusable)))
+    part = planned.plan_of(planned.usable_columns())
+    if not part.pending:
+        return Filled(planned=planned.refreshed(), outcome=None)
+    if labelled and (unfit := preflight.unfit(part)):
+        planned = planned.excluding(
+            {column_label(column, planned.plan): unfit[column.name] for column in part.columns if column.name in unfit}
+        )
+        part = planned.plan_of([column for column in part.columns if column.name not in unfit])
+    outcome = _walk(part, planned, options)
+    planned = planned.excluding({column_label(part.columns[i], part): reason for i, reason in outcome.unusable.items()})
+    return Filled(planned=planned.refreshed(), outcome=outcome)
+
+
+def _walk(plan: Plan, planned: PlannedRun, options: RunOptions) -> "Outcome":
+    """Commit the cells that `plan`, a part of `planned`, lacks, and keep the record of the run."""
     # Ray and torch take seconds to load; --help, --dry-run and a finished evaluation need neither.
     from pipelines.walk import filling
     from pipelines.walk.gauges import Gauges
 
-    say(f"probed   {storage.probe(config.store)}")
-    diary = RunRecorder(config.store, plan.dataset, config.data, config.limit, plan.pending)
-    diary.note(columns=tuple(column.name for column in plan.columns))
+    say(f"probed   {storage.probe(planned.store)}")
+    recorder = RunRecorder(planned.store, plan.dataset, planned.sources, planned.limit, plan.pending)
+    recorder.note(columns=tuple(column.name for column in plan.columns))
     try:
-        with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
-            device = require_device(config.device, config.gpus, _about(plan, diary))
-            tell = partial(_tell, meter, diary, Gauges(plan.dataset.name))
-            outcome = filling.fill(config.store, plan, device, tell, config.max_bad_rate, config.gpus)
+        with Meter("cells", plan.pending, expected=_images_to_decode(plan)) as meter:
+            device = cluster.require_device(options.device, options.gpus, _about(plan, recorder))
+            report = partial(_report_progress, meter, recorder, Gauges(plan.dataset.name))
+            outcome = filling.fill(planned.store, plan, device, report, options.max_bad_rate, options.gpus)
     except BaseException as error:
-        diary.close("stopped", {RUN: _cause(error)})
+        recorder.close("stopped", {RUN: _cause_line(error)})
         raise
-    diary.close("unfinished" if outcome.plan.pending else "finished", reasons(outcome))
+    recorder.close("unfinished" if outcome.plan.pending else "finished", failure_reasons(outcome))
     say(meter.summary())
     return outcome
 
 
-def require_device(device: str, gpus: int, about: Mapping[str, str] | None = None) -> str:
-    """Start or join Ray, and see that models can run there.
-
-    Args:
-        device: on which: `cpu`, `cuda` or `auto`.
-        gpus: that an autoscaler may be asked for.
-        about: what Ray is to show of this job.
-
-    Returns:
-        `cpu` or `cuda`.
-
-    Raises:
-        ValueError: if they cannot.
-    """
-    from pipelines.cluster import connection
-    from pipelines.cluster.shares import has_node
-    from pipelines.walk import filling
-
-    connection.connect(about)
-    signals.heed()
-    if gpus and connection.is_alone():
-        raise ValueError(f"--gpus {gpus}: there is no cluster here that could start any; RAY_ADDRESS names one")
-    device = filling.resolve_device(device, gpus)
-    if not has_node(device):
-        say(f"waiting  for a node with a {'CPU' if device == 'cpu' else 'GPU'}: the cluster has none yet")
-    return device
-
-
-def _about(plan: Plan, diary: RunRecorder) -> dict[str, str]:
-    """What joins Ray's record of this job with ours: the run in the store, and what MLflow's runs are found by."""
+def _about(plan: Plan, recorder: RunRecorder) -> dict[str, str]:
+    """Metadata that ties Ray's record of this job to the run in the store and to the runs in MLflow."""
     dataset = plan.dataset
     identities = [evaluation_id(column.name, dataset.name, dataset.digest) for column in plan.columns]
-    return {"menagerie_run": diary.uri, "menagerie_identities": " ".join(identities)}
+    return {"menagerie_run": recorder.uri, "menagerie_identities": " ".join(identities)}
 
 
-def _cause(error: BaseException) -> str:
-    """What broke a run off, in one line."""
+def _cause_line(error: BaseException) -> str:
+    """Why a run stopped, in one line without secrets."""
     if isinstance(error, KeyboardInterrupt):
         return f"stopped by {'SIGTERM' if signals.by_sigterm() else 'Ctrl-C'}"
     return error_line(error)
 
 
-def _tell(meter: Meter, diary: RunRecorder, gauges: "Gauges", progress: "Progress") -> None:
+def _report_progress(meter: Meter, recorder: RunRecorder, gauges: "Gauges", progress: "Progress") -> None:
+    """Show `progress` on the console, in the run's record and in Ray's metrics."""
     bad = progress.bad.total()
     meter.update(progress.cells, progress.images, bad)
-    diary.note(images=progress.images, bad=bad, cells=progress.cells, in_flight=progress.in_flight)
-    diary.note(rate=meter.rate, remaining=meter.remaining)
+    recorder.note(images=progress.images, bad=bad, cells=progress.cells, in_flight=progress.in_flight)
+    recorder.note(rate=meter.rate, remaining=meter.remaining)
     gauges.set(images=progress.images, bad_images=bad, images_per_second=meter.rate)
     gauges.set(cells_done=progress.cells, cells_to_do=meter.total - progress.cells)
     gauges.set(model_seconds=progress.model_seconds)
 
 
-def _images_to_do(plan: Plan) -> int | None:
-    """How many images the walk will decode, where manifests say it."""
+def _images_to_decode(plan: Plan) -> int | None:
+    """How many images the walk will decode; None if a shard without a manifest is among them."""
     pending = {position for missing in plan.missing for position in missing}
-    rows = [plan.dataset.shards[i].limit or plan.dataset.shards[i].rows for i in pending]
+    rows: Sequence[int | None] = [plan.dataset.shards[i].limit or plan.dataset.shards[i].rows for i in pending]
     return None if None in rows else sum(filter(None, rows))
 
 
-def reasons(outcome: "Outcome") -> dict[str, str]:
-    """Why cells are missing: by the shard's URI, the model's name, or `RUN` for what stopped all of them."""
+def failure_reasons(outcome: "Outcome") -> dict[str, str]:
+    """Why cells are missing: by the shard's URI, the model's name, or `RUN` for what stopped the run."""
     shards, columns = outcome.plan.dataset.shards, outcome.plan.columns
     failed = {shards[position].uri: reason for position, reason in sorted(outcome.failures.items())}
     if stopped := outcome.spoiled or (outcome.broken if outcome.plan.pending else None):
         failed[RUN] = stopped
     return failed | {columns[column].name: reason for column, reason in outcome.unusable.items()}
-
-
-def run(plan: Plan, unusable: dict[str, str], config: WalkConfig, *, labelled: bool = True) -> "Outcome | None":
-    """Fill the cells of the models whose weights are there, if any; adds to `unusable` what comes to light.
-
-    Where the data is not `labelled`, or by others than the models, its labels need not be the models' classes.
-    """
-    unusable |= preflight.fetch_weights(plan, others=bool(unusable))
-    part = plan_cells(config.store, plan.dataset, [column for column in plan.columns if is_usable(column, unusable)])
-    if not part.pending:
-        return None
-    if told := preflight.unfit(part) if labelled else {}:
-        unusable |= {planning.label(column, plan): told[column.name] for column in part.columns if column.name in told}
-        part = plan_cells(config.store, plan.dataset, [column for column in part.columns if column.name not in told])
-    outcome = _walk(part, config)
-    unusable |= {planning.label(part.columns[i], part): reason for i, reason in outcome.unusable.items()}
-    return outcome
-
-
-def is_usable(column: Column, unusable: dict[str, str]) -> bool:
-    """Whether no member of `column` is among the models that cannot be used."""
-    return not any(member.card.name in unusable for member in column.members)

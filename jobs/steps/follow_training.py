@@ -117,7 +117,7 @@ class Follower:
         tags = {f"menagerie.{name}": value for name, value in found.items() if value}
         registered = self._training.card.name.removesuffix(f"-{self._identity}").replace(":", "_")
         tracking.register(uri, registered, run, tags)
-        say(f"mlflow   {registered!r} is a registered model; its version has the run, the teacher and the selection")
+        say(f"mlflow   registered as model {registered!r}; its version links the run, the teacher and the selection")
 
     @property
     def _uri(self) -> str:
@@ -167,7 +167,7 @@ class Follower:
         """Call a function that logs to MLflow; if MLflow is unavailable, say so once."""
         if self._tracking_uri == "none":
             return
-        provenance.be_brief()
+        provenance.limit_mlflow_retries()
         from pipelines.evaluation import tracking
 
         try:

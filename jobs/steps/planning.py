@@ -1,173 +1,157 @@
-"""From options to a plan: which models, run how, on which data.
+"""From options to a plan: which models, with which settings, on which data.
 
-Owns the options that every job has whose models walk over data, their checks and the columns that follow. Refuses to
-start Ray or to load a model: a plan is made before that.
+The options are read here and nowhere below: `PlannedRun` is what the later steps work on. Neither Ray nor a model is
+loaded to make a plan, except that `--tuned --device auto` asks the cluster for its devices.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
 import zoo
-from jobs.console import cli
-from jobs.console.progress import Listing, count, say
-from jobs.steps.cards import all_cards
-from pipelines import storage
+from jobs.console.progress import Listing
+from jobs.steps.options import WalkConfig, all_cards
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.data import evaluation_sets, read
 from pipelines.data.dataset import find_dataset
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.models import mirror
-from pipelines.records import PLAIN, Dataset, Decoder, Precision, Settings
-from pipelines.walk import estimate
+from pipelines.records import PLAIN, Dataset, Precision, Settings
 
 
-@dataclass(frozen=True, kw_only=True)
-class WalkConfig(cli.Job):
-    """The options of a job whose models walk over data."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a plan is carried out; no cell depends on it.
 
-    models: str | None = None
-    """Names or patterns, comma-separated: `efficientnet_lite0`, `'efficientnet*'`, `all` (see `python -m zoo`)."""
-    data: tuple[str, ...] = ()
-    """Shards (.tar, .parquet): folders, globs, brace patterns `{00000..00049}.tar`, or .txt files listing such."""
-    store: str = "output"
-    """Folder or s3:// URI for cells, reports and mirrored weights."""
-    checkpoint: str | None = None
-    """Weights of the one model of --models, a path or URI, in place of those that its card names."""
-    cards: tuple[str, ...] = ()
-    """Model-index files (path or URI) with cards of your own models; the README shows one."""
-    precision: tuple[Precision, ...] = ("fp32",)
-    """Arithmetic of the models, part of a cell's identity; several (`fp32 bf16`) are run in one pass."""
-    decoder: tuple[Decoder, ...] = ("exact",)
-    """How images are decoded, part of a cell's identity: `exact` is Pillow, as published numbers were measured; `fast`
-    deviates by a few grey levels. Both may be given."""
-    batch_size: int | None = None
-    """Images that a model sees at once, 32 where not given. Part of a cell's identity, since it moves probabilities in
-    the 7th digit."""
-    tuned: bool = False
-    """Run each model with the settings that `jobs.tune` found fastest here; they are part of a cell's identity too."""
-    device: str = "auto"
-    """`cpu`, `cuda`, or `auto`: GPUs where the cluster has any."""
-    gpus: int = 0
-    """GPUs that this job may have of a cluster that grows by itself, those included that are there. As many are asked
-    for as have ten minutes of work each."""
-    dataset: str | None = None
-    """What --data is a copy of: imagenet-val, imagenet-v2, imagenet-sketch, imagenet-a, imagenet-r, or one of
-    --datasets. Claims are judged on what is said to be the set that they are of, and classes are masked where a set has
-    but some."""
-    datasets: tuple[str, ...] = ()
-    """YAML files (path or URI) that define evaluation sets of your own; the README shows one."""
-    limit: int | None = None
-    """Only the first N images."""
-    max_bad_rate: float = 0.01
-    """Stop when more than this share of the images, and ten at least, are bad: the data is wrong; 1 never stops."""
-
-
-def check(config: WalkConfig) -> None:
-    """Refuse what no plan can be made of.
-
-    Raises:
-        ValueError: naming the option and what it may be.
+    `device` is `cpu`, `cuda` or `auto`; `gpus` is how many an autoscaler may be asked for; `max_bad_rate` is the share
+    of images that may be bad.
     """
-    if config.batch_size is not None and config.batch_size < 1:
-        raise ValueError(f"--batch-size {config.batch_size}: expected a positive number")
-    if config.batch_size is not None and config.tuned:
-        raise ValueError(f"--batch-size {config.batch_size}: --tuned chooses it; leave one out")
-    check_device(config.device, config.gpus)
-    if not 0 <= config.max_bad_rate <= 1:
-        raise ValueError(f"--max-bad-rate {config.max_bad_rate}: expected a share from 0 to 1")
-    if config.device == "cpu" and "tf32" in config.precision:
-        raise ValueError("--precision tf32: that is GPUs' own; on a CPU choose from fp32, bf16, fp16")
-    if config.datasets and not config.dataset:
-        raise ValueError(f"--datasets {' '.join(config.datasets)}: which of them is --data? Give --dataset too")
-    for option, values in (("--precision", config.precision), ("--decoder", config.decoder)):
-        if not values or len(set(values)) < len(values):
-            raise ValueError(f"{option} {' '.join(values)}: give one or several, each once")
+
+    device: str
+    gpus: int
+    max_bad_rate: float
 
 
-def check_device(device: str, gpus: int) -> None:
-    """Refuse a device that is none, and GPUs that cannot be.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedModels:
+    """The models of --models: all `cards`, the `columns` of those that can run, and why others are `unusable`, by name.
 
-    Raises:
-        ValueError: naming the option and what it may be.
+    `evaluation_set` is what the data is a copy of, if the options say so; its classes are part of the columns.
     """
-    if device not in {"auto", "cpu", "cuda"}:
-        raise ValueError(f"--device {device}: choose from auto, cpu, cuda")
-    if gpus < 0 or (gpus and device == "cpu"):
-        raise ValueError(f"--gpus {gpus}: expected a number, 0 for none, and no --device cpu")
+
+    cards: tuple[zoo.Card, ...]
+    evaluation_set: EvaluationSet | None
+    columns: tuple[Column, ...]
+    unusable: Mapping[str, str]
 
 
-def evaluation_set(config: WalkConfig) -> EvaluationSet | None:
-    """The evaluation set that the data is a copy of, if that is said.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRun:
+    """What a job is to compute, resolved once from its options.
 
-    Raises:
-        ValueError: if there is no such set.
+    `sources` and `limit` are --data and --limit, for the record of the run; `plan` is the missing cells of `store`.
     """
-    return evaluation_sets.named(config.dataset, config.datasets) if config.dataset else None
+
+    store: str
+    sources: tuple[str, ...]
+    limit: int | None
+    models: ResolvedModels
+    plan: Plan
+
+    @property
+    def unusable(self) -> Mapping[str, str]:
+        """Why models cannot be used, by name."""
+        return self.models.unusable
+
+    def excluding(self, unusable: Mapping[str, str]) -> "PlannedRun":
+        """The same run, with further models that cannot be used."""
+        return replace(self, models=replace(self.models, unusable={**self.models.unusable, **unusable}))
+
+    def refreshed(self) -> "PlannedRun":
+        """The same run, planned again from the cells that are committed now."""
+        return replace(self, plan=plan_cells(self.store, self.plan.dataset, self.plan.columns))
+
+    def plan_of(self, columns: Sequence[Column]) -> Plan:
+        """The missing cells of some of the columns."""
+        return plan_cells(self.store, self.plan.dataset, columns)
+
+    def usable_columns(self) -> list[Column]:
+        """The columns none of whose models is unusable."""
+        return [
+            column
+            for column in self.plan.columns
+            if not any(member.card.name in self.unusable for member in column.members)
+        ]
 
 
-def chosen_cards(config: WalkConfig) -> tuple[zoo.Card, ...]:
-    """The cards of --models.
-
-    Raises:
-        ValueError: if one part of the pattern selects none.
-    """
-    return zoo.select(config.models or "", all_cards(config.cards, config.store))
-
-
-def plan(config: WalkConfig) -> tuple[dict[str, str], Plan]:
-    """Why models cannot be run, by name, and the plan of the others.
+def plan_run(config: WalkConfig) -> PlannedRun:
+    """Plan the cells of all models of `config` on its data.
 
     Raises:
         ValueError: if models, data or settings cannot be used, or no model is left.
-        FileNotFoundError: if the one model's weights, or the data, are not there.
+        FileNotFoundError: if the weights of the only model, or the data, do not exist.
     """
-    usable, unusable = columns(config)
-    return unusable, plan_cells(config.store, dataset(config), usable, watch=Listing())
+    models = resolve_models(config)
+    return planned_run(config, models, models.columns)
 
 
-def dataset(config: WalkConfig) -> Dataset:
-    """What --data and --limit name.
+def planned_run(config: WalkConfig, models: ResolvedModels, columns: Sequence[Column]) -> PlannedRun:
+    """Plan the cells of `columns`, made of `models`, on the data of `config`.
 
     Raises:
-        ValueError: if it cannot be used.
-        FileNotFoundError: if it is not there.
+        ValueError: if the data cannot be used.
+        FileNotFoundError: if it does not exist.
     """
-    found = find_dataset(config.data, watch=Listing())
-    return found if config.limit is None else read.limited(found, config.limit)
+    plan = plan_cells(config.store, _dataset(config), columns, watch=Listing())
+    return PlannedRun(store=config.store, sources=config.data, limit=config.limit, models=models, plan=plan)
 
 
-def columns(config: WalkConfig) -> tuple[list[Column], dict[str, str]]:
-    """The columns of each model whose weights are known, and why others have none, by name.
+def run_options(config: WalkConfig) -> RunOptions:
+    """The part of `config` that says how a plan is carried out."""
+    return RunOptions(device=config.device, gpus=config.gpus, max_bad_rate=config.max_bad_rate)
+
+
+def _dataset(config: WalkConfig) -> Dataset:
+    dataset = find_dataset(config.data, watch=Listing())
+    return dataset if config.limit is None else read.limited(dataset, config.limit)
+
+
+def resolve_models(config: WalkConfig) -> ResolvedModels:
+    """Find the cards of --models, their weights and their settings.
 
     Raises:
         ValueError: if models or settings cannot be used, or no model is left.
-        FileNotFoundError: if the one model's weights are not there.
+        FileNotFoundError: if the weights of the only model do not exist.
     """
-    known, cards = evaluation_set(config), chosen_cards(config)
-    subset = known.subset if known else None
+    evaluation_set = evaluation_sets.named(config.dataset, config.datasets) if config.dataset else None
+    cards = zoo.select(config.models or "", all_cards(config.cards, config.store))
+    subset = evaluation_set.subset if evaluation_set else None
     if config.checkpoint and len(cards) > 1:
         names = ", ".join(card.name for card in cards)
         raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(cards)} ({names})")
-    usable, unusable = [], {}
+    columns: list[Column] = []
+    unusable: dict[str, str] = {}
     for card, precision in product(cards, config.precision):
         try:
-            usable += _columns_of(card, precision, config, subset)
+            columns += _columns_of(card, precision, config, subset)
         except (ValueError, FileNotFoundError) as error:
             if len(cards) == len(config.precision) == 1:
                 raise
             name = card.name if len(config.precision) == 1 else f"{card.name} ({precision})"
             unusable[name] = str(error).removeprefix(f"{card.name}: ")
-    if not usable:
+    if not columns:
         raise ValueError(f"no model has weights; {'; '.join(f'{name}: {reason}' for name, reason in unusable.items())}")
-    return usable, unusable
+    return ResolvedModels(cards=cards, evaluation_set=evaluation_set, columns=tuple(columns), unusable=unusable)
 
 
 def _columns_of(
     card: zoo.Card, precision: Precision, config: WalkConfig, subset: tuple[int, ...] | None
 ) -> list[Column]:
     if subset and max(subset) >= card.num_classes:
-        raise ValueError(f"{card.name}: has {card.num_classes} classes, and class {max(subset)} counts")
+        raise ValueError(
+            f"{card.name}: has {card.num_classes} classes, but class {max(subset)} belongs to the evaluation set"
+        )
     file = mirror.find(config.store, card, config.checkpoint)
     how = _settings(card, precision, config)
     return [Column(card=card, file=file, settings=how, decoder=decoder, subset=subset) for decoder in config.decoder]
@@ -181,54 +165,12 @@ def _settings(card: zoo.Card, precision: Precision, config: WalkConfig) -> Setti
     device = tune.device(config.device, config.gpus)
     found = tune.find(config.store, card, precision, device)
     if found is None:
-        where = f" --device {config.device}" if config.device != "auto" else ""
-        cards = f" --cards {' '.join(config.cards)}" if config.cards else ""
-        command = (
-            f"python -m jobs.tune --models {card.name} --store {config.store} --precision {precision}{where}{cards}"
-        )
-        raise ValueError(f"{card.name}: --tuned: its {precision} has not been tuned on {device} yet; `{command}` does")
+        command = _tune_command(card, precision, config)
+        raise ValueError(f"{card.name}: --tuned: not tuned in {precision} on {device} yet; run `{command}` first")
     return found
 
 
-def say_plan(plan: Plan, config: WalkConfig) -> None:
-    """Say what there is to do, and what it will cost."""
-    dataset = plan.dataset
-    rows = [shard.limit or shard.rows for shard in dataset.shards]
-    images = count(sum(filter(None, rows)), "image") if all(rows) else "images not counted yet"
-    size = sum(shard.size for shard in dataset.shards) / 1e6
-    say(f"dataset  {dataset.name}-{dataset.digest}: {count(len(rows), 'shard')}, {images}, {size:,.1f} MB")
-    for column, missing in zip(plan.columns, plan.missing, strict=True):
-        done = count(len(rows) - len(missing), "cell")
-        say(f"model    {column.name}: {done} committed, {len(missing)} to do ({how(column)})")
-    if plan.pending:
-        say(f"cost     {cost(estimate.of_plan(plan), 'cuda' if config.gpus else config.device)}")
-    say(f"store    {storage.absolute(config.store)}")
-
-
-def cost(work: estimate.Estimate, device: str) -> str:
-    """What work will take, on the device or on either where that is not decided, and where the reckoning stands."""
-    decoding = _hours(work.decode_seconds)
-    ways = [
-        f"{_hours(seconds)} of a {what} and {decoding} of a CPU to decode, ${work.usd(one):,.2f}"
-        for one, what, seconds in (("cuda", "GPU", work.gpu_seconds), ("cpu", "CPU", work.cpu_seconds))
-        if device in {"auto", one} and seconds is not None
-    ]
-    told = f"about {'; or '.join(ways)}" if ways else "not known of this precision on a CPU"
-    return f"{told} (reckoned with pipelines/walk/prices.yaml)"
-
-
-def _hours(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:,.1f} minutes"
-
-
-def how(column: Column) -> str:
-    """A column's settings in a few words."""
-    return f"{column.settings}, {column.decoder} decoder"
-
-
-def label(column: Column, plan: Plan) -> str:
-    """The model's name, and how it is run where `plan` has it more than once."""
-    several = [other.model for other in plan.columns].count(column.model) > 1
-    return f"{column.model} ({column.mode})" if several else column.model
+def _tune_command(card: zoo.Card, precision: Precision, config: WalkConfig) -> str:
+    device = f" --device {config.device}" if config.device != "auto" else ""
+    cards = f" --cards {' '.join(config.cards)}" if config.cards else ""
+    return f"python -m jobs.tune --models {card.name} --store {config.store} --precision {precision}{device}{cards}"

@@ -1,7 +1,6 @@
-"""What would fail for certain, said before Ray starts.
+"""Checks before Ray starts: are weights available, shards readable, labels classes of the models?
 
-Owns the look at a shard's labels, at the weights and at the store. Refuses to judge what only some pictures suffer
-from: that is a row with its reason.
+Only faults of a whole model, shard or dataset are found here; a bad image becomes a row with its reason.
 """
 
 from collections.abc import Sequence
@@ -17,25 +16,32 @@ from pipelines.models import mirror
 from pipelines.records import Dataset, Shard
 
 _PROBED = 8
-"""Shards tried, one after the other, until one can be read, before Ray is started for nothing."""
+"""The most shards that are tried, one after the other, until one can be read."""
 _PROBED_SAMPLES = 32
 _FETCHES = 8
-"""Files of weights that are fetched at once, most of them waiting for a server."""
+"""Weights files fetched at once; most of the time each waits for a server."""
 
 
 def fetch_weights(plan: Plan, others: bool) -> dict[str, str]:
-    """Fetch what is neither here nor in the store; why a model's weights cannot be had, by name.
+    """Fetch the weights of the models of `plan` that are neither on this machine nor in the store.
+
+    Args:
+        plan: only models with missing cells need weights.
+        others: whether the run has further models besides those of `plan`.
+
+    Returns:
+        Why weights cannot be had, by the model's name.
 
     Raises:
-        FileNotFoundError: if that is so of every model, of which `others` says whether there are more.
+        FileNotFoundError: if no model's weights can be had and there are no `others`.
     """
     lacking = [column for column, missing in zip(plan.columns, plan.missing, strict=True) if missing]
-    one_a_model = {member.card.name: member for column in lacking for member in column.members}.values()
-    far = [column for column in one_a_model if not mirror.is_near(column.file)]
-    if far:
-        say(f"fetching {count(len(far), 'file')} of weights that are neither on this machine nor in the store")
+    by_model = {member.card.name: member for column in lacking for member in column.members}.values()
+    remote = [column for column in by_model if not mirror.is_near(column.file)]
+    if remote:
+        say(f"fetching {count(len(remote), 'weights file')}, neither on this machine nor in the store")
     with ThreadPoolExecutor(_FETCHES) as pool:
-        reasons = dict(zip((column.card.name for column in far), pool.map(_fetch, far), strict=True))
+        reasons = dict(zip((column.card.name for column in remote), pool.map(_fetch, remote), strict=True))
     absent = {name: reason for name, reason in reasons.items() if reason}
     if len(absent) == len({member.card.name for column in plan.columns for member in column.members}) and not others:
         raise FileNotFoundError("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
@@ -52,13 +58,13 @@ def _fetch(column: Column) -> str | None:
 
 
 def with_readable_shards(store: str, dataset: Dataset, columns: Sequence[Column], uris: Sequence[str]) -> list[str]:
-    """Those of the cells `uris` whose shard can be read to its end; of the others it is said why they are kept."""
+    """Those of the cells `uris` whose shard can be read to its end; prints why the others are kept."""
     wanted, reasons = set(uris), {}
-    places = ((cell_uri(store, dataset, column, shard), shard) for column in columns for shard in dataset.shards)
+    cells = ((cell_uri(store, dataset, column, shard), shard) for column in columns for shard in dataset.shards)
     readable = []
-    for uri, shard in ((uri, shard) for uri, shard in places if uri in wanted):
+    for uri, shard in ((uri, shard) for uri, shard in cells if uri in wanted):
         if shard.uri not in reasons:
-            reasons[shard.uri] = _unreadable(shard)
+            reasons[shard.uri] = _read_failure(shard)
         if reason := reasons[shard.uri]:
             say(f"kept     {uri}: its shard cannot be read now: {reason}")
         else:
@@ -66,7 +72,8 @@ def with_readable_shards(store: str, dataset: Dataset, columns: Sequence[Column]
     return readable
 
 
-def _unreadable(shard: Shard) -> str | None:
+def _read_failure(shard: Shard) -> str | None:
+    """Why the shard cannot be read to its end, if it cannot."""
     try:
         for _ in read.samples(shard):
             pass
@@ -76,43 +83,50 @@ def _unreadable(shard: Shard) -> str | None:
 
 
 def unfit(plan: Plan) -> dict[str, str]:
-    """Of which columns, by name, the classes are not those of the labels: of the manifest, and of a shard.
+    """Compare the labels of the manifest and of one shard with the classes of each column.
 
-    A shard is looked at only if none has been read before.
+    A shard is read only if no cell is committed yet.
+
+    Returns:
+        Why a column's classes cannot be those of the labels, by the column's name.
 
     Raises:
-        ValueError: if that is so of every column, or no shard can be read.
-        UnavailableError: if the data's store is away.
+        ValueError: if no column fits, or no shard can be read.
+        UnavailableError: if the data's store is unavailable.
     """
     dataset = plan.dataset
-    found, where = (dataset.labels or (), dataset.source)
-    probed, shard = _probe(dataset) if plan.pending == plan.needed else ((), dataset.source)
-    told = {
+    extremes, probed, shard = dataset.labels or (), (), dataset.source
+    if plan.pending == plan.needed:
+        probed, shard = _probe(dataset)
+    reasons = {
         column.name: reason
         for column in plan.columns
-        if (reason := _unfit(found, column, where, ends=True) or _unfit(probed, column, shard, ends=False))
+        if (
+            reason := _mismatch(extremes, column, dataset.source, only_extremes=True)
+            or _mismatch(probed, column, shard, only_extremes=False)
+        )
     }
-    if plan.columns and len(told) == len(plan.columns):
-        raise ValueError(next(iter(told.values())))
-    return told
+    if plan.columns and len(reasons) == len(plan.columns):
+        raise ValueError(next(iter(reasons.values())))
+    return reasons
 
 
-def _unfit(labels: Sequence[int], column: Column, where: str, *, ends: bool) -> str | None:
-    """Why `labels`, of which only the least and greatest are known if they are `ends`, are not the column's classes."""
+def _mismatch(labels: Sequence[int], column: Column, where: str, *, only_extremes: bool) -> str | None:
+    """Why `labels`, all of them or `only_extremes` (least and greatest), are not classes of the column."""
     classes = column.card.num_classes
     if not labels:
         return None
     if min(labels) < 0 or max(labels) >= classes:
         hint = "; do they count from 1?" if max(labels) == classes else ""
         return f"{where}: labels from {min(labels)} to {max(labels)}, expected 0 to {classes - 1}{hint}"
-    if ends or column.subset is None or set(labels) & set(column.subset):
+    if only_extremes or column.subset is None or set(labels) & set(column.subset):
         return None
-    few = f"the {len(column.subset)} classes that count"
-    return f"{where}: no label is one of {few}; the {classes} of the model are meant; the first label is {labels[0]}"
+    few = f"the {len(column.subset)} classes of the evaluation set"
+    return f"{where}: no label is one of {few}, numbered as the model's {classes}; the first label is {labels[0]}"
 
 
 def _probe(dataset: Dataset) -> tuple[Sequence[int], str]:
-    """The first labels of a shard that can be read, and that shard's URI; a few are tried, far apart."""
+    """The first labels of a readable shard and the shard's URI; a few shards, far apart, are tried."""
     reasons = []
     for shard in dataset.shards[:: -(-len(dataset.shards) // _PROBED)]:
         try:

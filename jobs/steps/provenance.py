@@ -1,7 +1,6 @@
-"""Where a result comes from (code, libraries), and handing it to MLflow.
+"""Provenance of a result (code, libraries), and logging it to MLflow.
 
-Owns the patience with a tracking server that is away. Refuses to let it cost a result: what was computed is committed
-and reported before this module is called.
+A tracking server that is unavailable costs a warning, never a result: results are committed and reported before.
 """
 
 import importlib.metadata
@@ -29,8 +28,16 @@ def track(
     evaluations: Sequence["Evaluation"],
     speeds: Mapping[str, float],
 ) -> None:
-    """Log `evaluations`; where MLflow cannot be reached, say so and how to log them later."""
-    be_brief()
+    """Log `evaluations` to MLflow; if it cannot be reached, print how to log them later.
+
+    Args:
+        tracking_uri: of MLflow; None for the store's default.
+        store: that the evaluations are of.
+        plan: that they are of.
+        evaluations: one for each column.
+        speeds: images per second by the column's name, where measured.
+    """
+    limit_mlflow_retries()
     from pipelines.evaluation import evaluate
 
     about = environment()
@@ -41,8 +48,16 @@ def track(
 def log(
     tracking_uri: str | None, store: str, records: "Sequence[Record]", again: str, sweep: "Record | None" = None
 ) -> None:
-    """Hand `records` to MLflow, below `sweep`; where it cannot be reached, say so and that `again` logs them later."""
-    be_brief()
+    """Log `records` to MLflow as children of `sweep`; if it cannot be reached, print how to log them later.
+
+    Args:
+        tracking_uri: of MLflow; None for the store's default.
+        store: that the records are of.
+        records: one for each run of MLflow.
+        again: the option with which the same command logs them later; empty if it needs none.
+        sweep: the parent run, if there is one.
+    """
+    limit_mlflow_retries()
     from pipelines.evaluation import tracking
 
     uri = tracking_uri or tracking.default_uri(store)
@@ -56,27 +71,27 @@ def log(
     say(f"mlflow   {count(len(records), 'run')} in experiment {tracking.EXPERIMENT!r}{hint}")
 
 
-def be_brief() -> None:
-    """Have MLflow's client give up soon on a server that is away; what the user's environment says stands."""
+def limit_mlflow_retries() -> None:
+    """Make MLflow's client give up soon on an unavailable server; the user's environment variables take precedence."""
     cli.set_environment_defaults(
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",  # the default holds a job for four minutes when the server is away
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",  # by default a job waits four minutes for an unavailable server
         MLFLOW_HTTP_REQUEST_TIMEOUT="5",
         MLFLOW_DISABLE_TELEMETRY="true",
     )
 
 
 def environment() -> dict[str, str]:
-    """Versions of what can change a number, and the git commit where there is one."""
+    """Versions of the libraries that can change a number, of Python, and the git commit."""
     versions = {f"{name}_version": importlib.metadata.version(name) for name in _LIBRARIES}
     return versions | {"python_version": platform.python_version(), "git_commit": _git_commit()}
 
 
 def _git_commit() -> str:
-    """The commit of this code, `unknown` where it was installed or shipped without its repository."""
+    """The commit of this code; `unknown` if it was installed or shipped without its repository."""
     root = Path(__file__).parents[2]
     try:
         if _git(root, "rev-parse", "--show-toplevel") != str(root.resolve()):
-            return "unknown"  # installed below a repository of somebody else's
+            return "unknown"  # installed inside another project's repository
         return _git(root, "describe", "--always", "--dirty", "--abbrev=40")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -1,94 +1,122 @@
-"""From committed cells to what the user sees: table, files, MLflow, and what is missing or wrong.
+"""From committed cells to what the user sees: table, verdicts, files, MLflow, and what is missing or wrong.
 
-Owns the order: what was computed is written down before anything is complained of. Refuses to look at a running job.
+Results are written and shown before anything is reported as wrong.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.console import cli
 from jobs.console.progress import count, say
-from jobs.steps import provenance
+from jobs.steps import data_quality, provenance
+from jobs.steps.planning import PlannedRun
 from pipelines import storage
 from pipelines.cells.plan import Plan
-from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
 from pipelines.evaluation.report_files import error_lines, result_table, results_json
-from pipelines.records import JUDGED_ERRORS, NON_FINITE
 
 if TYPE_CHECKING:
     from pipelines.data.evaluation_sets import EvaluationSet
     from pipelines.evaluation.evaluate import Evaluation
     from pipelines.evaluation.verdicts import Verdict
     from pipelines.walk.filling import Outcome
-    from zoo.cards import Card
 
 
-def report(
-    store: str,
-    plan: Plan,
-    results_file: str | None,
-    tracking_uri: str | None,
-    speeds: Mapping[str, float],
-    kind: "EvaluationSet | None",
-) -> "tuple[list[Evaluation], dict[str, str]]":
-    """Fold the committed cells of `plan` into results, and show, write and track them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """Where results go: `results_file` as JSON too, `tracking_uri` to MLflow (None its default, `none` nowhere).
+
+    More than `max_bad_rate` of the images with errors makes the data, or a model's precision, unusable.
+    """
+
+    results_file: str | None
+    tracking_uri: str | None
+    max_bad_rate: float
+
+
+def report(planned: PlannedRun, outcome: "Outcome | None", options: ReportOptions) -> int:
+    """Show, write and track the results of all committed cells, then say what is missing or wrong.
 
     Args:
-        store: where the cells are.
-        plan: which.
-        results_file: where the results go as JSON too.
-        tracking_uri: MLflow's; `none` for no tracking.
-        speeds: images a second by the column's name, of those that this command ran.
-        kind: the evaluation set that the dataset is a copy of, where that was said.
+        planned: the run, as it is after filling.
+        outcome: what filling left; None if nothing was computed.
+        options: where the results go.
 
     Returns:
-        The evaluations, and why columns have none, by name, where a cell is damaged.
-    """
-    from pipelines.evaluation import evaluate  # matplotlib and mlflow take a second
+        The exit code: 0, or 3 if cells are missing or models unusable.
 
-    done, damaged = [], {}
-    for column in plan.columns:
+    Raises:
+        ValueError: if the data is wrong as a whole.
+    """
+    evaluations, damaged = _evaluate(planned)
+    _publish(planned, evaluations, _speeds(outcome), options)
+    if planned.models.evaluation_set:
+        _say_unjudged_claims(planned, planned.models.evaluation_set)
+    overflowed = data_quality.overflowed(evaluations, options.max_bad_rate)
+    missing = say_failures(planned.plan, outcome)
+    code = max(missing, say_unusable({**planned.unusable, **damaged, **overflowed}))
+    require_unspoiled(outcome, options.max_bad_rate)
+    data_quality.require_good_data(evaluations, options.max_bad_rate)
+    return code
+
+
+def _evaluate(planned: PlannedRun) -> "tuple[list[Evaluation], dict[str, str]]":
+    """The evaluation of each column with a committed cell, and why damaged columns have none, by name."""
+    from pipelines.evaluation import evaluate  # matplotlib and mlflow take a second to load
+
+    evaluations, damaged = [], {}
+    for column in planned.plan.columns:
         try:
-            done.append(evaluate.evaluate(store, plan, column, kind))
+            if found := evaluate.evaluate(planned.store, planned.plan, column, planned.models.evaluation_set):
+                evaluations.append(found)
         except ValueError as error:
             damaged[column.name] = str(error)
-    done = [entry for entry in done if entry]
-    results = [entry.result for entry in done]
-    if results_file:
-        storage.replace(results_file, results_json(results))
-    if not done:
-        say("report   nothing sound is committed, so there is nothing to report")
-        return done, damaged
-    folder = evaluate.write(store, plan, done)
-    if scored := [entry for entry in done if _has_labels(entry)]:
-        cli.stdout.print(result_table([entry.result for entry in scored]))
-    for entry in done:
-        _say_what_is_not_scored(entry)
+    return evaluations, damaged
+
+
+def _publish(
+    planned: PlannedRun, evaluations: "list[Evaluation]", speeds: Mapping[str, float], options: ReportOptions
+) -> None:
+    from pipelines.evaluation import evaluate
+
+    if options.results_file:
+        storage.replace(options.results_file, results_json([entry.result for entry in evaluations]))
+    if not evaluations:
+        say("report   no intact cell is committed, so there is nothing to report")
+        return
+    folder = evaluate.write(planned.store, planned.plan, evaluations)
+    if scored := [entry.result for entry in evaluations if data_quality.has_labels(entry)]:
+        cli.stdout.print(result_table(scored))
+    for entry in evaluations:
+        _say_errors(entry)
         for verdict in entry.verdicts:
-            cli.stdout.print(_told(entry, verdict), markup=False, soft_wrap=True)
+            _print_verdict(f"{entry.result.model} {entry.result.mode}", verdict)
     say(f"report   {folder}")
-    if tracking_uri != "none":
-        provenance.track(tracking_uri, store, plan, done, speeds)
-    return done, damaged
+    if options.tracking_uri != "none":
+        provenance.track(options.tracking_uri, planned.store, planned.plan, evaluations, speeds)
 
 
-def say_verdicts_without_weights(cards: "Sequence[Card]", unusable: Mapping[str, str], kind: "EvaluationSet") -> None:
-    """Say of each claim on the set `kind` of a model that could not be used that it could not be judged."""
+def _speeds(outcome: "Outcome | None") -> dict[str, float]:
+    """Images per second by the column's name, of the columns that this command ran."""
+    return {outcome.plan.columns[i].name: speed for i, speed in outcome.speeds.items()} if outcome else {}
+
+
+def _say_unjudged_claims(planned: PlannedRun, evaluation_set: "EvaluationSet") -> None:
+    """Print that claims on `evaluation_set` could not be judged for models without weights."""
     from pipelines.evaluation import verdicts
 
-    for card in cards:
-        for verdict in (
-            verdicts.without_weights(card, unusable[card.name].partition(";")[0]) if card.name in unusable else ()
-        ):
-            if verdict.claim.dataset == kind.claims:
-                cli.stdout.print(f"verdict  {card.name}: {_judged(verdict)}", markup=False, soft_wrap=True)
+    for card in (card for card in planned.models.cards if card.name in planned.unusable):
+        for verdict in verdicts.without_weights(card, planned.unusable[card.name].partition(";")[0]):
+            if verdict.claim.dataset == evaluation_set.claims:
+                _print_verdict(card.name, verdict)
 
 
-def _told(entry: "Evaluation", verdict: "Verdict") -> str:
-    return f"verdict  {entry.result.model} {entry.result.mode}: {_judged(verdict)}"
+def _print_verdict(name: str, verdict: "Verdict") -> None:
+    cli.stdout.print(f"verdict  {name}: {verdict_line(verdict)}", markup=False, soft_wrap=True)
 
 
-def _judged(verdict: "Verdict") -> str:
+def verdict_line(verdict: "Verdict") -> str:
+    """`top1 claimed 80.96, measured 80.990 (+0.030 points, +15 images): reproduced`."""
     claim = verdict.claim
     measured = "" if verdict.measured is None else f", measured {verdict.measured:.3f}"
     if verdict.points is not None:
@@ -98,80 +126,41 @@ def _judged(verdict: "Verdict") -> str:
     return f"{claim.metric} claimed {claim.value:.2f}{size}{measured}: {verdict.word}{reasons}"
 
 
-def _has_labels(entry: "Evaluation") -> bool:
-    summary = entry.result.summary
-    return summary.labelled > 0 or LABEL_RANGE in summary.error_reasons
-
-
-def _say_what_is_not_scored(entry: "Evaluation") -> None:
-    if not _has_labels(entry):
+def _say_errors(evaluation: "Evaluation") -> None:
+    if not data_quality.has_labels(evaluation):
         say("note     no sample has a label, so there is nothing to score; the predictions are in the cells")
-        if bad := _bad(entry):
-            say(f"note     {sum(bad.values())} of {entry.result.summary.n} images are bad: {_counted(bad)}")
+        if bad := data_quality.bad_images(evaluation):
+            of = f"{sum(bad.values())} of {evaluation.result.summary.n} images"
+            say(f"note     {of} are bad: {data_quality.reasons_line(bad)}")
         return
-    for line in error_lines(entry.result):
+    for line in error_lines(evaluation.result):
         cli.stdout.print(line, markup=False)
-    if entry.repeated_keys:
-        say(f"warning: {count(entry.repeated_keys, 'key')} stand in more than one shard; each is counted")
-
-
-def require_good(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> None:
-    """Refuse data that is wrong as a whole; its pictures are reported as errors before.
-
-    Raises:
-        ValueError: if labels are no class, or more than `max_bad_rate` of the pictures are errors.
-    """
-    for entry in evaluations:
-        summary = entry.result.summary
-        if wrong := summary.error_reasons.get(LABEL_RANGE):
-            subset, last = entry.column.subset, entry.column.card.num_classes - 1
-            expected = f"the {len(subset)} classes that count" if subset else f"0 to {last}"
-            raise ValueError(f"{count(wrong, 'label')} outside {expected}, counted as errors; see errors.parquet")
-        bad = _bad(entry)
-        if sum(bad.values()) > max(max_bad_rate * summary.n, JUDGED_ERRORS - 1):
-            raise ValueError(
-                f"{sum(bad.values())} of {summary.n} images are bad, more than --max-bad-rate {max_bad_rate:g}: "
-                f"{_counted(bad)}; see errors.parquet"
-            )
-
-
-def overflowed(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> dict[str, str]:
-    """Which models gave no number for more images than `max_bad_rate` allows, and why, by column."""
-    return {
-        entry.column.name: f"{count(number, 'image')} of {summary.n} with {NON_FINITE}; take another --precision"
-        for entry in evaluations
-        if (number := (summary := entry.result.summary).error_reasons.get(NON_FINITE, 0))
-        and number > max(max_bad_rate * summary.n, JUDGED_ERRORS - 1)
-    }
-
-
-def _bad(entry: "Evaluation") -> dict[str, int]:
-    """Images by what is wrong with them; where none has a label, lacking one is not wrong."""
-    passed_over = {NON_FINITE} if _has_labels(entry) else {NON_FINITE, MISSING_LABEL}
-    reasons = entry.result.summary.error_reasons
-    return {reason: number for reason, number in reasons.items() if reason not in passed_over}
-
-
-def _counted(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items(), key=lambda item: -item[1]))
+    if evaluation.repeated_keys:
+        say(f"warning: {count(evaluation.repeated_keys, 'key')} occur in more than one shard; each occurrence counts")
 
 
 def say_failures(plan: Plan, outcome: "Outcome | None") -> int:
-    """Say which shards failed and whether cells are missing; the exit code that follows."""
+    """Print which shards failed and how many cells are missing; returns the exit code, 0 or 3."""
     failures = outcome.failures if outcome else {}
     for position, reason in sorted(failures.items()):
         say(f"failed   {plan.dataset.shards[position].uri}: {reason}")
     if outcome and outcome.broken:
         say(f"stopped  the walk broke off: {outcome.broken}")
     if outcome and outcome.spoiled:
-        say(f"{plan.pending} of {plan.needed} cells are missing; --max-bad-rate 1 takes the data as it is")
+        say(f"{plan.pending} of {plan.needed} cells are missing; --max-bad-rate 1 accepts any number of bad images")
     elif plan.pending:
-        say(f"{plan.pending} of {plan.needed} cells are missing; once the cause is mended, the same command fills them")
+        say(f"{plan.pending} of {plan.needed} cells are missing; fix the cause, then the same command fills them")
     return cli.UNFINISHED if plan.pending or failures else cli.DONE
 
 
 def say_unusable(unusable: Mapping[str, str]) -> int:
-    """Say which models could not be used; the exit code that follows."""
+    """Print which models could not be used and why; returns the exit code, 0 or 3."""
     for name, reason in unusable.items():
         say(f"failed   {name}: {' '.join(reason.split())}")
     return cli.UNFINISHED if unusable else cli.DONE
+
+
+def require_unspoiled(outcome: "Outcome | None", max_bad_rate: float) -> None:
+    """Raise ValueError if the walk was stopped because of too many bad images."""
+    if outcome and outcome.spoiled:
+        raise ValueError(f"stopped by --max-bad-rate {max_bad_rate:g}: {outcome.spoiled}")

@@ -1,70 +1,63 @@
-"""Teachers and their pool: the options that pseudo-labelling and selection have in common.
+"""A teacher and its pool: the options that pseudo-labelling and selection have in common.
 
-Owns that several models are one teacher, an ensemble whose probabilities are averaged. Refuses to leave a member out:
-that would be another teacher.
+Several models are one teacher, an ensemble whose probabilities are averaged. It needs all its members: without one of
+them it would be another teacher.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from jobs.console.progress import Listing
-from jobs.steps import planning
+from jobs.steps import options, planning
+from jobs.steps.planning import PlannedRun
 from pipelines.cells.column import Column
-from pipelines.cells.plan import Plan, plan_cells
 from pipelines.records import Decoder, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherConfig(planning.WalkConfig):
+class TeacherConfig(options.WalkConfig):
     """The options of a job whose teacher labels a pool."""
 
     models: str | None = None
-    """The teacher: a model's name, or those of several (commas, patterns), whose probabilities are averaged."""
-    precision: tuple[Precision, ...] = ("fp32",)
-    """Arithmetic of the models, one: `fp32`, `tf32`, `bf16` or `fp16`. Part of a cell's identity."""
-    decoder: tuple[Decoder, ...] = ("exact",)
-    """How images are decoded, `exact` or `fast`; part of a cell's identity."""
+    """The teacher: one model, or several (commas, patterns) whose probabilities are averaged; see `python -m zoo`."""
+    precision: tuple[Precision] = ("fp32",)
+    """Arithmetic of the models. Part of a cell's identity."""
+    decoder: tuple[Decoder] = ("exact",)
+    """Image decoder: `exact` is Pillow; `fast` deviates by a few grey levels. Part of a cell's identity."""
     classes_per_image: int = 10
-    """P: how many classes, the most probable ones, are kept of each image and it may be chosen for. Part of a cell's
-    identity."""
+    """P: how many classes are kept for each image, the most probable ones; an image can be chosen for these only.
+    Part of a cell's identity."""
 
 
 def check(config: TeacherConfig) -> None:
-    """Refuse what is no teacher or no pool.
+    """Check the options of a teacher and its pool.
 
     Raises:
-        ValueError: naming the option and what it may be.
+        ValueError: naming the option, its value and what it may be.
     """
-    planning.check(config)
-    for option, given in (("--models", config.models), ("--data", config.data)):
-        if not given:
-            raise ValueError(f"{option} is needed: which {option[2:]}? --help says how they are named")
-    for option, values in (("--precision", config.precision), ("--decoder", config.decoder)):
-        if len(values) > 1:
-            raise ValueError(f"{option} {' '.join(values)}: a teacher has one")
+    options.check(config)
+    options.require_models_and_data(config)
     if config.classes_per_image < 1:
         raise ValueError(f"--classes-per-image {config.classes_per_image}: expected a positive number")
 
 
-def plan(config: TeacherConfig) -> Plan:
-    """The plan of the teacher's one column on the pool.
+def plan_run(config: TeacherConfig) -> PlannedRun:
+    """Plan the cells of the teacher's one column on the pool.
 
     Raises:
-        ValueError: if the models, their settings or the pool cannot be used.
-        FileNotFoundError: if the pool or weights are not there.
+        ValueError: if a model, the settings or the pool cannot be used.
+        FileNotFoundError: if the pool or the weights do not exist.
     """
-    members, unusable = planning.columns(config)
-    if unusable:
-        raise ValueError(
-            "a teacher of several models needs all of them: "
-            + "; ".join(f"{name}: {reason}" for name, reason in unusable.items())
-        )
-    return plan_cells(config.store, planning.dataset(config), [_teacher(members, config)], watch=Listing())
+    models = planning.resolve_models(config)
+    if models.unusable:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in models.unusable.items())
+        raise ValueError(f"a teacher of several models needs all of them: {reasons}")
+    return planning.planned_run(config, models, [_ensemble(models.columns, config.classes_per_image)])
 
 
-def _teacher(members: list[Column], config: TeacherConfig) -> Column:
-    classes = {member.card.num_classes for member in members}
-    if len(classes) > 1:
-        told = ", ".join(f"{member.card.name} {member.card.num_classes}" for member in members)
-        raise ValueError(f"models of different numbers of classes cannot be averaged: {told}")
-    kept = [replace(member, keep=config.classes_per_image) for member in members]
-    return replace(kept[0], others=tuple(kept[1:]))
+def _ensemble(members: Sequence[Column], classes_kept: int) -> Column:
+    """One column of all `members`, with so many classes kept for each image."""
+    if len({member.card.num_classes for member in members}) > 1:
+        classes = ", ".join(f"{member.card.name} {member.card.num_classes}" for member in members)
+        raise ValueError(f"models with different numbers of classes cannot be averaged: {classes}")
+    first, *others = (replace(member, keep=classes_kept) for member in members)
+    return replace(first, others=tuple(others))

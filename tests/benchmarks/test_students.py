@@ -81,7 +81,7 @@ def _rows(dataset: Dataset) -> tuple[int, ...]:
 
 
 def _parts(folder: Path, labelled: int, seed: int) -> dict[str, Dataset]:
-    digits.put(str(folder), labelled, seed)
+    digits.write_images(str(folder), labelled, seed)
     for part in digits.PARTS:
         labels = [] if part == "pool" else ["--labels", f"{folder}/{part}/labels.csv"]
         where = ["--images", f"{folder}/{part}", "--output", f"{folder}/shards/{part}", "--samples-per-shard", "100"]

@@ -1,4 +1,4 @@
-"""The main job, in this process on the session's Ray: what it writes, what it says, how it ends."""
+"""Covers jobs.evaluate, in this process on the session's Ray: its files, messages and exit codes."""
 
 import hashlib
 import json

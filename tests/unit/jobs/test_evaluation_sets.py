@@ -1,4 +1,4 @@
-"""What an evaluation does with what its data is said to be: claims judged, classes masked, errors named."""
+"""Covers --dataset and --datasets of jobs.evaluate: claims are judged, classes masked, unknown sets named."""
 
 import json
 from pathlib import Path

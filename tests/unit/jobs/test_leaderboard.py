@@ -1,4 +1,4 @@
-"""The leaderboard from its command line: what it writes, says, tracks and refuses."""
+"""Covers jobs.leaderboard from its command line: its files, tables, tracking and errors."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_it_leaves_its_files_and_a_table_of_each_set(filled: str, tmp_path: Path
     ]
     said = capsys.readouterr()
     assert "80.00 7" in said.out and "photos" in said.out
-    assert "17 models on cards without a cell: efficientnet_lite0, " in said.err
+    assert "17 cards without a cell: efficientnet_lite0, " in said.err
 
 
 def test_a_store_in_s3_gives_the_same_files_twice(store: str) -> None:
@@ -72,7 +72,7 @@ def test_a_claim_that_differs_is_said_and_fails_the_job_only_where_asked(tmp_pat
 def test_models_are_chosen_and_those_left_out_are_said(filled: str, tmp_path: Path, capsys) -> None:
     assert run(filled, tmp_path, "--models", "selecsls60") == 0
     said = capsys.readouterr()
-    assert "resnest50d" not in said.out and "left out, not of --models and --cards: resnest50d" in said.err
+    assert "resnest50d" not in said.out and "left out, not among --models and --cards: resnest50d" in said.err
 
 
 def test_images_a_second_are_mlflows_and_the_board_is_a_run_of_its_own(filled: str, tmp_path: Path) -> None:
@@ -100,7 +100,10 @@ def test_mlflow_away_costs_the_speeds_and_not_the_board(filled: str, tmp_path: P
     assert run(filled, tmp_path / "board", database="http://127.0.0.1:9") == 0
     assert {path.name for path in (tmp_path / "board").iterdir()} == FILES
     said = capsys.readouterr().err
-    assert "images a second and versions are not known, MLflow is away" in said and "not logged to MLflow" in said
+    assert (
+        "images per second and versions are not known, since MLflow is unavailable" in said
+        and "not logged to MLflow" in said
+    )
 
 
 @pytest.mark.parametrize("b", ["precision=bf16", column("resnest50d", BF16).name])
@@ -150,4 +153,4 @@ def test_what_cannot_be_used_is_refused_in_one_line(filled: str, tmp_path: Path,
 
 def test_an_empty_store_is_refused_with_what_fills_one(tmp_path: Path, capsys) -> None:
     assert run(str(tmp_path / "nothing"), tmp_path / "board") == 2
-    assert "nothing is evaluated there; jobs.evaluate" in capsys.readouterr().err
+    assert "nothing is evaluated there; `jobs.evaluate --store" in capsys.readouterr().err

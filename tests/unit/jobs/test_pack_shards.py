@@ -1,4 +1,4 @@
-"""The pack_shards job from its command line: what it writes, what it says, and how it refuses."""
+"""Covers jobs.pack_shards from its command line: what it writes and shows, which input is an error."""
 
 import json
 from collections.abc import Callable

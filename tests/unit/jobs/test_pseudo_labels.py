@@ -1,4 +1,4 @@
-"""From a pool to shards to train on: pseudo_label, select_topk, materialize, as a user runs them."""
+"""Covers jobs.pseudo_label, jobs.select_topk and jobs.materialize: from a pool to shards to train on."""
 
 import json
 import os
@@ -123,11 +123,11 @@ def test_equal_images_count_once_and_excluded_ones_not_at_all(work, tmp_path) ->
     [
         (["--k", "0"], "--k 0: expected a number of images a class"),
         (["--classes-per-image", "0"], "--classes-per-image 0: expected a positive number"),
-        (["--precision", "fp32", "bf16"], "--precision fp32 bf16: a teacher has one"),
+        (["--precision", "fp32", "bf16"], "--precision fp32 bf16: this job takes one value"),
         (["--exclude-keys", "nowhere.txt"], "nowhere.txt"),
         (["--classes-per-image", "7"], "no cell of efficientnet_lite0-"),
         (["--exclude-images", "nowhere"], "nowhere"),
-        (["--exclude-shards", "0000*", "val-*"], "--exclude-shards val-*: fits no shard's name; the first is called"),
+        (["--exclude-shards", "0000*", "val-*"], "--exclude-shards val-*: matches no shard's name; the first shard is"),
     ],
 )
 def test_what_cannot_be_selected_is_said_and_nothing_is_written(work, tmp_path, capsys, options, said) -> None:
@@ -141,7 +141,8 @@ def test_another_selection_in_the_folder_stays(work, tmp_path, capsys) -> None:
     before = contents(tmp_path)
     assert select(work, tmp_path / "chosen", "--k", "2") == 2
     assert (
-        "another selection is there, by another rule or from other cells; take a new folder" in capsys.readouterr().err
+        "another selection is there, by another rule or from other cells; choose a new folder"
+        in capsys.readouterr().err
     )
     assert contents(tmp_path) == before
 
@@ -161,7 +162,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(work, tmp_path, capsys
     (tmp_path / "chosen" / there).parent.mkdir(parents=True)
     (tmp_path / "chosen" / there).write_bytes(b"x")
     assert select(work, tmp_path / "chosen", "--k", "1") == 2
-    assert f"{there} is there, which is no part of a selection; take a new folder" in capsys.readouterr().err
+    assert f"{there} is there, which is not part of a selection; choose a new folder" in capsys.readouterr().err
     assert list(contents(tmp_path / "chosen")) == [there]
 
 

@@ -1,4 +1,4 @@
-"""The quickstart: its photographs and their labels, one run from end to end, and how it refuses folders."""
+"""Covers jobs.quickstart: its photographs and labels, a run from end to end, folders that cannot be used."""
 
 import subprocess
 import sys
@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from jobs.quickstart import __main__ as quickstart
+from jobs.quickstart import photographs
 from tests.support.paths import ROOT
 from zoo import imagenet
 
-PHOTOS = quickstart.photos()
+PHOTOS = photographs.photos()
 
 
 def start(output: Path) -> subprocess.CompletedProcess[str]:
@@ -33,7 +34,7 @@ def first(output: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("photo", PHOTOS, ids=lambda photo: photo.file.stem)
-def test_a_photograph_is_there_its_class_is_one_of_imagenets_and_a_reason_is_given(photo: quickstart.Photo) -> None:
+def test_a_photograph_is_there_its_class_is_one_of_imagenets_and_a_reason_is_given(photo: photographs.Photo) -> None:
     assert photo.file.is_file()
     assert imagenet.class_names()[photo.label] == photo.class_name
     assert photo.why
@@ -44,7 +45,7 @@ def test_no_two_photographs_would_have_the_same_key() -> None:
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs_it() -> None:
-    absent = quickstart.Photo(package="no_such_package", path="cat.png", class_name="tabby", why="")
+    absent = photographs.Photo(package="no_such_package", path="cat.png", class_name="tabby", why="")
     with pytest.raises(FileNotFoundError, match=r"no_such_package .*pip install 'menagerie\[quickstart\]'"):
         _ = absent.file
 
@@ -102,7 +103,7 @@ def test_folders_of_other_classes_are_refused_rather_than_numbered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_image(tmp_path / "pets" / "cats" / "1.jpg")
-    assert "'cats' is no ImageNet synset" in refusal(capsys, tmp_path / "pets", tmp_path / "out")
+    assert "'cats' is not an ImageNet synset" in refusal(capsys, tmp_path / "pets", tmp_path / "out")
 
 
 def test_output_inside_the_folder_of_images_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +122,7 @@ def test_a_users_folder_is_packed_with_its_labels_where_it_has_them(
     if layout == "unlabelled":
         make_image(photos / "2.jpg")
     commands = []
-    monkeypatch.setattr(quickstart, "_run", lambda job, options: commands.append([job, *options]) or 3)
+    monkeypatch.setattr(quickstart, "run_command", lambda job, options: commands.append([job, *options]) or 3)
     assert quickstart.main(["--data", str(photos), "--output", str(tmp_path / "out")]) == 3
     assert len(commands) == 1, "what fails is not followed by the next command"
     assert commands[0][:3] == ["pack_shards", "--images", str(photos)]
@@ -130,7 +131,7 @@ def test_a_users_folder_is_packed_with_its_labels_where_it_has_them(
 
 def test_a_folder_that_changed_is_packed_into_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = []
-    monkeypatch.setattr(quickstart, "_run", lambda job, options: targets.append(options[-3]) or 3)
+    monkeypatch.setattr(quickstart, "run_command", lambda job, options: targets.append(options[-3]) or 3)
     for number in (1, 1, 2):
         if not (image := tmp_path / "{my} photos" / f"{number}.jpg").exists():
             make_image(image)

@@ -1,4 +1,4 @@
-"""The tuning job from its command line: what it keeps, shows and refuses."""
+"""Covers jobs.tune from its command line: what it keeps, what it shows, which options are errors."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The weights job from its command line: what it says, writes and refuses."""
+"""Covers jobs.weights from its command line: what it shows and writes, which options are errors."""
 
 import json
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_a_models_fault_is_its_own_and_the_others_go_on(store: str, new_machine,
     assert rows()[MODEL]["failure"] is None
     assert "gone-01234567.pth is not available: " in rows()["gone"]["failure"]
     assert "http://127.0.0.1:9/gone-01234567.pth: ConnectionError" in rows()["gone"]["failure"]
-    assert "1 model with right weights, 1 without" in capsys.readouterr().err
+    assert "1 model with valid weights, 1 without" in capsys.readouterr().err
 
 
 def test_a_users_model_is_fetched_into_the_cache(web, new_machine, tmp_path: Path, rows):
@@ -122,4 +122,4 @@ def test_options_may_stand_in_a_yaml_file_and_the_action_on_the_command_line(tmp
         assert "none published" in capsys.readouterr().out
     job.write_text("action: list\n")
     assert run("list", "--config", str(job)) == 2
-    assert "action is given on the command line, not in a file" in capsys.readouterr().err
+    assert "action is set on the command line, not in a file" in capsys.readouterr().err

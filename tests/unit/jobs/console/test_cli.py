@@ -1,4 +1,4 @@
-"""One rule for every job: file, then command line; unknown keys are errors; one clear line and exit code 2."""
+"""Covers jobs.console.cli: the config file, the command line over it, unknown keys, errors in one line, exit codes."""
 
 import json
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def test_an_unknown_key_names_itself_and_the_nearest(tmp_path) -> None:
 
 
 def test_a_file_that_is_no_yaml_is_refused_by_name(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"job\.yaml is no YAML"):
+    with pytest.raises(ValueError, match=r"job\.yaml is not valid YAML"):
         cli.parse(Config, write(tmp_path, "data: [a\n"))
 
 
@@ -61,6 +61,22 @@ def test_a_wrong_option_exits_with_2(arguments, capsys) -> None:
         cli.parse(Config, arguments)
     assert stopped.value.code == cli.BAD_ARGUMENTS
     assert "batch-size" in capsys.readouterr().err
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneDecoder(Config):
+    """A job that takes one value of an option that is a list elsewhere."""
+
+    decoder: tuple[str] = ("exact",)
+    """Which."""
+
+
+def test_an_option_of_one_value_names_itself_and_all_that_were_given(tmp_path) -> None:
+    assert cli.parse(OneDecoder, ["--decoder", "fast", "--data", "a", "b"]).decoder == ("fast",)
+    assert cli.parse(OneDecoder, write(tmp_path, "decoder: [fast]\n")).decoder == ("fast",)
+    for arguments in (["--decoder", "exact", "fast"], write(tmp_path, "decoder: [exact, fast]\n")):
+        with pytest.raises(ValueError, match="--decoder exact fast: this job takes one value"):
+            cli.parse(OneDecoder, arguments)
 
 
 @pytest.mark.parametrize("run", [lambda _: zoo.card("x"), lambda _: storage.read("nowhere.bin")])

@@ -1,4 +1,4 @@
-"""A job that is told to end does: by itself where it can, and after some seconds in any case."""
+"""Covers jobs.console.signals: a signal unwinds a job, or ends it after some seconds."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def start(manner: str) -> subprocess.Popen[str]:
 def test_a_signal_unwinds_the_job_and_its_exit_code_says_which(number: signal.Signals, code: int) -> None:
     job = start("polite")
     job.send_signal(number)
-    assert job.communicate(timeout=20)[1] == "stopped; the same command continues where it was\n"
+    assert job.communicate(timeout=20)[1] == "stopped; the same command continues from here\n"
     assert job.returncode == code
 
 

@@ -1,4 +1,4 @@
-"""A run while it walks: what it shows, what others see of it, and how it ends when it is told to or must."""
+"""Covers jobs.steps.fill: progress of a run, its record for others to see, and how it ends."""
 
 import re
 import signal
@@ -83,16 +83,16 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
     monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(progress, "_LOG_SECONDS", 0)
     monkeypatch.setattr(progress, "_LEAST_SECONDS", 0)
-    tell, codes = fill._tell, []
+    report, codes = fill._report_progress, []
 
-    def then_ask(meter: Meter, diary: runs.RunRecorder, gauges: object, done: walk_filling.Progress) -> None:
-        tell(meter, diary, gauges, done)
+    def then_ask(meter: Meter, recorder: runs.RunRecorder, gauges: object, done: walk_filling.Progress) -> None:
+        report(meter, recorder, gauges, done)
         if done.images > 6 and not codes:
             while the_run(tmp_path).images < done.images:
                 time.sleep(0.01)
             codes.append(run(tmp_path, "--status"))
 
-    monkeypatch.setattr(fill, "_tell", then_ask)
+    monkeypatch.setattr(fill, "_report_progress", then_ask)
     assert run(tmp_path) == DONE
     assert codes == [UNFINISHED]
     said = capsys.readouterr()
@@ -148,7 +148,7 @@ def test_a_run_that_is_stopped_leaves_the_reason_in_its_record_without_what_is_s
 
 
 def test_the_reason_of_a_stop_is_short_and_in_one_line() -> None:
-    said = fill._cause(RuntimeError("\n".join(["a line of a worker's traceback"] * 1000)))
+    said = fill._cause_line(RuntimeError("\n".join(["a line of a worker's traceback"] * 1000)))
     assert said.startswith("RuntimeError: a line of")
     assert "\n" not in said
     assert len(said) <= 300

@@ -1,4 +1,4 @@
-"""What --verify, --retry-failed and --gc say, ask and touch; with cells that no model made where none is needed."""
+"""Covers jobs.steps.maintenance: what --verify, --retry-failed and --gc show, ask and change."""
 
 import os
 import shutil
@@ -88,11 +88,11 @@ def cells_of(store: Path) -> dict[str, bytes]:
 def fill(store: Path | str, data: Path, names: str = "0123") -> Dataset:
     """Commit a cell for each of the shards `names`, in a run that has ended."""
     dataset = find_dataset([str(data)])
-    diary = RunRecorder(str(store), dataset, (str(data),), None, pending=len(dataset.shards))
+    recorder = RunRecorder(str(store), dataset, (str(data),), None, pending=len(dataset.shards))
     for shard in dataset.shards:
         if shard.name[-1] in names:
             publish_cell(str(store), dataset, COLUMN, shard, cell_rows.cell_rows(IMAGES))
-    diary.close("finished" if len(names) == SHARDS else "unfinished", {})
+    recorder.close("finished" if len(names) == SHARDS else "unfinished", {})
     return dataset
 
 
@@ -311,6 +311,15 @@ def test_yes_removes_the_garbage_without_asking_and_nothing_else(store, garbage,
     assert files(store) == {name: entry for name, entry in before.items() if name not in garbage}
     assert collect(store, "--yes") == DONE
     assert capsys.readouterr().err == "nothing to remove\n"
+
+
+def test_a_dry_run_of_gc_lists_and_removes_nothing_even_with_yes(store, garbage, capsys) -> None:
+    before = files(store)
+    assert collect(store, "--dry-run", "--yes") == DONE
+    said = capsys.readouterr().err
+    assert all(f"garbage  {store}/{name}: " in said for name in garbage)
+    assert "removed" not in said
+    assert files(store) == before
 
 
 def test_the_cells_of_data_that_is_away_are_kept_and_that_is_said(data, store, garbage, capsys) -> None:

@@ -1,4 +1,4 @@
-"""What is said of labels before Ray starts: of each model by itself."""
+"""Covers jobs.steps.preflight: labels are compared with the classes of each model before Ray starts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,5 +37,7 @@ def test_a_model_of_fewer_classes_loses_its_own_cells_alone(data) -> None:
 
 def test_labels_of_which_none_counts_are_seen_before_anything_is_computed(data) -> None:
     assert unfit(data, replace(cell_rows.COLUMN, subset=(3, 7))) == {}
-    with pytest.raises(ValueError, match=r"no label is one of the 2 classes that count; .* first label is 3"):
+    with pytest.raises(
+        ValueError, match=r"no label is one of the 2 classes of the evaluation set, .* first label is 3"
+    ):
         unfit(data, replace(cell_rows.COLUMN, subset=(4, 7)))

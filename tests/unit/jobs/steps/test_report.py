@@ -1,4 +1,4 @@
-"""What is told of runs, by --status, and of data: that it is wrong, after the results are shown and not for a few."""
+"""Covers jobs.steps.report and data_quality, and --status: bad data is an error only after the results are shown."""
 
 import json
 import re

@@ -186,10 +186,10 @@ def test_a_list_of_which_nothing_can_be_read_is_an_error(tmp_path) -> None:
 def test_the_job_says_what_it_packed_and_writes_what_it_could_not_read(listed, store, tmp_path, capsys) -> None:
     options = ["--keys", listed, "--output", f"{store}/out", "--samples-per-shard", "5", "--dedup"]
     assert pack_shards.main([*options, "--dry-run"]) == 0
-    assert capsys.readouterr().out == "21 objects to be read and packed in 5 shards; nothing written\n"
+    assert capsys.readouterr().out == "21 objects to be read and packed in 5 shards; nothing was written\n"
     assert pack_shards.main([*options, "--results-file", f"{tmp_path}/results.json"]) == 0
     said = capsys.readouterr().out
-    assert "18 samples, 18 labelled, in 5 shards packed" in said and "1 were the same as an earlier one" in said
+    assert "18 samples, 18 labelled, in 5 shards packed" in said and "1 duplicates left out" in said
     assert "2 could not be read" in said
     assert storage.read(f"{store}/out/unread.csv").decode().splitlines()[1].endswith("hollow.jpg,empty")
     assert json.loads((tmp_path / "results.json").read_text())["samples"] == 18
@@ -198,10 +198,10 @@ def test_the_job_says_what_it_packed_and_writes_what_it_could_not_read(listed, s
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "give either --images, what is on this machine, or --keys, a list of objects"),
+        ([], "give either --images, a path on this machine, or --keys, a list of objects"),
         (["--images", "x", "--keys", "y"], "give either --images"),
         (["--images", "x", "--dedup"], "--dedup goes with --keys"),
-        (["--keys", "x", "--labels", "y"], "--labels y: with --keys labels are a column of the list"),
+        (["--keys", "x", "--labels", "y"], "--labels y: with --keys, labels are a column of the list"),
         (["--keys", "nowhere.csv"], "nowhere.csv"),
     ],
 )

@@ -1,0 +1,63 @@
+"""When a dataset, or a model's arithmetic, is wrong as a whole: too many errors, labels that are not classes."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jobs.console.progress import count
+from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
+from pipelines.records import JUDGED_ERRORS, NON_FINITE
+
+if TYPE_CHECKING:
+    from pipelines.evaluation.evaluate import Evaluation
+
+
+def has_labels(evaluation: "Evaluation") -> bool:
+    """Whether any image has a label, be it one out of range."""
+    summary = evaluation.result.summary
+    return summary.labelled > 0 or LABEL_RANGE in summary.error_reasons
+
+
+def bad_images(evaluation: "Evaluation") -> dict[str, int]:
+    """The number of images by what is wrong with them; if no image has a label, a missing one is not wrong."""
+    ignored = {NON_FINITE} if has_labels(evaluation) else {NON_FINITE, MISSING_LABEL}
+    reasons = evaluation.result.summary.error_reasons
+    return {reason: number for reason, number in reasons.items() if reason not in ignored}
+
+
+def reasons_line(reasons: dict[str, int]) -> str:
+    """`6 empty file, 2 not an image`: the most frequent first."""
+    return ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items(), key=lambda item: -item[1]))
+
+
+def require_good_data(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> None:
+    """Raise if the data is wrong as a whole. Its images have been reported as errors before.
+
+    Raises:
+        ValueError: if labels are not classes, or more than `max_bad_rate` of the images are bad.
+    """
+    for evaluation in evaluations:
+        summary = evaluation.result.summary
+        if wrong := summary.error_reasons.get(LABEL_RANGE):
+            subset, last = evaluation.column.subset, evaluation.column.card.num_classes - 1
+            expected = f"the {len(subset)} classes of the evaluation set" if subset else f"0 to {last}"
+            raise ValueError(f"{count(wrong, 'label')} outside {expected}, counted as errors; see errors.parquet")
+        bad = bad_images(evaluation)
+        if _too_many(sum(bad.values()), summary.n, max_bad_rate):
+            raise ValueError(
+                f"{sum(bad.values())} of {summary.n} images are bad, more than --max-bad-rate {max_bad_rate:g}: "
+                f"{reasons_line(bad)}; see errors.parquet"
+            )
+
+
+def overflowed(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> dict[str, str]:
+    """Why models are unusable that gave no finite score for more than `max_bad_rate` of the images, by column."""
+    return {
+        evaluation.column.name: f"{count(number, 'image')} of {summary.n} with {NON_FINITE}; try another --precision"
+        for evaluation in evaluations
+        if (number := (summary := evaluation.result.summary).error_reasons.get(NON_FINITE, 0))
+        and _too_many(number, summary.n, max_bad_rate)
+    }
+
+
+def _too_many(errors: int, images: int, max_bad_rate: float) -> bool:
+    return errors > max(max_bad_rate * images, JUDGED_ERRORS - 1)
