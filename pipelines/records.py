@@ -18,23 +18,6 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Decoder = Literal["exact", "fast"]
 """How pictures are decoded; `exact` is Pillow, as published numbers were measured."""
 
-QUARANTINED = "quarantined: "
-"""How the `error` of a picture begins that killed, hung or flooded the process that decodes it, twice."""
-NON_FINITE = "non-finite scores"
-"""How the `error` of a row begins for which the model, not the picture, is to blame."""
-JUDGED_ERRORS = 10
-"""Fewer errors say nothing about a dataset as a whole, however small it is."""
-
-FAILED_SHARD = -1
-"""`index` of the one score row that stands for a shard that could not be read to its end; `error` says why."""
-ABSENT_SHARD = -4
-"""`index` of the score row that stands for a shard that could not be read there and then; `error` says why."""
-
-FAILED_MODEL = -2
-"""`index` of the score row that stands for a model whose weights are wrong, wherever it is loaded; `error` says why."""
-ABSENT_MODEL = -3
-"""`index` of the score row that stands for a model whose weights could not be had there and then; `error` says why."""
-
 
 def short_digest(value: object) -> str:
     """The first 8 hexadecimal digits of the SHA-256 of `value` as canonical JSON."""
@@ -157,7 +140,8 @@ pure function of the shard and the batch size.
 
 SCORES = pa.schema(
     [
-        ("model", pa.int32()),  # position in the pass
+        ("kind", pa.string()),  # `scored` or a FailureKind: whether the row belongs to an image, see `walk.failures`
+        ("slot", pa.int32()),  # position of the model in the pass
         ("shard", pa.int32()),  # position in the dataset
         ("last", pa.bool_()),  # whether this is the shard's last sample
         ("index", pa.int32()),

@@ -17,10 +17,12 @@ from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cells.runs import RunRecorder, evaluation_id
+from pipelines.walk.options import RunOptions
 
 if TYPE_CHECKING:
-    from pipelines.walk.filling import Outcome, Progress
+    from pipelines.walk.filling import Outcome
     from pipelines.walk.gauges import Gauges
+    from pipelines.walk.rounds import Progress
 
 RUN = "the last run"
 """What failed where it was no shard and no model."""
@@ -47,8 +49,9 @@ def _walk(plan: Plan, config: WalkConfig) -> "Outcome":
     try:
         with Meter("cells", plan.pending, expected=_images_to_do(plan)) as meter:
             device = require_device(config.device, config.gpus, _about(plan, diary))
+            options = RunOptions(device=device, gpus=config.gpus, max_bad_rate=config.max_bad_rate)
             tell = partial(_tell, meter, diary, Gauges(plan.dataset.name))
-            outcome = filling.fill(config.store, plan, device, tell, config.max_bad_rate, config.gpus)
+            outcome = filling.fill(config.store, plan, options, tell)
     except BaseException as error:
         diary.close("stopped", {RUN: _cause(error)})
         raise

@@ -11,9 +11,10 @@ from jobs.console.progress import count, say
 from jobs.steps import provenance
 from pipelines import storage
 from pipelines.cells.plan import Plan
+from pipelines.data.bad_rate import is_too_high
 from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
 from pipelines.evaluation.report_files import error_lines, result_table, results_json
-from pipelines.records import JUDGED_ERRORS, NON_FINITE
+from pipelines.walk.failures import NON_FINITE
 
 if TYPE_CHECKING:
     from pipelines.data.evaluation_sets import EvaluationSet
@@ -128,7 +129,7 @@ def require_good(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> No
             expected = f"the {len(subset)} classes that count" if subset else f"0 to {last}"
             raise ValueError(f"{count(wrong, 'label')} outside {expected}, counted as errors; see errors.parquet")
         bad = _bad(entry)
-        if sum(bad.values()) > max(max_bad_rate * summary.n, JUDGED_ERRORS - 1):
+        if is_too_high(sum(bad.values()), summary.n, max_bad_rate):
             raise ValueError(
                 f"{sum(bad.values())} of {summary.n} images are bad, more than --max-bad-rate {max_bad_rate:g}: "
                 f"{_counted(bad)}; see errors.parquet"
@@ -141,7 +142,7 @@ def overflowed(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> dict
         entry.column.name: f"{count(number, 'image')} of {summary.n} with {NON_FINITE}; take another --precision"
         for entry in evaluations
         if (number := (summary := entry.result.summary).error_reasons.get(NON_FINITE, 0))
-        and number > max(max_bad_rate * summary.n, JUDGED_ERRORS - 1)
+        and is_too_high(number, summary.n, max_bad_rate)
     }
 
 

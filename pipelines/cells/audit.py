@@ -17,7 +17,8 @@ from pipelines.cells.column import SCHEMA_VERSION, Column
 from pipelines.cells.plan import Plan
 from pipelines.cells.runs import Run
 from pipelines.data.dataset import find_dataset
-from pipelines.records import QUARANTINED, Shard, short_digest
+from pipelines.pixels.sandbox import QUARANTINED
+from pipelines.records import Shard, short_digest
 from pipelines.storage import Leftover
 
 _READ_AT_ONCE = 8

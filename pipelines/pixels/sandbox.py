@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.pixels.sandbox_child import ANSWER, LONGEST_REASON, NO_MEMORY, PIXELS, REASON, REQUEST, ROOM, serve
-from pipelines.records import QUARANTINED
 
+QUARANTINED = "quarantined: "
+"""Prefix of the error of an image that killed, hung or flooded the process that decodes it, twice."""
 _SECONDS = 20.0
 """For one picture, which takes 10 ms. Twice this and two starts are less than a minute."""
 _START_SECONDS = 60.0

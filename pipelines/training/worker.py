@@ -20,8 +20,8 @@ from ray.train.torch import get_device
 
 from pipelines import storage
 from pipelines.cluster.shares import resources, share
+from pipelines.data.bad_rate import is_too_high
 from pipelines.pixels.random_crop import Augmentation
-from pipelines.records import JUDGED_ERRORS
 from pipelines.training import checkpoint, loader, order, ownership, specification, validation
 from pipelines.training.agreement import Agreement, Decision
 from pipelines.training.batches import DataError, SampleBatch, WorkerShare
@@ -202,8 +202,7 @@ class _Worker:
         self._seen += word.images + word.bad
         self._examples += [f"{batch.keys[row]}: {error}" for row, error in batch.errors.items()]
         del self._examples[_SHOWN_KEYS:]
-        allowed = self._training.pace.max_bad_rate * max(self._seen, _JUDGED_IMAGES)
-        if self._bad > max(allowed, JUDGED_ERRORS - 1):
+        if is_too_high(self._bad, max(self._seen, _JUDGED_IMAGES), self._training.pace.max_bad_rate):
             told = f"{self._bad} of the first {self._seen} images are bad"
             raise DataError(": ".join([told, *(["; ".join(self._examples)] if self._examples else [])]))
 

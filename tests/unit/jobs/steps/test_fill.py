@@ -21,6 +21,7 @@ from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
 from pipelines.walk import filling as walk_filling
+from pipelines.walk.rounds import Progress
 from tests.support import cell_rows
 from tests.support.shard_files import tar_of
 
@@ -85,7 +86,7 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
     monkeypatch.setattr(progress, "_LEAST_SECONDS", 0)
     tell, codes = fill._tell, []
 
-    def then_ask(meter: Meter, diary: runs.RunRecorder, gauges: object, done: walk_filling.Progress) -> None:
+    def then_ask(meter: Meter, diary: runs.RunRecorder, gauges: object, done: Progress) -> None:
         tell(meter, diary, gauges, done)
         if done.images > 6 and not codes:
             while the_run(tmp_path).images < done.images:

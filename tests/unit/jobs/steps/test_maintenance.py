@@ -19,7 +19,8 @@ from pipelines.cells.cell import cell_uri, encode_cell, publish_cell, read_cell
 from pipelines.cells.plan import Plan
 from pipelines.cells.runs import RunRecorder
 from pipelines.data.dataset import find_dataset
-from pipelines.records import QUARANTINED, Dataset, Settings
+from pipelines.pixels.sandbox import QUARANTINED
+from pipelines.records import Dataset, Settings
 from pipelines.storage import s3_retries
 from pipelines.walk import filling
 from tests.support import cell_rows

@@ -18,7 +18,8 @@ from pipelines.cells.plan import plan_cells
 from pipelines.cells.runs import RunRecorder
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
-from pipelines.records import QUARANTINED, Dataset, Settings, Shard
+from pipelines.pixels.sandbox import QUARANTINED
+from pipelines.records import Dataset, Settings, Shard
 from pipelines.storage import s3_read, s3_retries
 from tests.support.cell_rows import COLUMN, cell_rows
 from tests.support.fault_proxy import Fault

@@ -21,7 +21,8 @@ import pytest
 from PIL import Image
 
 from pipelines.pixels import decode, exact_decode, sandbox
-from pipelines.records import CHUNK, QUARANTINED, Decoder, View
+from pipelines.pixels.sandbox import QUARANTINED
+from pipelines.records import CHUNK, Decoder, View
 from tests.support.paths import ROOT
 from zoo.preprocessing import Geometry
 

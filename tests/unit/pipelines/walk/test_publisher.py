@@ -98,5 +98,5 @@ def test_a_slow_store_holds_no_more_than_a_few_cells_in_memory(faulty_s3) -> Non
     with Publisher(store, DATASET, {}) as putting:
         putting.put([COLUMN], walk())
     timer.join()
-    assert held == [publisher._WAITING + 1]
+    assert held == [publisher._MAX_PENDING + 1]
     assert missing(store) == ()
