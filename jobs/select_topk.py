@@ -189,7 +189,7 @@ def _about(config: SelectTopkConfig, plan: Plan, rule: Rule, identity: str) -> d
             "column": column.name,
             "classes": column.card.num_classes,
             "members": [{"model": member.card.name, "weights": member.weights} for member in column.members],
-            "plan": column.plan,
+            "plan": column.identity,
         },
         "rule": {
             "k": rule.k,

@@ -66,5 +66,5 @@ def _teacher(members: list[Column], config: TeacherConfig) -> Column:
     if len(classes) > 1:
         told = ", ".join(f"{member.card.name} {member.card.num_classes}" for member in members)
         raise ValueError(f"models of different numbers of classes cannot be averaged: {told}")
-    kept = [replace(member, keep=config.classes_per_image) for member in members]
-    return replace(kept[0], others=tuple(kept[1:]))
+    kept = [replace(member, max_classes_kept=config.classes_per_image) for member in members]
+    return replace(kept[0], ensemble=tuple(kept[1:]))

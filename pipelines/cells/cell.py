@@ -52,7 +52,7 @@ def publish_cell(store: str, dataset: Dataset, column: Column, shard: Shard, row
 
 def encode_cell(column: Column, shard: Shard, rows: pa.Table) -> bytes:
     """A cell's bytes: of its rows and its identity alone. No time, host or place of the data enters."""
-    table = rows.cast(cell_schema(column.top)).replace_schema_metadata(None)
+    table = rows.cast(cell_schema(column.classes_kept)).replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
     # Without the stored Arrow schema: with it, pyarrow cannot read back a fixed-size list that is null. Without
     # statistics: they would hold keys as they are, and a key can look like anything, a seal included.
@@ -75,12 +75,12 @@ def encode_cell(column: Column, shard: Shard, rows: pa.Table) -> bytes:
 
 def _about(column: Column, shard: Shard, rows: int) -> dict:
     return {
-        "schema": column.plan["schema"],
+        "schema": column.identity["schema"],
         "shard": {"name": shard.name, "size": shard.size, "etag": shard.etag, "limit": shard.limit},
         "rows": rows,
         "model": column.model,
         "weights": column.weights,
-        "plan": column.plan,
+        "plan": column.identity,
     }
 
 
@@ -103,7 +103,7 @@ def verify_cell(store: str, dataset: Dataset, column: Column, shard: Shard) -> p
     """
     location = cell_uri(store, dataset, column, shard)
     content = _sealed(location)
-    rows, said = _rows(content, column.top), _said(content)
+    rows, said = _rows(content, column.classes_kept), _said(content)
     expected = _about(column, shard, shard.limit or shard.rows or rows.num_rows)
     # Compared as JSON: the plan's tuples are lists there.
     wrong = [name for name, value in json.loads(json.dumps(expected)).items() if said.get(name) != value]
@@ -129,7 +129,7 @@ def load_cells(store: str, dataset: Dataset, column: Column) -> Iterator[tuple[S
     there = committed_cells(folder)
     for shard in dataset.shards:
         if in_folder(folder, shard) in there:
-            yield shard, read_cell(in_folder(folder, shard), column.top)
+            yield shard, read_cell(in_folder(folder, shard), column.classes_kept)
 
 
 def read_cell(location: str, top: int, columns: Sequence[str] | None = None) -> pa.Table:

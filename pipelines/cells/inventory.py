@@ -34,19 +34,19 @@ class StoredColumn:
     dataset: Dataset
     model: str
     weights: str
-    plan: Mapping
+    identity: Mapping
     committed: tuple[Shard, ...]
     """The shards of the dataset that have a cell, in order."""
 
     @property
     def settings(self) -> Settings:
         """How the model was run."""
-        return Settings(**self.plan["settings"])
+        return Settings(**self.identity["settings"])
 
     @property
     def decoder(self) -> Decoder:
         """How its pictures were decoded."""
-        return self.plan["decoder"]
+        return self.identity["decoder"]
 
     @property
     def mode(self) -> str:
@@ -56,12 +56,12 @@ class StoredColumn:
     @property
     def subset(self) -> tuple[int, ...] | None:
         """The classes that count; None for all."""
-        return tuple(self.plan["subset"]) if self.plan["subset"] is not None else None
+        return tuple(self.identity["subset"]) if self.identity["subset"] is not None else None
 
     @property
     def num_classes(self) -> int:
         """Classes of the model."""
-        return self.plan["num_classes"]
+        return self.identity["num_classes"]
 
     @property
     def complete(self) -> bool:
@@ -83,7 +83,7 @@ class StoredColumn:
         Raises:
             ValueError: naming the cell, if it is damaged.
         """
-        return read_cell(cell_location(self.store, self.dataset.name, self.name, shard), self.plan["top"])
+        return read_cell(cell_location(self.store, self.dataset.name, self.name, shard), self.identity["top"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +240,6 @@ def _column(store: str, name: str, dataset: Dataset, committed: tuple[Shard, ...
         dataset=dataset,
         model=about["model"],
         weights=about["weights"],
-        plan=about["plan"],
+        identity=about["plan"],
         committed=committed,
     )

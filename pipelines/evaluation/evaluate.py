@@ -153,7 +153,7 @@ def _verdicts(
         precision=column.settings.precision,
         decoder=column.decoder,
         as_published=column.is_as_published,
-        plan=column.plan,
+        plan=column.identity,
         repeated_keys=repeated,
     )
     return tuple(judge(column.card, measured))
@@ -171,7 +171,7 @@ def _result(plan: Plan, column: Column, tallies: Sequence[metrics.Tally]) -> Mod
         weights=column.weights,
         settings=column.settings,
         decoder=column.decoder,
-        plan=short_digest(column.plan),
+        plan=short_digest(column.identity),
         shards=len(plan.dataset.shards),
         committed=len(tallies),
         tally=reduce(metrics.merge, tallies),

@@ -150,10 +150,10 @@ def comparable(columns: Sequence[StoredColumn]) -> list[StoredColumn]:
     """
     best: dict[str, StoredColumn] = {}
     for column in columns:
-        kept, plan = column.plan["top"], {**column.plan, "top": None}
+        kept, plan = column.identity["top"], {**column.identity, "top": None}
         name = json.dumps([column.model, column.weights, plan], sort_keys=True)
         enough = min(5, len(column.subset) if column.subset else column.num_classes)
-        if kept >= enough and (name not in best or kept > best[name].plan["top"]):
+        if kept >= enough and (name not in best or kept > best[name].identity["top"]):
             best[name] = column
     return list(best.values())
 
@@ -204,7 +204,7 @@ def _rows(scores: Iterable[BoardEntry], known: Mapping[str, Card]) -> Iterator[R
 
     def identity(score: BoardEntry) -> tuple[str, str, str]:
         column = score.column
-        plan = {name: value for name, value in column.plan.items() if name not in {"subset", "top"}}
+        plan = {name: value for name, value in column.identity.items() if name not in {"subset", "top"}}
         return column.model, column.weights, json.dumps(plan, sort_keys=True)
 
     for (model, _, _), same in groupby(sorted(scores, key=identity), identity):

@@ -126,7 +126,7 @@ def judge_column(card: Card, column: StoredColumn, kind: LeaderboardSet, summary
         precision=column.settings.precision,
         decoder=column.decoder,
         as_published=is_as_published(card, column.weights),
-        plan=column.plan,
+        plan=column.identity,
     )
     return tuple(
         Judged(

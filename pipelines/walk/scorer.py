@@ -73,7 +73,9 @@ class Scorer:
 
     def _engine(self, member: Column) -> Engine:
         network = mirror.load(member.card, member.file)
-        return Engine(network, member.card.preprocessing, member.settings, self._device, member.top, member.subset)
+        return Engine(
+            network, member.card.preprocessing, member.settings, self._device, member.classes_kept, member.subset
+        )
 
     def _exceeds_memory(self) -> bool:
         allowed = self._config.memory
@@ -131,7 +133,7 @@ class Scorer:
 
 
 def _averaged(waiting: Sequence[Callable[[], Scores]], column: Column) -> Scores:
-    return averaged([wait() for wait in waiting], column.top, column.subset)
+    return averaged([wait() for wait in waiting], column.classes_kept, column.subset)
 
 
 def _one_line(error: Exception) -> str:

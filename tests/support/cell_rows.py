@@ -14,7 +14,7 @@ COLUMN = Column(card=CARD, file=wanted.published(CARD))
 
 def score_rows(slot: int, shard: int, rows: int, errors: tuple[int, ...] = ()) -> pa.Table:
     """Scores of a whole shard, as a scorer gives them."""
-    top = COLUMN.top
+    top = COLUMN.classes_kept
     fine = [i not in errors for i in range(rows)]
     columns = {
         "kind": [SCORED] * rows,

@@ -134,9 +134,9 @@ def spoil(store: Path, data: Path) -> dict[str, str]:
     flipped = bytearray(where[1].read_bytes())
     flipped[1000] ^= 4
     where[1].write_bytes(flipped)
-    rows = read_cell(str(where[2]), COLUMN.top)
+    rows = read_cell(str(where[2]), COLUMN.classes_kept)
     where[2].write_bytes(encode_cell(COLUMN, dataset.shards[2], rows.take([1, 0])))
-    rows = read_cell(str(where[3]), COLUMN.top)
+    rows = read_cell(str(where[3]), COLUMN.classes_kept)
     reasons = pa.array([QUARANTINED + "timed out", *[None] * (len(rows) - 1)])
     rows = rows.set_column(rows.schema.get_field_index("error"), "error", reasons)
     where[3].write_bytes(encode_cell(COLUMN, dataset.shards[3], rows))

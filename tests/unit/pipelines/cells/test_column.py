@@ -13,11 +13,12 @@ FAST = Column(
     file=Wanted(file="b.pth", sha256="cd" * 32, sources=()),
     settings=Settings(precision="bf16", batch_size=64, fold=True),
     decoder="fast",
-    keep=5,
+    max_classes_kept=5,
 )
 
 
 def test_columns_have_the_names_under_which_stores_hold_their_cells() -> None:
     assert PLAIN.name == "efficientnet_lite0-abababab-bd32c0ad"
     assert FAST.name == "resnest50d-cdcdcdcd-cdab7ff4"
-    assert replace(PLAIN, keep=5, others=(FAST,)).name == "efficientnet_lite0+resnest50d-ad4788d0-3680f69f"
+    ensemble = replace(PLAIN, max_classes_kept=5, ensemble=(FAST,))
+    assert ensemble.name == "efficientnet_lite0+resnest50d-ad4788d0-3680f69f"

@@ -45,7 +45,7 @@ def test_a_cell_that_stands_with_other_bytes_is_a_conflict_and_the_rest_goes_on(
     assert list(conflicts) == [3]
     assert cell_uri(store, DATASET, COLUMN, SHARDS[3]) in conflicts[3]
     assert missing(store) == ()
-    assert read_cell(cell_uri(store, DATASET, COLUMN, SHARDS[3]), COLUMN.top).num_rows == 9
+    assert read_cell(cell_uri(store, DATASET, COLUMN, SHARDS[3]), COLUMN.classes_kept).num_rows == 9
 
 
 def test_a_put_that_fails_breaks_the_walk_off(faulty_s3) -> None:

@@ -282,7 +282,7 @@ def test_classes_outside_of_the_subset_have_no_part_in_the_scores(scorer) -> Non
 def test_an_ensemble_averages_the_probabilities_of_its_members_whatever_their_settings(scorer) -> None:
     member = replace(COLUMN, settings=Settings(batch_size=2, channels_last=True))
     alone = [score(Scorer(replace(CONFIG, columns=(column,))), PIXELS) for column in (COLUMN, member)]
-    both = Scorer(replace(CONFIG, columns=(replace(COLUMN, others=(member,), keep=1000), COLUMN)))
+    both = Scorer(replace(CONFIG, columns=(replace(COLUMN, ensemble=(member,), max_classes_kept=1000), COLUMN)))
     rows = score(both, PIXELS)
     mean = (reference(PIXELS) + reference(PIXELS)) / 2
     for row, expected in zip(rows[:4], mean, strict=True):
@@ -298,7 +298,7 @@ def test_an_ensemble_averages_the_probabilities_of_its_members_whatever_their_se
 def test_of_an_ensemble_one_member_that_cannot_be_run_loses_the_rows(monkeypatch) -> None:
     networks = iter(map(Network, (fine, misfit, fine)))
     monkeypatch.setattr(mirror, "load", lambda *_: next(networks))
-    ensemble = Scorer(replace(CONFIG, columns=(replace(COLUMN, others=(COLUMN,)), COLUMN)))
+    ensemble = Scorer(replace(CONFIG, columns=(replace(COLUMN, ensemble=(COLUMN,)), COLUMN)))
     (slot, kind, reason), single = kinds(ensemble)
     assert (slot, kind, single) == (0, "failed_model", (1, "scored", None))
     assert re.match("RuntimeError: Expected size", reason or "")
@@ -306,7 +306,7 @@ def test_of_an_ensemble_one_member_that_cannot_be_run_loses_the_rows(monkeypatch
 
 def test_a_row_of_an_ensemble_needs_the_pixels_of_every_member() -> None:
     config = PassConfig(
-        columns=(replace(COLUMN, others=(replace(COLUMN, decoder="fast"),)),),
+        columns=(replace(COLUMN, ensemble=(replace(COLUMN, decoder="fast"),)),),
         views=tuple(sorted({COLUMN.view, replace(COLUMN, decoder="fast").view})),
         chunk=4,
         device="cpu",
