@@ -3,6 +3,7 @@
 import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -81,7 +82,8 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
     tmp_path, jpegs, monkeypatch, capsys
 ) -> None:
     write_shards(tmp_path, [*jpegs[:5], b""], 3)
-    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.05)
+    often = partial(runs.RunRecorder, intervals=runs.Intervals(every_seconds=0.05))
+    monkeypatch.setattr(fill, "RunRecorder", often)
     monkeypatch.setattr(progress, "_LOG_SECONDS", 0)
     monkeypatch.setattr(progress, "_LEAST_SECONDS", 0)
     tell, codes = fill._tell, []

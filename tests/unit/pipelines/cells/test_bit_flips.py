@@ -1,4 +1,4 @@
-"""Two hundred bits flipped at random, one at a time, wherever our data lies or travels: every one is detected."""
+"""Covers bit flips in cells, shards and transfers: of two hundred random ones, each is detected."""
 
 import hashlib
 import os

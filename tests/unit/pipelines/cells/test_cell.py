@@ -1,4 +1,4 @@
-"""A cell: path by identity, bytes by content, rows all there or nothing."""
+"""Covers pipelines.cells.cell and plan: path by identity, bytes by content, all rows or no cell."""
 
 from dataclasses import replace
 
