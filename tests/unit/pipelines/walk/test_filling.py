@@ -1,4 +1,4 @@
-"""The walk on a real Ray: every row in exactly one cell, the same bytes however it runs, failures told apart."""
+"""Covers pipelines.walk.filling on a real Ray: every row in one cell, the same bytes however it runs, failures."""
 
 import subprocess
 import sys

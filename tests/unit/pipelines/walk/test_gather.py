@@ -1,4 +1,4 @@
-"""Gathering: rows in whatever order they arrive leave as whole cells, or not at all."""
+"""Covers pipelines.walk.gather and failures: rows that arrive in any order leave as whole cells, or not at all."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,4 @@
-"""Cells on their way into the store: all are there at the end, or the walk has broken off and says why."""
+"""Covers pipelines.walk.publisher: at the end all cells are committed, or an exception says why not."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Rounds over a walk that is scripted: a model that kills its workers, one that overflows, one that finds no room."""
+"""Covers pipelines.walk.rounds and passes, over a scripted walk: models that kill workers, overflow, find no room."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ FIVE = [replace(cell_rows.COLUMN, settings=Settings(batch_size=size)) for size i
 
 
 class Script:
-    """Stands for the walk: what it says of the models of a pass, by batch size."""
+    """A walk that yields made-up scores; models are known by their batch sizes."""
 
     def __init__(self) -> None:
         self.passes: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""The scorer against plain PyTorch, and what must not matter to a row: its neighbours, the padding, its label."""
+"""Covers pipelines.walk.scorer: against plain PyTorch, and independence of neighbours, padding and label."""
 
 import mmap
 import re
