@@ -137,7 +137,7 @@ def test_who_may_read_shards_and_not_list_them_names_them(
     assert [shard.name for shard in find_dataset([braces(folder, 30)]).shards] == [
         f"{number:05d}" for number in range(30)
     ]
-    assert ["asked for one by one" in said or "taken for none" in said for said in caplog.messages] == [True, True]
+    assert ["requested one by one" in said or "treated as absent" in said for said in caplog.messages] == [True, True]
     with pytest.raises(PermissionError, match=r"/0003\d\.tar: 403"):
         find_dataset([braces(folder, 32)])
 

@@ -23,7 +23,7 @@ def test_our_sets_have_their_published_sizes_and_classes() -> None:
         "imagenet-a": 200,
         "imagenet-r": 200,
     }
-    assert [view.name for view in evaluation_sets.views("imagenet-val")] == ["imagenet-real"]
+    assert [each.name for each in evaluation_sets.known_sets().values() if each.of] == ["imagenet-real"]
 
 
 def test_a_users_set_stands_beside_ours(tmp_path) -> None:
@@ -40,7 +40,7 @@ def test_a_users_set_stands_beside_ours(tmp_path) -> None:
         ({"Name": "mine"}, "'Title' is a required property"),
         ({**MINE, "Of": "imagenet-val"}, "'Labels' is a dependency of 'Of'"),
         ({**MINE, "Of": "imagenet-vla", "Labels": "l.json", "Key": "(.)"}, "did you mean imagenet-val"),
-        ({**MINE, "Of": "imagenet-val", "Labels": "l.json", "Key": "("}, "is no regular expression"),
+        ({**MINE, "Of": "imagenet-val", "Labels": "l.json", "Key": "("}, "is not a regular expression"),
         ({**MINE, "Of": "imagenet-val", "Labels": "l.json", "Key": "x"}, "has 0 groups"),
     ],
 )
@@ -66,7 +66,7 @@ def test_classes_are_given_by_number_or_by_synset(tmp_path) -> None:
 
 def test_a_view_of_a_view_is_refused(tmp_path) -> None:
     said = {**MINE, "Of": "imagenet-real", "Labels": "l.json", "Key": "(.)"}
-    with pytest.raises(ValueError, match="Of 'imagenet-real': is no set with cells of its own"):
+    with pytest.raises(ValueError, match="Of 'imagenet-real': is relabelled itself"):
         evaluation_sets.known_sets([put(tmp_path, said)])
 
 
