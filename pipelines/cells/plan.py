@@ -41,7 +41,8 @@ def plan_cells(
 
     `watch` is called after each column with the number of cells listed so far.
     """
-    columns, missing, listed = tuple(columns), [], 0
+    columns, listed = tuple(columns), 0
+    missing: list[tuple[int, ...]] = []
     for column in columns:
         folder = column_folder(store, dataset, column)
         committed = committed_cells(folder)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from threading import Event, Thread
-from typing import Literal
+from typing import Any, Literal
 
 from pipelines import storage
 from pipelines.records import Dataset, short_digest
@@ -64,7 +64,7 @@ class Run:
     rate: float = 0.0
     remaining: float | None = None
     columns: tuple[str, ...] = ()
-    failures: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def silent(self) -> float:
@@ -189,8 +189,7 @@ def _folder(store: str, dataset: Dataset) -> str:
 def _read(folder: str, *, strict: bool = False) -> Iterator[Run]:
     for entry in storage.list_objects(folder):
         try:
-            content = json.loads(storage.read(entry.uri))
-            yield Run(**{**content, "sources": tuple(content["sources"]), "columns": tuple(content.get("columns", ()))})
+            yield _decode(storage.read(entry.uri))
         except FileNotFoundError:  # removed after it was listed
             continue
         except (ValueError, TypeError, KeyError) as error:
@@ -198,6 +197,12 @@ def _read(folder: str, *, strict: bool = False) -> Iterator[Run]:
                 raise ValueError(
                     f"{entry.uri}: not a record of a run; remove it if its data is gone: {error}"
                 ) from error
+
+
+def _decode(content: bytes) -> Run:
+    fields: dict[str, Any] = json.loads(content)
+    fields["sources"], fields["columns"] = tuple(fields["sources"]), tuple(fields.get("columns", ()))
+    return Run(**fields)
 
 
 def _encode(run: Run) -> bytes:

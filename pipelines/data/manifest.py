@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from pipelines import storage
 
@@ -35,10 +35,10 @@ class PackedShard:
     sha256: str
 
     def __post_init__(self) -> None:
-        _expect(isinstance(self.name, str) and self.name not in {"", ".."} and "/" not in self.name, self, "name")
+        _expect(_is_text(self.name) and self.name not in {"", ".."} and "/" not in self.name, self, "name")
         _expect(_is_count(self.size), self, "size")
         _expect(_is_count(self.rows), self, "rows")
-        _expect(isinstance(self.sha256, str) and len(self.sha256) == 64, self, "sha256")
+        _expect(_is_text(self.sha256) and len(self.sha256) == 64, self, "sha256")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,15 +161,19 @@ def write_manifest(folder_uri: str, manifest: Manifest) -> None:
     storage.put(storage.join(folder_uri, NAME), (json.dumps(content, indent=1) + "\n").encode())
 
 
-def _parse(content: Any) -> Manifest:
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else content
-        raise ValueError(f"expected format {FORMAT!r}, found {found!r}")
+def _parse(parsed: object) -> Manifest:
+    content: dict[str, Any] = cast(dict[str, Any], parsed) if isinstance(parsed, dict) else {"format": parsed}
+    if content.get("format") != FORMAT:
+        raise ValueError(f"expected format {FORMAT!r}, found {content.get('format')!r}")
     return Manifest(
         samples=content["samples"],
         labels=Labels(**content["labels"]),
         shards=tuple(PackedShard(**entry) for entry in content["shards"]),
     )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _is_count(value: object) -> bool:
