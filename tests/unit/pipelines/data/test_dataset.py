@@ -1,4 +1,4 @@
-"""Finding shards: what a source names, how shards are called and ordered, and which datasets are refused."""
+"""Covers pipelines.data.dataset: which shards a source names, their names and order, and what is an error."""
 
 import os
 import re

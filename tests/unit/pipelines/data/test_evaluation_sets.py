@@ -1,4 +1,4 @@
-"""Evaluation sets: ours are what is published of them, a user's are checked."""
+"""Covers pipelines.data.evaluation_sets: those of the package are as published, a user's are checked."""
 
 import pytest
 import yaml
@@ -34,7 +34,7 @@ def test_a_users_set_stands_beside_ours(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ({**MINE, "Name": "imagenet-v2"}, "a dataset is called 'imagenet-v2' already"),
+        ({**MINE, "Name": "imagenet-v2"}, "evaluation set 'imagenet-v2' exists already"),
         ({**MINE, "Images": 0}, "Datasets/0/Images: 0 is less than the minimum of 1"),
         ({**MINE, "Image": 3}, "'Image' was unexpected"),
         ({"Name": "mine"}, "'Title' is a required property"),

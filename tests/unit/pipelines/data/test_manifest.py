@@ -1,4 +1,4 @@
-"""manifest.json: comes back as it was written, is never written over, and is refused where it is damaged."""
+"""Covers pipelines.data.manifest: read back as written, never overwritten, and an error where it is damaged."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Reading shards: the same samples from tar and Parquet, no row lost; a shard that is wrong is told from one away."""
+"""Covers pipelines.data.read: the same samples from tar and Parquet, no row lost; wrong and absent shards differ."""
 
 import hashlib
 import tracemalloc

@@ -1,6 +1,6 @@
-"""The sandbox: whatever a picture does to the process that decodes it, it is one row with a reason and costs no other.
+"""Covers pipelines.pixels.sandbox: an image that breaks its decoder is one row with a reason and costs no other.
 
-The deaths are real. A picture is made poisonous by bytes behind its end, for which the child looks, see `poison`.
+The children really die. Bytes after the end of an image tell them how, see `tests.support.poison`.
 """
 
 import io
