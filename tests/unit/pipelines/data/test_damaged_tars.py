@@ -1,4 +1,4 @@
-"""Covers damaged tars: cut, flipped, with holes or hostile headers, they fail by name and never read as shorter ones."""
+"""Covers damaged tars: cut, flipped, with holes or hostile headers, they fail by name and never read as shorter."""
 
 import tarfile
 import tracemalloc
