@@ -20,6 +20,7 @@ from jobs.steps.options import MaintenanceMode
 from jobs.steps.plan_summary import say_plan
 from jobs.steps.planning import PlannedRun
 from pipelines.cells import inventory
+from pipelines.walk.options import RunOptions
 
 _FLAGS: tuple[MaintenanceMode, ...] = ("dry_run", "status", "verify", "retry_failed")
 
@@ -65,8 +66,8 @@ def run(config: PseudoLabelConfig) -> int:
     return _fill(planned, how)
 
 
-def _fill(planned: PlannedRun, how: planning.RunOptions) -> int:
-    """Fill the missing cells and print how many are committed; returns the exit code."""
+def _fill(planned: PlannedRun, how: RunOptions) -> int:
+    """Fill the missing cells and print options many are committed; returns the exit code."""
     outcome = None
     if planned.plan.pending:
         filled = fill.run(planned, how, labelled=False)

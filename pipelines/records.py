@@ -1,7 +1,4 @@
-"""What crosses a boundary in the walk: frozen dataclasses and Arrow schemas, nothing else.
-
-Owns the columns of chunks, scores and cells. Refuses arithmetic and input/output.
-"""
+"""What crosses a boundary in the walk: frozen dataclasses, and the Arrow schemas of chunks, scores and cells."""
 
 import hashlib
 import json
@@ -16,24 +13,7 @@ from zoo.preprocessing import Geometry
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 """Arithmetic of a model; bf16 and fp16 run under autocast."""
 Decoder = Literal["exact", "fast"]
-"""How pictures are decoded; `exact` is Pillow, as published numbers were measured."""
-
-QUARANTINED = "quarantined: "
-"""How the `error` of a picture begins that killed, hung or flooded the process that decodes it, twice."""
-NON_FINITE = "non-finite scores"
-"""How the `error` of a row begins for which the model, not the picture, is to blame."""
-JUDGED_ERRORS = 10
-"""Fewer errors say nothing about a dataset as a whole, however small it is."""
-
-FAILED_SHARD = -1
-"""`index` of the one score row that stands for a shard that could not be read to its end; `error` says why."""
-ABSENT_SHARD = -4
-"""`index` of the score row that stands for a shard that could not be read there and then; `error` says why."""
-
-FAILED_MODEL = -2
-"""`index` of the score row that stands for a model whose weights are wrong, wherever it is loaded; `error` says why."""
-ABSENT_MODEL = -3
-"""`index` of the score row that stands for a model whose weights could not be had there and then; `error` says why."""
+"""How images are decoded; `exact` is Pillow, as published numbers were measured."""
 
 
 def short_digest(value: object) -> str:
@@ -44,17 +24,22 @@ def short_digest(value: object) -> str:
 
 @cache
 def _shard_digest(*identity: str | int | None) -> str:
-    """Remembered: a sweep of 100 models over 100,000 shards asks ten million times."""
+    """Cached: 100 models on 100,000 shards need it ten million times."""
     return short_digest(identity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """One object holding samples: WebDataset `.tar` or Parquet; the unit of planning, resume and commit.
+    """One object that holds samples, a WebDataset `.tar` or Parquet: the unit of planning, resume and commit.
 
-    `name` is the path below the dataset's root without the suffix, unique in its dataset. `size` is in bytes, `etag`
-    is what the store says changes with the content. `rows` and `sha256` come from a manifest, where one lies beside
-    the shards. `limit` cuts the shard to its first samples (`--limit`), which makes it another shard.
+    Attributes:
+        name: the path below the dataset's root without the suffix, unique in its dataset.
+        uri: where it is.
+        size: bytes.
+        etag: the store's mark that changes with the content.
+        rows: samples, from the manifest beside the shards; None where there is no manifest.
+        sha256: of the whole object in hexadecimal, likewise.
+        limit: the shard is cut to this many samples (`--limit`), which makes it another shard; None for all.
     """
 
     name: str
@@ -67,33 +52,43 @@ class Shard:
 
     @property
     def digest(self) -> str:
-        """Eight hex digits that change with the shard's name, size, etag, promised content or limit."""
+        """Eight hexadecimal digits that change with the shard's name, size, etag, SHA-256 or limit."""
         return _shard_digest(self.name, self.size, self.etag, self.sha256, self.limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """An ordered list of shards under `source`: URIs, globs, brace patterns or list files."""
+    """An ordered list of shards.
+
+    Attributes:
+        name: of the folder that they share.
+        source: URIs, globs, brace patterns or list files, as given.
+        shards: in order.
+        labels: least and greatest label where manifests have them.
+    """
 
     name: str
     source: str
     shards: tuple[Shard, ...]
     labels: tuple[int, int] | None = None
-    """Least and greatest label, where manifests say it."""
 
     @property
     def digest(self) -> str:
-        """Eight hex digits that change with any shard or their order."""
+        """Eight hexadecimal digits that change with any shard or their order."""
         return short_digest([shard.digest for shard in self.shards])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a model is run. All of it is part of a cell's identity, since all of it moves probabilities.
+    """How a model is run. All of it is part of a cell's identity, since all of it changes probabilities.
 
-    `batch_size` is how many images the model sees at once: kernels are chosen by shape, and with another batch the same
-    image's probabilities differ in the seventh digit. `channels_last` is the layout of memory, `fold` multiplies batch
-    norms into the convolutions before them, `compile` is torch.compile for that one shape.
+    Attributes:
+        precision: of the model's arithmetic.
+        batch_size: images that the model takes at once. Kernels are chosen by shape: with another batch the same
+            image's probabilities differ in the seventh digit.
+        channels_last: the memory layout of images and weights.
+        fold: whether batch norms are multiplied into the convolutions before them.
+        compile: whether torch.compile is used, for the one shape of a batch.
     """
 
     precision: Precision = "fp32"
@@ -113,12 +108,12 @@ def mode_name(settings: Settings, decoder: Decoder) -> str:
 
 
 PLAIN = Settings()
-"""How models are run where nothing else is asked for, and what other settings are held against."""
+"""How models are run by default, and what other settings are compared with."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class View:
-    """One array of pixels that a picture is decoded to; models of one view share the work."""
+    """One way to decode an image to an array of pixels; models with the same view share the work."""
 
     decoder: Decoder
     geometry: Geometry
@@ -126,9 +121,14 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One image with a key, as it lies in a shard; `image` is None exactly where `error` says why.
+    """One image with its key and label, as it lies in a shard.
 
-    `offset` is the byte of a tar at which its image (or what else there is of it) begins; None in Parquet.
+    Attributes:
+        key: unique in its shard.
+        image: encoded; None exactly where there is an error.
+        label: None where there is none.
+        error: why there is no image.
+        offset: the byte of the tar at which its image, or its first other member, begins; None in Parquet.
     """
 
     key: str
@@ -153,16 +153,17 @@ CHUNK = pa.schema(
         ("images", pa.list_(pa.large_binary())),  # encoded; null where there is an error
     ]
 )
-"""One row a chunk: consecutive samples of one shard, as many as a batch holds.
+"""One row per chunk: consecutive samples of one shard, as many as a batch holds.
 
-A chunk is one row, so that no regrouping by Ray Data can change which samples are scored together: batches are a
-pure function of the shard and the batch size.
+Ray Data may regroup rows. Since a chunk is one row, that cannot change which samples are scored together: batches are
+a pure function of the shard and the batch size.
 """
 
 
 SCORES = pa.schema(
     [
-        ("model", pa.int32()),  # position in the pass
+        ("kind", pa.string()),  # `scored` or a FailureKind: whether the row belongs to an image, see `walk.failures`
+        ("slot", pa.int32()),  # position of the model in the pass
         ("shard", pa.int32()),  # position in the dataset
         ("last", pa.bool_()),  # whether this is the shard's last sample
         ("index", pa.int32()),
@@ -176,32 +177,36 @@ SCORES = pa.schema(
         ("digest", pa.uint64()),
         ("error", pa.string()),
         ("offset", pa.int64()),
-        ("seconds", pa.float32()),  # that the model took for this row, its share of a batch
+        ("seconds", pa.float32()),  # that the model took for this row: an equal part of the time of its batch
     ]
 )
-"""One row a (model, sample): a cell's columns (see `cell_schema`), where they belong, and how long they took.
+"""One row per model and sample: the columns of a cell (see `cell_schema`), which cell they belong to, and the time.
 
-Lists are of free length here, since models of one pass may keep different numbers of classes.
+A row of another kind than `scored` is a failure, in which only `slot`, `shard` and `error` have values. Lists have no
+fixed length here, since models of one pass may keep different numbers of classes.
 """
 
 
-def cell_schema(top: int) -> pa.Schema:
-    """Columns of a cell, rows in shard order.
+def cell_schema(classes_kept: int) -> pa.Schema:
+    """The columns of a cell, whose rows are in shard order.
 
-    `classes` and `probs` are the `top` most probable classes, descending, ties by class index; `label_prob` is the
-    label's probability; `sq_prob` the sum of all squared probabilities (for the Brier score). A class's logit is the
-    logarithm of its probability plus `logsumexp`. `digest` is of the image's bytes, by which equal images are known;
-    null where there are none. A row with `error` has null predictions; a row without a label has null `label` and
-    `label_prob`. `offset` is where in its tar the image of a row with `error` begins, in bytes, so that it can be
-    looked at; null in every other row.
+    - `classes`, `probs`: the most probable classes, `classes_kept` of them, descending, ties by class index.
+    - `label_prob`: the probability of the label.
+    - `sq_prob`: the sum of all squared probabilities, for the Brier score.
+    - `logsumexp`: plus the logarithm of a class's probability, the class's logit.
+    - `digest`: of the encoded image, by which equal images are found; null where there is no image.
+    - `error`: why the row has no predictions, which are null then.
+    - `offset`: only in rows with an error: where in its tar the image begins, in bytes.
+
+    A row without a label has null `label` and `label_prob`.
     """
     return pa.schema(
         [
             ("index", pa.int32()),
             ("key", pa.string()),
             ("label", pa.int32()),
-            ("classes", pa.list_(pa.int16(), top)),
-            ("probs", pa.list_(pa.float32(), top)),
+            ("classes", pa.list_(pa.int16(), classes_kept)),
+            ("probs", pa.list_(pa.float32(), classes_kept)),
             ("label_prob", pa.float32()),
             ("sq_prob", pa.float32()),
             ("logsumexp", pa.float32()),

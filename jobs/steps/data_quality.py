@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs.console.progress import count
+from pipelines.data.bad_rate import is_too_high
 from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
-from pipelines.records import JUDGED_ERRORS, NON_FINITE
+from pipelines.walk.failures import NON_FINITE
 
 if TYPE_CHECKING:
     from pipelines.evaluation.evaluate import Evaluation
@@ -42,7 +43,7 @@ def require_good_data(evaluations: "Sequence[Evaluation]", max_bad_rate: float) 
             expected = f"the {len(subset)} classes of the evaluation set" if subset else f"0 to {last}"
             raise ValueError(f"{count(wrong, 'label')} outside {expected}, counted as errors; see errors.parquet")
         bad = bad_images(evaluation)
-        if _too_many(sum(bad.values()), summary.n, max_bad_rate):
+        if is_too_high(sum(bad.values()), summary.n, max_bad_rate):
             raise ValueError(
                 f"{sum(bad.values())} of {summary.n} images are bad, more than --max-bad-rate {max_bad_rate:g}: "
                 f"{reasons_line(bad)}; see errors.parquet"
@@ -55,9 +56,5 @@ def overflowed(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> dict
         evaluation.column.name: f"{count(number, 'image')} of {summary.n} with {NON_FINITE}; try another --precision"
         for evaluation in evaluations
         if (number := (summary := evaluation.result.summary).error_reasons.get(NON_FINITE, 0))
-        and _too_many(number, summary.n, max_bad_rate)
+        and is_too_high(number, summary.n, max_bad_rate)
     }
-
-
-def _too_many(errors: int, images: int, max_bad_rate: float) -> bool:
-    return errors > max(max_bad_rate * images, JUDGED_ERRORS - 1)

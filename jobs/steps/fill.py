@@ -5,7 +5,7 @@ committed cells; reporting on them is a step of its own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,17 @@ from jobs.console import signals
 from jobs.console.progress import Meter, say
 from jobs.steps import cluster, preflight
 from jobs.steps.plan_summary import column_label
-from jobs.steps.planning import PlannedRun, RunOptions
+from jobs.steps.planning import PlannedRun
 from pipelines import storage
 from pipelines.cells.plan import Plan
 from pipelines.cells.runs import RunRecorder, evaluation_id
 from pipelines.messages import error_line
+from pipelines.walk.options import RunOptions
 
 if TYPE_CHECKING:
-    from pipelines.walk.filling import Outcome, Progress
+    from pipelines.walk.filling import Outcome
     from pipelines.walk.gauges import Gauges
+    from pipelines.walk.rounds import Progress
 
 RUN = "the last run"
 """The key of a failure that concerns the run as a whole, not a shard or a model. Runs of a store hold it."""
@@ -75,7 +77,7 @@ def _walk(plan: Plan, planned: PlannedRun, options: RunOptions) -> "Outcome":
         with Meter("cells", plan.pending, expected=_images_to_decode(plan)) as meter:
             device = cluster.require_device(options.device, options.gpus, _about(plan, recorder))
             report = partial(_report_progress, meter, recorder, Gauges(plan.dataset.name))
-            outcome = filling.fill(planned.store, plan, device, report, options.max_bad_rate, options.gpus)
+            outcome = filling.fill(planned.store, plan, replace(options, device=device), report)
     except BaseException as error:
         recorder.close("stopped", {RUN: _cause_line(error)})
         raise

@@ -15,12 +15,13 @@ from jobs.console import cli
 from jobs.console.progress import Meter, clock, console, count, say
 from jobs.console.tables import plain_table
 from jobs.steps import cluster, fill, preflight
-from jobs.steps.planning import PlannedRun, RunOptions
+from jobs.steps.planning import PlannedRun
 from pipelines import storage
 from pipelines.cells import audit, runs
 from pipelines.cells.audit import CellProblem, Garbage
 from pipelines.cells.plan import Plan
 from pipelines.cells.runs import Run
+from pipelines.walk.options import RunOptions
 
 _SHOWN_RUNS = 10
 

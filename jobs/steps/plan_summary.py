@@ -1,11 +1,12 @@
 """What a plan holds and costs, in lines on standard error before work begins."""
 
 from jobs.console.progress import count, say
-from jobs.steps.planning import PlannedRun, RunOptions
+from jobs.steps.planning import PlannedRun
 from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan
 from pipelines.walk import estimate
+from pipelines.walk.options import RunOptions
 
 
 def say_plan(planned: PlannedRun, options: RunOptions) -> None:

@@ -18,19 +18,7 @@ from pipelines.data.dataset import find_dataset
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.models import mirror
 from pipelines.records import PLAIN, Dataset, Precision, Settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """How a plan is carried out; no cell depends on it.
-
-    `device` is `cpu`, `cuda` or `auto`; `gpus` is how many an autoscaler may be asked for; `max_bad_rate` is the share
-    of images that may be bad.
-    """
-
-    device: str
-    gpus: int
-    max_bad_rate: float
+from pipelines.walk.options import RunOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,5 +59,5 @@ def _ensemble(members: Sequence[Column], classes_kept: int) -> Column:
     if len({member.card.num_classes for member in members}) > 1:
         classes = ", ".join(f"{member.card.name} {member.card.num_classes}" for member in members)
         raise ValueError(f"models with different numbers of classes cannot be averaged: {classes}")
-    first, *others = (replace(member, keep=classes_kept) for member in members)
-    return replace(first, others=tuple(others))
+    first, *others = (replace(member, max_classes_kept=classes_kept) for member in members)
+    return replace(first, ensemble=tuple(others))

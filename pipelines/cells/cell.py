@@ -1,6 +1,6 @@
 """A cell: the predictions of one model on one shard, one Parquet object, published by one atomic put.
 
-Owns a cell's path, its bytes and its seal. A cell whose bytes or row count are wrong is never handed out.
+A cell's path, its bytes and its seal are defined here. A cell whose bytes or row count are wrong is never returned.
 """
 
 import hashlib
@@ -17,28 +17,21 @@ from pipelines.cells.column import Column
 from pipelines.records import Dataset, Shard, cell_schema
 from pipelines.storage.layout import Folder
 
-_ABOUT = "menagerie.cell"
-
-
-_SEAL = "menagerie.seal"
-
-
+_IDENTITY_KEY = "menagerie.cell"
+_SEAL_KEY = "menagerie.seal"
 _SEAL_DIGITS = 64
-
-
-_BLANK = "@" + "0" * _SEAL_DIGITS
-
-
+_BLANK_SEAL = "@" + "0" * _SEAL_DIGITS
 REMEDY = "--retry-failed of the job that made it computes it again"
+"""What the message about a damaged cell ends with."""
 
 
 def cell_uri(store: str, dataset: Dataset, column: Column, shard: Shard) -> str:
-    """Where the cell of `column` on `shard` lies."""
+    """The URI of the cell of `column` on `shard`."""
     return cell_location(store, dataset.name, column.name, shard)
 
 
 def cell_location(store: str, dataset: str, column: str, shard: Shard) -> str:
-    """The same, by the names of dataset and column."""
+    """The URI of a cell, by the names of its dataset and column."""
     return in_folder(storage.join(store, Folder.CELLS, dataset, column), shard)
 
 
@@ -52,11 +45,11 @@ def publish_cell(store: str, dataset: Dataset, column: Column, shard: Shard, row
 
 
 def encode_cell(column: Column, shard: Shard, rows: pa.Table) -> bytes:
-    """A cell's bytes: of its rows and its identity alone. No time, host or place of the data enters."""
-    table = rows.cast(cell_schema(column.top)).replace_schema_metadata(None)
+    """A cell's bytes. They depend on its rows and its identity alone, on no time, host or location of the data."""
+    table = rows.cast(cell_schema(column.classes_kept)).replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
-    # Without the stored Arrow schema: with it, pyarrow cannot read back a fixed-size list that is null. Without
-    # statistics: they would hold keys as they are, and a key can look like anything, a seal included.
+    # No Arrow schema is stored: with one, pyarrow cannot read back a fixed-size list that is null. No statistics: they
+    # would hold keys as they are, and a key can look like anything, a seal included.
     with pq.ParquetWriter(
         sink,
         table.schema,
@@ -66,55 +59,54 @@ def encode_cell(column: Column, shard: Shard, rows: pa.Table) -> bytes:
         store_schema=False,
     ) as out:
         out.write_table(table)
-        out.add_key_value_metadata(
-            {_ABOUT: json.dumps(_about(column, shard, rows.num_rows), sort_keys=True), _SEAL: _BLANK}
-        )
+        identity = json.dumps(_cell_identity(column, shard, rows.num_rows), sort_keys=True)
+        out.add_key_value_metadata({_IDENTITY_KEY: identity, _SEAL_KEY: _BLANK_SEAL})
     content = sink.getvalue().to_pybytes()
     start, seal = _seal(content)
     return content[:start] + seal + content[start + _SEAL_DIGITS :]
 
 
-def _about(column: Column, shard: Shard, rows: int) -> dict:
+def _cell_identity(column: Column, shard: Shard, rows: int) -> dict[str, Any]:
     return {
-        "schema": column.plan["schema"],
+        "schema": column.identity["schema"],
         "shard": {"name": shard.name, "size": shard.size, "etag": shard.etag, "limit": shard.limit},
         "rows": rows,
         "model": column.model,
         "weights": column.weights,
-        "plan": column.plan,
+        "plan": column.identity,
     }
 
 
 def _seal(content: bytes) -> tuple[int, bytes]:
-    """Where a cell's seal stands, and what it should be: SHA-256, in hexadecimal, of the cell with a blank one.
+    """Offset of a cell's seal, and what it should be: SHA-256, in hexadecimal, of the cell with a blank seal.
 
-    It covers the whole file; Parquet's page checksums leave the footer open to a flipped bit. The last place that is
-    named like the seal is the footer's, since data comes before it.
+    The seal covers the whole file; Parquet's page checksums do not cover the footer. The last occurrence of the seal's
+    key is the one in the footer, since data comes before it.
     """
-    start = content.find(b"@", content.rfind(_SEAL.encode())) + 1
+    start = content.find(b"@", content.rfind(_SEAL_KEY.encode())) + 1
     blank = content[:start] + b"0" * _SEAL_DIGITS + content[start + _SEAL_DIGITS :]
     return start, hashlib.sha256(blank).hexdigest().encode()
 
 
 def verify_cell(store: str, dataset: Dataset, column: Column, shard: Shard) -> pa.Table:
-    """The cell of `column` on `shard`, held against what it says of itself and what the dataset says of the shard.
+    """The cell of `column` on `shard`, compared with the identity stored in it and with the dataset's shard.
 
     Raises:
-        ValueError: naming the cell, if it is damaged, or another than it should be.
+        ValueError: naming the cell, if it is damaged or not the expected one.
     """
     location = cell_uri(store, dataset, column, shard)
-    content = _sealed(location)
-    rows, said = _rows(content, column.top), _said(content)
-    expected = _about(column, shard, shard.limit or shard.rows or rows.num_rows)
-    # Compared as JSON: the plan's tuples are lists there.
-    wrong = [name for name, value in json.loads(json.dumps(expected)).items() if said.get(name) != value]
+    content = _read_sealed(location)
+    rows, stored = _parse_rows(content, column.classes_kept), _stored_identity(content)
+    expected = _cell_identity(column, shard, shard.limit or shard.rows or rows.num_rows)
+    # Compared as JSON, in which tuples are lists.
+    wrong = [name for name, value in json.loads(json.dumps(expected)).items() if stored.get(name) != value]
     if wrong or not np.array_equal(rows["index"], np.arange(expected["rows"])):
-        told = "; ".join(_told(name, said.get(name), expected[name]) for name in wrong)
-        raise ValueError(f"{location} is not what it should be: {told or 'its rows are not in order'}")
+        differences = "; ".join(_difference(name, stored.get(name), expected[name]) for name in wrong)
+        raise ValueError(f"{location} is not what it should be: {differences or 'its rows are not in order'}")
     return rows
 
 
-def _told(name: str, found: Any, expected: Any) -> str:
+def _difference(name: str, found: Any, expected: Any) -> str:
     if name == "shard" and isinstance(found, dict) and found.get("name") != expected["name"]:
         return f"it is of shard {found.get('name')}, not {expected['name']}"
     return f"{name} {found}, expected {expected}"
@@ -127,42 +119,47 @@ def load_cells(store: str, dataset: Dataset, column: Column) -> Iterator[tuple[S
         ValueError: naming the cell, if it is damaged.
     """
     folder = column_folder(store, dataset, column)
-    there = committed_cells(folder)
+    committed = committed_cells(folder)
     for shard in dataset.shards:
-        if in_folder(folder, shard) in there:
-            yield shard, read_cell(in_folder(folder, shard), column.top)
+        if in_folder(folder, shard) in committed:
+            yield shard, read_cell(in_folder(folder, shard), column.classes_kept)
 
 
-def read_cell(location: str, top: int, columns: Sequence[str] | None = None) -> pa.Table:
-    """The cell at `location`, or these of its columns; its seal is verified before it is parsed.
+def read_cell(location: str, classes_kept: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """The cell at `location`; its seal is verified before it is parsed.
 
-    Raises:
-        ValueError: naming the cell, if a bit of it is not as it was written.
-    """
-    return _rows(_sealed(location), top, columns)
-
-
-def cell_identity(location: str) -> dict:
-    """What the cell at `location` says of itself: schema, shard, rows, model, weights, plan.
+    Args:
+        location: the URI of the cell.
+        classes_kept: how many classes a row of it has.
+        columns: which of its columns to read; None for all.
 
     Raises:
         ValueError: naming the cell, if a bit of it is not as it was written.
     """
-    return _said(_sealed(location))
+    return _parse_rows(_read_sealed(location), classes_kept, columns)
 
 
-def _rows(content: bytes, top: int, columns: Sequence[str] | None = None) -> pa.Table:
-    schema = cell_schema(top)
+def cell_identity(location: str) -> dict[str, Any]:
+    """The identity that the cell at `location` stores: schema, shard, rows, model, weights, plan.
+
+    Raises:
+        ValueError: naming the cell, if a bit of it is not as it was written.
+    """
+    return _stored_identity(_read_sealed(location))
+
+
+def _parse_rows(content: bytes, classes_kept: int, columns: Sequence[str] | None = None) -> pa.Table:
+    schema = cell_schema(classes_kept)
     wanted = [schema.field(name) for name in columns or schema.names]
     table = pq.read_table(pa.BufferReader(content), columns=columns and list(columns))
     return table.cast(pa.schema(wanted))
 
 
-def _said(content: bytes) -> dict:
-    return json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[_ABOUT.encode()])
+def _stored_identity(content: bytes) -> dict[str, Any]:
+    return json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[_IDENTITY_KEY.encode()])
 
 
-def _sealed(location: str) -> bytes:
+def _read_sealed(location: str) -> bytes:
     try:
         content = storage.read(location)
         start, seal = _seal(content)
@@ -175,12 +172,12 @@ def _sealed(location: str) -> bytes:
 
 
 def column_folder(store: str, dataset: Dataset, column: Column) -> str:
-    """Where the cells of `column` on `dataset` lie; once for many cells, since a column's name takes long to make."""
+    """The folder of the cells of `column` on `dataset`. Call it once for many cells: it computes several digests."""
     return storage.join(store, Folder.CELLS, dataset.name, column.name)
 
 
 def in_folder(folder: str, shard: Shard) -> str:
-    """Where the cell on `shard` lies below its column's folder."""
+    """The URI of the cell on `shard` in its column's folder."""
     return f"{folder}/{shard.name}-{shard.digest}.parquet"
 
 

@@ -1,18 +1,16 @@
-"""A column: the cells of one model with one set of settings, and all of their identity beyond the shard."""
+"""A column: the cells of one model with one set of settings, identified by everything but the shard."""
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from pipelines.records import PLAIN, Decoder, Settings, View, mode_name, short_digest
 from zoo.cards import Card
 from zoo.weights.wanted import Wanted
 
 SCHEMA_VERSION = 4
-
-
-TOP = 10
-"""Classes kept of each row where nothing else is asked for: P of Yalniz et al. 2019, and enough for top-5."""
+"""Raised with every change to what a cell holds: cells of another version are other cells."""
+_CLASSES_KEPT = 10
+"""Default for the classes kept of each row: P of Yalniz et al. 2019 (arXiv:1905.00546), and enough for top-5."""
 
 
 def is_as_published(card: Card, weights: str | None) -> bool:
@@ -23,38 +21,44 @@ def is_as_published(card: Card, weights: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """The cells of one model with one plan: everything that a cell's identity has beyond its shard."""
+    """A model, or an ensemble, with its settings: the identity of a cell except for its shard.
+
+    Attributes:
+        card: the model.
+        file: its weights; their digest is known.
+        settings: how it is run.
+        decoder: how its images are decoded.
+        subset: the classes that count where a dataset has only some of the model's (ImageNet-A and -R); None for all.
+        max_classes_kept: the most probable classes to keep of each row; all where the model has fewer.
+        ensemble: the other models of an ensemble; probabilities are averaged over all.
+    """
 
     card: Card
     file: Wanted
-    """The weights; their digest is known."""
     settings: Settings = PLAIN
     decoder: Decoder = "exact"
     subset: tuple[int, ...] | None = None
-    """The classes that count, where a dataset has but some of the model's (ImageNet-A and -R); None for all."""
-    keep: int = TOP
-    """Classes kept of each row, of all where there are fewer."""
-    others: tuple["Column", ...] = ()
-    """Of an ensemble the further members: its probabilities are the mean of all members'."""
+    max_classes_kept: int = _CLASSES_KEPT
+    ensemble: tuple["Column", ...] = ()
 
     @property
     def members(self) -> tuple["Column", ...]:
-        """The models whose probabilities are averaged; this column itself where it is no ensemble."""
-        return (replace(self, others=()), *self.others)
+        """The models whose probabilities are averaged; this column alone where it is no ensemble."""
+        return (replace(self, ensemble=()), *self.ensemble)
 
     @property
     def model(self) -> str:
-        """The model's name, of an ensemble `A+B`."""
+        """The model's name; `A+B` for an ensemble."""
         return "+".join(member.card.name for member in self.members)
 
     @property
     def weights(self) -> str:
-        """SHA-256 of the weights in hexadecimal: as much as is published, at least 8 digits, and else all of it.
+        """SHA-256 of the weights in hexadecimal: the published digits, at least 8, or else all 64.
 
-        A lock in the store knows more digits than the card; the cells must not depend on whether one is there. Of an
-        ensemble, the SHA-256 of its members'.
+        The lock in a store knows more digits than the card; the cells must not depend on whether one is there. For an
+        ensemble, the SHA-256 of its members' digests.
         """
-        if self.others:
+        if self.ensemble:
             return hashlib.sha256(" ".join(member.weights for member in self.members).encode()).hexdigest()
         digest = self.file.sha256
         assert digest, f"{self.file.file} has no digest"
@@ -62,29 +66,33 @@ class Column:
 
     @property
     def is_as_published(self) -> bool:
-        """Whether the weights are the published ones."""
+        """Whether the weights are those of the card's claims, as far as a published digest can tell."""
         return is_as_published(self.card, self.file.sha256)
 
     @property
-    def top(self) -> int:
-        """Classes kept of each row."""
-        return min(self.keep, len(self.subset) if self.subset else self.card.num_classes)
+    def classes_kept(self) -> int:
+        """How many classes a row keeps."""
+        return min(self.max_classes_kept, len(self.subset) if self.subset else self.card.num_classes)
 
     @property
     def view(self) -> View:
-        """The pixels that the model wants."""
+        """The pixels that the model needs."""
         return View(self.decoder, self.card.preprocessing.geometry)
 
     @property
     def mode(self) -> str:
-        """What tables show of how it is run: `fp32 exact`."""
+        """How the model is run, as tables show it: `fp32 exact`."""
         return mode_name(self.settings, self.decoder)
 
     @property
-    def plan(self) -> dict[str, Any]:
-        """The settings that a cell's content depends on beyond its model and shard."""
-        others = {"others": [[other.name, other.plan] for other in self.others]} if self.others else {}
-        return others | {
+    def identity(self) -> dict[str, object]:
+        """Everything that a cell's content depends on beyond its model, weights and shard.
+
+        Stores hold it under the key `plan`, and its digest in the names of folders: neither keys nor values may change.
+        """
+        others = {"others": [[other.name, other.identity] for other in self.ensemble]} if self.ensemble else {}
+        return {
+            **others,
             "schema": SCHEMA_VERSION,
             "architecture": self.card.architecture,
             "preprocessing": asdict(self.card.preprocessing),
@@ -93,10 +101,10 @@ class Column:
             "subset": self.subset,
             "settings": asdict(self.settings),
             "decoder": self.decoder,
-            "top": self.top,
+            "top": self.classes_kept,
         }
 
     @property
     def name(self) -> str:
-        """`<model>-<weights8>-<plan8>`."""
-        return f"{self.model}-{self.weights[:8]}-{short_digest(self.plan)}"
+        """`<model>-<8 digits of weights>-<8 digits of identity>`, the folder of the column's cells."""
+        return f"{self.model}-{self.weights[:8]}-{short_digest(self.identity)}"

@@ -1,8 +1,8 @@
-"""What a store holds: which datasets were evaluated, and which columns of cells there are of each.
+"""What a store holds: the datasets that were evaluated, and the columns of cells of each.
 
-Owns STORE/datasets, one note a dataset, written whenever an evaluation plans: so that reports can be made from the
-store alone, without the data and without knowing which models were asked for. Refuses to know a column beyond its
-cells: each says of itself which model, weights and plan it is of.
+Every evaluation writes a note of its dataset to STORE/datasets, so that reports can be made from the store alone,
+without the data and without knowing which models were asked for. Columns need no note: each cell holds the identity of
+its column.
 """
 
 import gzip
@@ -22,47 +22,56 @@ from pipelines.records import Dataset, Decoder, Settings, Shard, mode_name, shor
 from pipelines.storage.layout import Folder
 
 _PLAIN_BYTES = 1 << 20
-"""Longer notes are compressed: that of 100,000 shards has 20 MB."""
+"""Longer notes are compressed; the note of 100,000 shards has 20 MB."""
 _SHARD_FIELDS = [field.name for field in fields(Shard)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredColumn:
-    """The cells of one model with one plan on one dataset, as they lie in a store; `name` is that of their folder."""
+    """The cells of one column on one dataset, as they lie in a store.
+
+    Attributes:
+        store: where they are.
+        name: of the column, which is the name of its folder.
+        dataset: its shards.
+        model: name of the model or ensemble.
+        weights: SHA-256 of the weights, see `Column.weights`.
+        identity: as in `Column.identity`, read from a cell.
+        committed: the shards of the dataset that have a cell, in order.
+    """
 
     store: str
     name: str
     dataset: Dataset
     model: str
     weights: str
-    plan: Mapping[str, Any]
+    identity: Mapping[str, Any]
     committed: tuple[Shard, ...]
-    """The shards of the dataset that have a cell, in order."""
 
     @property
     def settings(self) -> Settings:
         """How the model was run."""
-        return Settings(**self.plan["settings"])
+        return Settings(**self.identity["settings"])
 
     @property
     def decoder(self) -> Decoder:
-        """How its pictures were decoded."""
-        return self.plan["decoder"]
+        """How its images were decoded."""
+        return self.identity["decoder"]
 
     @property
     def mode(self) -> str:
-        """What tables show of how it was run: `fp32 exact`."""
+        """How the model was run, as tables show it: `fp32 exact`."""
         return mode_name(self.settings, self.decoder)
 
     @property
     def subset(self) -> tuple[int, ...] | None:
         """The classes that count; None for all."""
-        return tuple(self.plan["subset"]) if self.plan["subset"] is not None else None
+        return tuple(self.identity["subset"]) if self.identity["subset"] is not None else None
 
     @property
     def num_classes(self) -> int:
-        """Classes of the model."""
-        return self.plan["num_classes"]
+        """Number of classes of the model."""
+        return self.identity["num_classes"]
 
     @property
     def complete(self) -> bool:
@@ -84,15 +93,18 @@ class StoredColumn:
         Raises:
             ValueError: naming the cell, if it is damaged.
         """
-        return read_cell(cell_location(self.store, self.dataset.name, self.name, shard), self.plan["top"])
+        return read_cell(cell_location(self.store, self.dataset.name, self.name, shard), self.identity["top"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """A dataset of a store as one evaluation set: its name in `pipelines.datasets`, and the columns that have cells.
+    """A dataset of a store as one evaluation set; there is one holding for each choice of classes that count.
 
-    A dataset is held once for each choice of classes that count. `unreadable` are reasons by column: a damaged cell, or
-    cells of another release.
+    Attributes:
+        dataset: its shards.
+        definition: name of the evaluation set, see `data.evaluation_sets`; None where it was not given.
+        columns: those that have cells.
+        unreadable: reasons by column: a damaged cell, or cells of another release.
     """
 
     dataset: Dataset
@@ -102,54 +114,58 @@ class Holding:
 
 
 def note(store: str, dataset: Dataset, definition: EvaluationSet | None) -> str | None:
-    """Write down that `dataset` is evaluated into `store`; the same dataset again leaves the same bytes.
+    """Record that `dataset` is evaluated into `store`; the same dataset again leaves the same bytes.
 
-    A dataset may be a copy of several sets, of which each counts other classes.
+    A dataset may be a copy of several evaluation sets that differ in which classes count.
 
     Args:
-        store: where its cells are to be.
+        store: where its cells will be.
         dataset: its shards.
-        definition: the evaluation set that it is a copy of; None leaves what was said before.
+        definition: the evaluation set that it is a copy of; None leaves what was recorded before.
 
     Returns:
-        What the user should know: that it was said to be another set before.
+        A warning if the dataset was recorded as another evaluation set before, else None.
     """
-    place = storage.join(store, Folder.DATASETS, f"{dataset.name}-{dataset.digest}.json")
-    before = _said_before(place)
+    uri = storage.join(store, Folder.DATASETS, f"{dataset.name}-{dataset.digest}.json")
+    before = _recorded_sets(uri)
     sets = dict(before or {})
     if definition:
-        sets[_counted(definition.subset)] = definition.name
-    content = json.dumps(_described(dataset, sets), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+        sets[_classes_key(definition.subset)] = definition.name
+    content = json.dumps(_note_content(dataset, sets), sort_keys=True, separators=(",", ":")).encode() + b"\n"
     if before != sets:
         long = len(content) > _PLAIN_BYTES
-        storage.replace(place + ".gz" if long else place, gzip.compress(content, mtime=0) if long else content)
-    changed = [f"{was!r}, now {sets[classes]!r}" for classes, was in (before or {}).items() if sets[classes] != was]
-    return f"this data was said to be {changed[0]}; cells there are of the latter from now on" if changed else None
+        storage.replace(uri + ".gz" if long else uri, gzip.compress(content, mtime=0) if long else content)
+    changed = [(was, sets[classes]) for classes, was in (before or {}).items() if sets[classes] != was]
+    if not changed:
+        return None
+    was, now = changed[0]
+    return f"this dataset was recorded as {was!r}; from now on it is evaluated as {now!r}"
 
 
-def _said_before(place: str) -> dict[str, str] | None:
-    """The sets by the classes that count, None where nothing is noted; a damaged note is written anew."""
-    for location in (place, place + ".gz"):
+def _recorded_sets(uri: str) -> dict[str, str] | None:
+    """Evaluation sets by `_classes_key`; None where there is no note, or a damaged one, which is then replaced."""
+    for location in (uri, uri + ".gz"):
         try:
-            return _noted(location)[1]
+            return _read_note(location)[1]
         except (FileNotFoundError, ValueError):
             continue
     return None
 
 
-def _counted(subset: Sequence[int] | None) -> str:
+def _classes_key(subset: Sequence[int] | None) -> str:
+    """Stands for the classes that count, in the notes of a store."""
     return "all" if subset is None else short_digest(list(subset))
 
 
 def holdings(store: str, watch: Callable[[int], None] | None = None) -> list[Holding]:
     """All datasets of `store` that have cells, by name and digest; one cell of each column is read.
 
-    `watch` is told after each dataset how many cells have been found.
+    `watch` is called after each dataset with the number of cells found so far.
 
     Raises:
         ValueError: if a note is damaged.
     """
-    notes = [_noted(entry.uri) for entry in storage.list_objects(storage.join(store, Folder.DATASETS))]
+    notes = [_read_note(entry.uri) for entry in storage.list_objects(storage.join(store, Folder.DATASETS))]
     found = []
     for name, same in groupby(
         sorted(notes, key=lambda pair: (pair[0].name, pair[0].digest)), lambda pair: pair[0].name
@@ -160,7 +176,7 @@ def holdings(store: str, watch: Callable[[int], None] | None = None) -> list[Hol
     return [holding for holding in found if holding.columns or holding.unreadable]
 
 
-def _described(dataset: Dataset, sets: Mapping[str, str]) -> dict:
+def _note_content(dataset: Dataset, sets: Mapping[str, str]) -> dict[str, object]:
     shards = {field: [getattr(shard, field) for shard in dataset.shards] for field in _SHARD_FIELDS}
     digests = [shard.digest for shard in dataset.shards]
     return {
@@ -173,36 +189,39 @@ def _described(dataset: Dataset, sets: Mapping[str, str]) -> dict:
     }
 
 
-def _noted(location: str) -> tuple[Dataset, dict[str, str]]:
+def _read_note(location: str) -> tuple[Dataset, dict[str, str]]:
+    """The dataset of a note, and its evaluation sets by `_classes_key`."""
     content = storage.read(location)
     try:
-        said = json.loads(gzip.decompress(content) if location.endswith(".gz") else content)
-        values = zip(*(said["shards"][field] for field in _SHARD_FIELDS), strict=True)
+        stored = json.loads(gzip.decompress(content) if location.endswith(".gz") else content)
+        values = zip(*(stored["shards"][field] for field in _SHARD_FIELDS), strict=True)
         shards = tuple(Shard(**dict(zip(_SHARD_FIELDS, value, strict=True))) for value in values)
-        labels = tuple(said["labels"]) if said["labels"] else None
-        dataset = Dataset(name=said["name"], source=said["source"], shards=shards, labels=labels)
-        sound = dataset.digest == said["digest"]
-        said["sets"].items()
+        labels = tuple(stored["labels"]) if stored["labels"] else None
+        dataset = Dataset(name=stored["name"], source=stored["source"], shards=shards, labels=labels)
+        sound = dataset.digest == stored["digest"]
+        stored["sets"].items()
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError) as error:
         raise ValueError(
-            f"{location} is no note of a dataset: {error}; remove it, the next evaluation writes it"
+            f"{location} is not a note of a dataset: {error}; remove it, the next evaluation rewrites it"
         ) from error
     if not sound:
-        raise ValueError(f"{location} is not of the shards that it lists; remove it, the next evaluation writes it")
-    return dataset, said["sets"]
+        raise ValueError(
+            f"{location}: its digest is not that of its shards; remove it, the next evaluation rewrites it"
+        )
+    return dataset, stored["sets"]
 
 
 def _holdings(store: str, name: str, same: list[tuple[Dataset, dict[str, str]]]) -> list[Holding]:
-    """Datasets of one name lie in one folder, so that one listing serves them all."""
+    """The holdings of all datasets of one name. Their cells lie in one folder, which is listed once."""
     folder = storage.join(store, Folder.CELLS, name)
     listed = (entry.uri for entry in storage.list_objects(folder))
     columns: list[dict[str, StoredColumn]] = [{} for _ in same]
     unreadable: list[dict[str, str]] = [{} for _ in same]
     for column, locations in groupby(listed, lambda uri: uri[len(folder) + 1 :].partition("/")[0]):
-        there = set(locations)
+        present = set(locations)
         for place, (dataset, _) in enumerate(same):
-            at = {shard: cell_location(store, name, column, shard) for shard in dataset.shards}
-            committed = tuple(shard for shard in dataset.shards if at[shard] in there)
+            uris = {shard: cell_location(store, name, column, shard) for shard in dataset.shards}
+            committed = tuple(shard for shard in dataset.shards if uris[shard] in present)
             if not committed:
                 continue
             try:
@@ -219,28 +238,28 @@ def _holdings(store: str, name: str, same: list[tuple[Dataset, dict[str, str]]])
 def _by_set(
     dataset: Dataset, sets: Mapping[str, str], columns: Sequence[StoredColumn], unreadable: Mapping[str, str]
 ) -> Iterator[Holding]:
-    """What is held of each set that the dataset is a copy of: the columns in which the same classes count."""
+    """One holding for each evaluation set: the columns in which the classes of the set count."""
     by_classes: dict[str, list[StoredColumn]] = {classes: [] for classes in sets}
     for column in columns:
-        by_classes.setdefault(_counted(column.subset), []).append(column)
+        by_classes.setdefault(_classes_key(column.subset), []).append(column)
     if unreadable and not by_classes:
         by_classes["all"] = []
-    for classes, some in by_classes.items():
-        bad, unreadable = unreadable, {}  # said once
-        yield Holding(dataset=dataset, definition=sets.get(classes), columns=tuple(some), unreadable=bad)
+    for classes, counted in by_classes.items():
+        reported, unreadable = unreadable, {}  # by the first holding alone
+        yield Holding(dataset=dataset, definition=sets.get(classes), columns=tuple(counted), unreadable=reported)
 
 
 def _column(store: str, name: str, dataset: Dataset, committed: tuple[Shard, ...]) -> StoredColumn:
     location = cell_location(store, dataset.name, name, committed[0])
-    about = cell_identity(location)
-    if about["schema"] != SCHEMA_VERSION:
-        raise ValueError(f"{location} has schema {about['schema']}, not {SCHEMA_VERSION}: evaluate again")
+    stored = cell_identity(location)
+    if stored["schema"] != SCHEMA_VERSION:
+        raise ValueError(f"{location} has schema {stored['schema']}, not {SCHEMA_VERSION}: evaluate again")
     return StoredColumn(
         store=store,
         name=name,
         dataset=dataset,
-        model=about["model"],
-        weights=about["weights"],
-        plan=about["plan"],
+        model=stored["model"],
+        weights=stored["weights"],
+        identity=stored["plan"],
         committed=committed,
     )

@@ -1,4 +1,4 @@
-"""A plan: the cells that a job needs, and those of them that are not committed yet."""
+"""A plan: the cells that a job needs, and which of them are not committed yet."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +11,13 @@ from pipelines.records import Dataset
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The cells that a job needs: `missing[i]` are positions in the dataset of shards that column i lacks."""
+    """The cells that a job needs: those of each column on each shard.
+
+    Attributes:
+        dataset: its shards.
+        columns: models with their settings.
+        missing: by column, positions in the dataset of the shards of which no cell is committed.
+    """
 
     dataset: Dataset
     columns: tuple[Column, ...]
@@ -19,37 +25,36 @@ class Plan:
 
     @property
     def needed(self) -> int:
-        """Cells in all."""
+        """Number of all cells."""
         return len(self.columns) * len(self.dataset.shards)
 
     @property
     def pending(self) -> int:
-        """Cells that are not committed."""
+        """Number of cells that are not committed."""
         return sum(map(len, self.missing))
 
 
 def plan_cells(
     store: str, dataset: Dataset, columns: Iterable[Column], watch: Callable[[int], None] | None = None
 ) -> Plan:
-    """What `columns` lack on `dataset`, by one listing a column; nothing is opened.
+    """The plan of `columns` on `dataset`, by one listing per column; no cell is opened.
 
-    `watch` is told after each column how many cells have been listed.
+    `watch` is called after each column with the number of cells listed so far.
     """
-    columns, missing, seen = tuple(columns), [], 0
+    columns, listed = tuple(columns), 0
+    missing: list[tuple[int, ...]] = []
     for column in columns:
-        folder = column_folder(
-            store, dataset, column
-        )  # once: a column's name takes longer to make than to look up a cell
-        there = committed_cells(folder)
-        missing.append(tuple(i for i, shard in enumerate(dataset.shards) if in_folder(folder, shard) not in there))
-        seen += len(there)
+        folder = column_folder(store, dataset, column)
+        committed = committed_cells(folder)
+        missing.append(tuple(i for i, shard in enumerate(dataset.shards) if in_folder(folder, shard) not in committed))
+        listed += len(committed)
         if watch:
-            watch(seen)
+            watch(listed)
     return Plan(dataset, columns, tuple(missing))
 
 
 def cell_versions(store: str, dataset: Dataset, column: Column) -> list[str | None]:
-    """By shard, what changes whenever its cell does (see `storage.StoredObject`); None where none is committed."""
+    """By shard, the etag of its cell, which changes whenever the cell does; None where none is committed."""
     folder = column_folder(store, dataset, column)
-    there = {entry.uri: entry.etag for entry in storage.list_objects(folder)}
-    return [there.get(in_folder(folder, shard)) for shard in dataset.shards]
+    etags = {entry.uri: entry.etag for entry in storage.list_objects(folder)}
+    return [etags.get(in_folder(folder, shard)) for shard in dataset.shards]

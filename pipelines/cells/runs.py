@@ -1,9 +1,9 @@
-"""What each run of a job leaves on the store about itself: how far it is, when it was last heard of, what failed.
+"""The record that each run of a job writes to the store: its progress, its last sign of life, its failures.
 
     STORE/runs/DATASET-DIGEST/START-ID.json
 
-Owns these records and who has to be heard how often. Refuses to be needed: cells alone say what is done, and a record
-that is lost or damaged costs nothing but a line of status; garbage collection asks them which datasets there are.
+Cells alone say what is done: a record that is lost or damaged costs no more than a line of --status. Garbage collection
+reads the records to learn which datasets there are.
 """
 
 import json
@@ -15,26 +15,39 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from threading import Event, Thread
-from typing import Literal
+from typing import Any, Literal
 
 from pipelines import storage
 from pipelines.records import Dataset, short_digest
 from pipelines.storage.layout import Folder
 
-_EVERY_SECONDS = 10.0
 _SILENT_SECONDS = 40.0
-_CLOSING_SECONDS = 10.0
-"""A run that is done waits so long for its last note, and one that is under way before it."""
+"""A running run whose record is older than this has probably been killed."""
 State = Literal["running", "finished", "unfinished", "stopped"]
-"""`unfinished`: it ended with cells missing. `stopped`: by a signal or an error."""
+"""`unfinished`: ended with cells missing. `stopped`: ended by a signal or an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run: where its data is, how far it is, and what failed, with the reasons, by shard or model.
+    """One run of a job.
 
-    `started` and `updated` are seconds since 1970 by the clock of `host`. `rate` is in images a second, `remaining` in
-    seconds from `updated` on; `columns` are those that it fills, by name.
+    Attributes:
+        sources: the data, as absolute paths, patterns and URIs.
+        limit: how many images of it; None for all.
+        host: the machine of the driver.
+        pid: its process.
+        started: seconds since 1970 by the clock of `host`.
+        updated: when the record was last written, likewise.
+        state: whether it runs, or how it ended.
+        images: scored so far.
+        bad: images that have an error instead of a score.
+        cells: committed so far.
+        pending: cells that were missing when it started.
+        in_flight: cells of which some rows are scored.
+        rate: images a second.
+        remaining: estimated seconds from `updated` to the end; None where unknown.
+        columns: names of the columns that it fills.
+        failures: reasons by shard or model.
     """
 
     sources: tuple[str, ...]
@@ -52,35 +65,65 @@ class Run:
     rate: float = 0.0
     remaining: float | None = None
     columns: tuple[str, ...] = ()
-    failures: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def silent(self) -> float:
-        """Seconds since a run that says it is running was last heard of, 0 while that is not long."""
+        """Age of the record in seconds if the run should be running but its record is overdue, else 0."""
         silent = time.time() - self.updated
         return silent if self.state == "running" and silent > _SILENT_SECONDS else 0.0
 
     @property
     def eta(self) -> float | None:
-        """Seconds until its cells are filled, as the run itself reckons, if it can and goes on."""
+        """Seconds until its cells are filled by the run's own estimate; None where there is none."""
         if self.remaining is None or self.state != "running" or self.silent:
             return None
         return max(0.0, self.remaining - (time.time() - self.updated))
 
 
 def evaluation_id(column: str, dataset: str, digest: str) -> str:
-    """What MLflow's run of a column, by name, on a dataset, by name and digest, is found by; no command changes it."""
+    """Identifies the evaluation of a column on a dataset, such as its run in MLflow; the same for every command.
+
+    Args:
+        column: name of the column.
+        dataset: name of the dataset.
+        digest: of the dataset.
+    """
     return short_digest([column, dataset, digest])
 
 
-class RunRecorder:
-    """Writes the record of this run every so often until it is closed, whatever the run itself waits for.
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Times of a RunRecorder in seconds.
 
-    Only the first write must succeed. After it a store that refuses or is slow holds nothing up, at the end for seconds
-    at most: the record then looks like that of a killed run, and the cells do not depend on it.
+    Attributes:
+        every_seconds: between two writes.
+        closing_seconds: the longest wait at the end for the last write, and for one that has begun before it.
     """
 
-    def __init__(self, store: str, dataset: Dataset, sources: tuple[str, ...], limit: int | None, pending: int) -> None:
+    every_seconds: float = 10.0
+    closing_seconds: float = 10.0
+
+
+_INTERVALS = Intervals()
+
+
+class RunRecorder:
+    """Writes the record of this run at regular intervals until it is closed, whatever the run itself waits for.
+
+    Only the first write must succeed. Afterwards a store that fails or is slow delays nothing, except the end by some
+    seconds: the record then looks like that of a killed run, and the cells do not depend on it.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        dataset: Dataset,
+        sources: tuple[str, ...],
+        limit: int | None,
+        pending: int,
+        intervals: Intervals = _INTERVALS,
+    ) -> None:
         now = time.time()
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{uuid.uuid4().hex[:8]}.json"
         self.uri = storage.join(_folder(store, dataset), name)
@@ -94,24 +137,24 @@ class RunRecorder:
             pending=pending,
         )
         storage.replace(self.uri, _encode(self.run))
-        self._closed = Event()
-        # One thread for all writes: no older record lands on a newer one. A daemon: the process must not wait at its
-        # end for a store that is away.
-        self._writer = Thread(target=self._write_until_closed, name="diary", daemon=True)
+        self._intervals, self._closed = intervals, Event()
+        # One thread for all writes, so that no older record replaces a newer one. A daemon, so that the process does
+        # not wait at its end for a store that is away.
+        self._writer = Thread(target=self._write_until_closed, name="run record", daemon=True)
         self._writer.start()
 
     def note(self, **changes: object) -> None:
-        """Change fields of the record."""
+        """Change fields of the record; the next write has them."""
         self.run = replace(self.run, **changes)  # pyright: ignore[reportArgumentType]
 
     def close(self, state: State, failures: Mapping[str, str]) -> None:
-        """Say how the run ended."""
+        """Record how the run ended."""
         self.run = replace(self.run, state=state, failures=failures, updated=time.time())
         self._closed.set()
-        self._writer.join(_CLOSING_SECONDS)
+        self._writer.join(self._intervals.closing_seconds)
 
     def _write_until_closed(self) -> None:
-        while not self._closed.wait(_EVERY_SECONDS):
+        while not self._closed.wait(self._intervals.every_seconds):
             self._write(replace(self.run, updated=time.time()))
         self._write(self.run)
 
@@ -121,7 +164,7 @@ class RunRecorder:
 
 
 def of_dataset(store: str, dataset: Dataset) -> list[Run]:
-    """The runs on `dataset`, the earliest first."""
+    """The runs on `dataset`, earliest first."""
     return sorted(_read(_folder(store, dataset)), key=lambda run: run.started)
 
 
@@ -129,14 +172,14 @@ def recorded(store: str) -> list[tuple[str, Run]]:
     """Every run of the store, with the name of its dataset.
 
     Raises:
-        ValueError: if a record is damaged: a dataset that is not known would seem to be none.
+        ValueError: if a record is damaged, since its dataset would be missing from the list.
     """
     folder = storage.join(store, Folder.RUNS)
-    names = sorted({_below(entry.uri, folder) for entry in storage.list_objects(folder)})
+    names = sorted({_first_folder(entry.uri, folder) for entry in storage.list_objects(folder)})
     return [(name.rpartition("-")[0], run) for name in names for run in _read(storage.join(folder, name), strict=True)]
 
 
-def _below(uri: str, folder: str) -> str:
+def _first_folder(uri: str, folder: str) -> str:
     return uri.removeprefix(folder).strip("/").partition("/")[0]
 
 
@@ -147,15 +190,20 @@ def _folder(store: str, dataset: Dataset) -> str:
 def _read(folder: str, *, strict: bool = False) -> Iterator[Run]:
     for entry in storage.list_objects(folder):
         try:
-            content = json.loads(storage.read(entry.uri))
-            yield Run(**{**content, "sources": tuple(content["sources"]), "columns": tuple(content.get("columns", ()))})
-        except FileNotFoundError:  # removed since it was listed
+            yield _decode(storage.read(entry.uri))
+        except FileNotFoundError:  # removed after it was listed
             continue
         except (ValueError, TypeError, KeyError) as error:
             if strict:
                 raise ValueError(
                     f"{entry.uri}: not a record of a run; remove it if its data is gone: {error}"
                 ) from error
+
+
+def _decode(content: bytes) -> Run:
+    fields: dict[str, Any] = json.loads(content)
+    fields["sources"], fields["columns"] = tuple(fields["sources"]), tuple(fields.get("columns", ()))
+    return Run(**fields)
 
 
 def _encode(run: Run) -> bytes:

@@ -1,8 +1,8 @@
-"""Which shards make a dataset: listing and naming them, without reading any.
+"""Which shards make a dataset: they are listed and named, none is read.
 
-Owns the rules for folders, globs, brace patterns and list files, and takes digests from the store's listing and from
-`manifest.json`. Refuses an empty dataset, two shards of one name, a name too long for the file of a cell, and a folder
-that lacks what its manifest promises.
+Sources are folders, globs, brace patterns and list files; digests come from the store's listing and `manifest.json`.
+It is an error if a dataset is empty, two shards have one name, a name is too long for the file of a cell, or a folder
+lacks shards of its manifest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,23 +17,27 @@ from pipelines.records import Dataset, Shard
 from pipelines.storage import StoredObject
 
 _NAME_BYTES = 255
-"""What local disks allow one part of a path."""
+"""Limit of local disks for one part of a path."""
 _CELL_ENDING = "-01234567.parquet"
-"""What a cell's file name has after the shard's."""
+"""What follows the shard's name in the file name of a cell."""
 
 
 def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None) -> Dataset:
-    """The dataset under `sources`: each a folder, a shard, a glob, a brace pattern or a `.txt` file listing such.
+    """The dataset of the shards that `sources` name.
 
-    A list holds one source a line; empty lines and those that begin with `#` are passed over. In a glob, `*` crosses
-    folders. A shard's name is its path below the folder that all sources share, and that folder's name is the
-    dataset's. Order is that of the sources; within a folder or glob, by name. Listing 100,000 objects takes seconds or,
-    from a slow store, minutes: `watch` is told how many have been seen so far, once every thousand.
+    A shard's name is its path below the folder that all sources share; that folder's name is the dataset's. Shards are
+    in the order of the sources; within a folder or glob, by name.
+
+    Args:
+        sources: each a folder, a shard, a glob in which `*` crosses folders, a brace pattern, or a `.txt` file with one
+            source per line, in which empty lines and lines that begin with `#` are skipped.
+        watch: called with the number of objects listed so far, once every thousand: listing 100,000 objects takes
+            seconds or, from a slow store, minutes.
 
     Raises:
-        ValueError: if there is no shard, a shard stands twice, a name is too long, or a manifest names shards that are
-            not there.
-        FileNotFoundError: if a source names nothing.
+        ValueError: if there is no shard, a shard is named twice, a name is too long, or shards of a manifest are
+            missing.
+        FileNotFoundError: if a source matches nothing.
     """
     patterns = [pattern for source in sources for pattern in _patterns(source)]
     store = listing.ListingCounter(watch)
@@ -49,15 +53,15 @@ def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None) -> 
     }
     packed = {folder: {item.name: item for item in m.shards} for folder, m in manifests.items() if m}
     shards = tuple(_shard(entry, root, packed.get(listing.folder_of(entry.uri), {})) for entry in found)
-    _refuse_doubles(shards)
-    _refuse_long_names(shards)
-    _refuse_incomplete({pattern.rstrip("/") for pattern in patterns}, found, manifests)
+    _require_unique_names(shards)
+    _require_short_names(shards)
+    _require_all_shards({pattern.rstrip("/") for pattern in patterns}, found, manifests)
     name = PurePosixPath(root).name or "dataset"
     return Dataset(name=name, source=" ".join(sources), shards=shards, labels=_labels(manifests.values()))
 
 
 def _patterns(source: str, lists: tuple[str, ...] = ()) -> Iterator[str]:
-    """`source` without braces and lists: folders, shards and globs."""
+    """The folders, shards and globs that `source` stands for, with braces and lists expanded."""
     try:
         patterns = [source] if listing.exists(source) else list(braceexpand(source))
     except ValueError as error:
@@ -81,7 +85,7 @@ def _lines(uri: str) -> list[str]:
 
 
 def _literal_folder(pattern: str) -> str:
-    """The folder that a pattern names before any wildcard: what is added below it later moves no name."""
+    """The folder that a pattern names before any wildcard, so that shards added later change no shard's name."""
     return listing.folder_of(listing.GLOB.split(pattern)[0]) if listing.is_glob(pattern) else pattern.rstrip("/")
 
 
@@ -96,14 +100,14 @@ def _common_folder(folders: Iterable[str]) -> str:
     return "/".join(split[0][:shared])
 
 
-def _shard(entry: StoredObject, root: str, promised: Mapping[str, PackedShard]) -> Shard:
+def _shard(entry: StoredObject, root: str, manifest: Mapping[str, PackedShard]) -> Shard:
     name = entry.uri.removeprefix(storage.S3).removeprefix(root).lstrip("/").rpartition(".")[0]
-    packed = promised.get(entry.uri.rpartition("/")[2])
+    packed = manifest.get(entry.uri.rpartition("/")[2])
     rows, sha256 = (packed.rows, packed.sha256) if packed else (None, None)
     return Shard(name=name, uri=entry.uri, size=entry.size, etag=entry.etag, rows=rows, sha256=sha256)
 
 
-def _refuse_doubles(shards: Sequence[Shard]) -> None:
+def _require_unique_names(shards: Sequence[Shard]) -> None:
     first: dict[str, str] = {}
     for shard in shards:
         if shard.name in first:
@@ -111,29 +115,29 @@ def _refuse_doubles(shards: Sequence[Shard]) -> None:
         first[shard.name] = shard.uri
 
 
-def _refuse_long_names(shards: Sequence[Shard]) -> None:
-    """A cell is named after its shard: hours later, a local disk could not write it."""
+def _require_short_names(shards: Sequence[Shard]) -> None:
+    """Cells are named after shards. A name that is too long would fail only when the cell is written, hours later."""
     for shard in shards:
         if any(len(part.encode()) > _NAME_BYTES for part in f"{shard.name}{_CELL_ENDING}".split("/")):
             raise ValueError(
-                f"shard {shard.name!r}: its name is too long; with {len(_CELL_ENDING)} bytes more for a cell, no part "
-                f"of a path may be above {_NAME_BYTES} bytes"
+                f"shard {shard.name!r}: its name is too long: a cell's name has {len(_CELL_ENDING)} bytes more, and no "
+                f"part of a path may be above {_NAME_BYTES} bytes"
             )
 
 
-def _refuse_incomplete(
-    wholes: set[str], found: Sequence[StoredObject], manifests: Mapping[str, Manifest | None]
+def _require_all_shards(
+    named: set[str], found: Sequence[StoredObject], manifests: Mapping[str, Manifest | None]
 ) -> None:
-    """Holds each folder that was taken whole, itself or with one above it, against its manifest."""
-    there = {entry.uri for entry in found}
+    """Check each folder that was named, or lies below a folder that was named, against its manifest."""
+    present = {entry.uri for entry in found}
     for folder, manifest in manifests.items():
         parts = folder.split("/")
-        if manifest is None or wholes.isdisjoint("/".join(parts[:end]) for end in range(1, len(parts) + 1)):
+        if manifest is None or named.isdisjoint("/".join(parts[:end]) for end in range(1, len(parts) + 1)):
             continue
-        missing = [item.name for item in manifest.shards if f"{folder}/{item.name}" not in there]
+        missing = [item.name for item in manifest.shards if f"{folder}/{item.name}" not in present]
         if missing:
             raise ValueError(
-                f"{folder}: {len(missing)} of the {len(manifest.shards)} shards in its manifest are not there: "
+                f"{folder}: {len(missing)} of the {len(manifest.shards)} shards in its manifest are missing: "
                 f"{', '.join(missing[:5])}"
             )
 

@@ -1,6 +1,7 @@
-"""Evaluation sets: what a dataset is a copy of, so that it is known which claims are of it and which classes count.
+"""Evaluation sets: what a dataset is a copy of, and so which claims it can check and which classes count.
 
-Owns the definitions, ours and a user's, and their checks. Refuses to look at a dataset: what it is, the user says.
+Definitions come with the package or from a user's files. The user says which set a dataset is; it is not guessed from
+the data.
 """
 
 import difflib
@@ -16,7 +17,7 @@ from pipelines import storage
 from zoo import imagenet
 
 OURS = "ours:"
-"""How a file that comes with this package is named."""
+"""Prefix of the name of a file that comes with this package."""
 _NAME, _SYNSET = r"^\w[\w.-]*$", r"^n\d{8}$"
 _SCHEMA = {
     "type": "object",
@@ -55,11 +56,17 @@ _SCHEMA = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSet:
-    """An evaluation set.
+    """An evaluation set, or another one relabelled: the cells of the set `of` with other labels.
 
-    `images` is how many the complete set has, `claims` what cards call it; None where no card claims anything.
-    `subset` are the classes that count, None for all. A set with `labels` is a relabelled set: it reads the cells of
-    the set `of`, with labels from a JSON file, at the number that the pattern `key` finds in a sample's key.
+    Attributes:
+        name: as --dataset has it.
+        title: as reports have it.
+        images: in the complete set.
+        claims: its name in cards; None where no card claims anything.
+        subset: the classes that count; None for all.
+        of: of a relabelled set, the name of the set that has the cells.
+        labels: of a relabelled set, a JSON file with the labels of each image, by number.
+        key: of a relabelled set, the pattern whose group finds that number in a sample's key.
     """
 
     name: str
@@ -77,31 +84,29 @@ class EvaluationSet:
         try:
             groups = re.compile(self.key).groups
         except re.error as error:
-            raise ValueError(f"{self.name}: Key {self.key!r} is no regular expression: {error}") from None
+            raise ValueError(f"{self.name}: Key {self.key!r} is not a regular expression: {error}") from None
         if groups != 1:
-            raise ValueError(f"{self.name}: Key {self.key!r} has {groups} groups; one, for the number, is expected")
+            raise ValueError(f"{self.name}: Key {self.key!r} has {groups} groups, expected 1, for the number")
 
 
 def known_sets(files: Sequence[str] = ()) -> dict[str, EvaluationSet]:
-    """Our definitions and those of a user's `files` (paths or URIs), by name.
+    """The definitions of this package and of a user's `files` (paths or URIs), by name.
 
     Raises:
-        ValueError: naming the file and the entry, if a definition is not one, or its name is taken.
+        ValueError: naming the file and the entry, if a definition is not valid or its name is taken.
     """
-    ours = resources.files("pipelines.data").joinpath("evaluation_sets.yaml").read_text(encoding="utf-8")
+    bundled = resources.files("pipelines.data").joinpath("evaluation_sets.yaml").read_text(encoding="utf-8")
     known: dict[str, EvaluationSet] = {}
-    for source, text in (("evaluation_sets.yaml", ours), *((file, storage.read(file).decode()) for file in files)):
+    for source, text in (("evaluation_sets.yaml", bundled), *((file, storage.read(file).decode()) for file in files)):
         for definition in _parsed(text, source):
             if definition.name in known:
-                raise ValueError(f"{source}: a dataset is called {definition.name!r} already; give yours another name")
+                raise ValueError(f"{source}: evaluation set {definition.name!r} exists already; choose another name")
             known[definition.name] = definition
     for definition in known.values():
         if definition.of is not None and definition.of not in known:
             raise ValueError(f"{definition.name}: Of {definition.of!r}: {_unknown(definition.of, known)}")
         if definition.of is not None and known[definition.of].of:
-            raise ValueError(
-                f"{definition.name}: Of {definition.of!r}: has no cells of its own, but is a relabelled set"
-            )
+            raise ValueError(f"{definition.name}: Of {definition.of!r}: is relabelled itself, so it has no cells")
     return known
 
 
@@ -109,13 +114,13 @@ def named(name: str, files: Sequence[str] = ()) -> EvaluationSet:
     """The set called `name`.
 
     Raises:
-        ValueError: if there is none, or it is a relabelled set, which has no cells of its own.
+        ValueError: if there is none, or it is relabelled and so has no cells of its own.
     """
     known = known_sets(files)
     if name not in known:
         raise ValueError(f"--dataset {name}: {_unknown(name, known)}")
     if known[name].of:
-        raise ValueError(f"--dataset {name}: is {known[name].of} with other labels; evaluate that")
+        raise ValueError(f"--dataset {name}: is {known[name].of} with other labels; evaluate {known[name].of}")
     return known[name]
 
 
@@ -124,7 +129,7 @@ def _parsed(text: str, source: str) -> Iterable[EvaluationSet]:
         document = yaml.safe_load(text)
         jsonschema.validate(document, _SCHEMA)
     except yaml.YAMLError as error:
-        raise ValueError(f"{source}: no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
     except jsonschema.ValidationError as error:
         where = "/".join(str(part) for part in error.absolute_path) or "the document"
         raise ValueError(f"{source}: {where}: {error.message.splitlines()[0][:200]}") from None
@@ -141,12 +146,12 @@ def _parsed(text: str, source: str) -> Iterable[EvaluationSet]:
         )
 
 
-def _classes(said: Iterable[int | str], where: str) -> tuple[int, ...]:
-    """As numbers; synset ids are those of ImageNet-1k."""
+def _classes(given: Iterable[int | str], where: str) -> tuple[int, ...]:
+    """Class numbers, given as such or as synset ids of ImageNet-1k."""
     known = {synset: number for number, synset in enumerate(imagenet.synsets())}
-    if unknown := sorted({one for one in said if isinstance(one, str)} - known.keys()):
+    if unknown := sorted({each for each in given if isinstance(each, str)} - known.keys()):
         raise ValueError(f"{where}: Classes: no class of ImageNet-1k has the synset {unknown[0]}")
-    return tuple(sorted({known[one] if isinstance(one, str) else int(one) for one in said}))
+    return tuple(sorted({known[each] if isinstance(each, str) else int(each) for each in given}))
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

@@ -1,18 +1,20 @@
-r"""The bytes of a shard -> samples: our own strict readers of WebDataset tars and Parquet.
+r"""The bytes of a shard -> samples: strict readers of WebDataset tars and Parquet.
 
-Owns what a sample is: in a tar, consecutive members that share a path up to the *last* dot (so that dots in a key lose
-nothing), `jpg|jpeg|png|webp` the image and `cls` the label; other members, `json` among them, and names that begin
-with a dot are passed over, and bytes of a name that are no UTF-8 are spelled `\xNN`. In Parquet, a row of `key, image,
-label`. Refuses to end early in silence: an archive cut between two members, a header that cannot be read, a hole of
-zeros, or bytes other than the manifest's fail the whole shard.
+In a tar, a sample is made of consecutive members that share a path up to the *last* dot, so that keys may have dots.
+`jpg|jpeg|png|webp` is the image and `cls` the label; other members, such as `json`, and names that begin with a dot are
+skipped. Bytes of a name that are not UTF-8 become `\xNN`. In Parquet, a sample is a row of `key, image, label`.
+
+No shard ends early without an error: an archive that is cut between two members, an unreadable header, a hole of zeros,
+or bytes that differ from the manifest fail the whole shard.
 """
 
 import hashlib
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,40 +24,40 @@ from pipelines.records import Sample, Shard
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 MAX_IMAGE_BYTES = 64 << 20
-"""A member may claim any size in its header; one that claims more than this is a row with a reason, never read."""
+"""The header of a member may state any size; a member above this is a row with an error, and is never read."""
 _BUFFER = 1 << 20
 _TAR_BUFFER = 1 << 17
-"""What tarfile holds is copied with each member that is taken out of it."""
-_MOST_MEMBER_BYTES = 1 << 36
-"""A header can claim 2**88 bytes, and tarfile would count through all of them in search of the next."""
+"""tarfile copies what it has buffered with each member that is read."""
+_MAX_MEMBER_BYTES = 1 << 36
+"""A header can state 2**88 bytes, and tarfile would seek through all of them for the next header."""
 LABEL_ALONE = f"no image: a label without a member {'|'.join(IMAGE_SUFFIXES)}"
 _LONGEST_LABEL = 100
 _PARQUET_ROWS = 1
-"""Read at once; a dictionary makes every row as large as the largest, and a file of kilobytes can hold gigabytes."""
+"""Rows read at once: with a dictionary, a file of kilobytes can hold gigabytes, as many rows share one large value."""
 _LABEL = re.compile(rb"\s*-?[0-9]+\s*")
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, tarfile.TarError, pa.ArrowException)
-"""What these readers raise on a damaged shard. ValueError and OverflowError: tarfile and pyarrow check neither the
-numbers nor the text in what they read."""
+"""What these readers raise on a damaged shard; ValueError and OverflowError because tarfile and pyarrow do not check
+the numbers and texts that they parse."""
 MAX_SAMPLES = 1_000_000
-"""Samples in a shard: each key is remembered until its end, and a stream of members may never end."""
+"""Samples in a shard: every key is kept in memory until its end, and a stream of members may never end."""
 
 
 class ShardError(Exception):
-    """A shard that cannot be trusted to its end; the message is the reason that the user sees."""
+    """A shard that cannot be read to its end; the message is the reason that the user sees."""
 
 
 def read_samples(shard: Shard) -> Iterator[Sample]:
-    """Every sample of `shard`, in order and up to its limit, as it lies there.
+    """Every sample of `shard` as it is stored, in order and up to its limit.
 
     Raises:
-        ShardError: if its bytes are not those of its manifest, or it has another form than it should.
+        ShardError: if its bytes differ from its manifest, or its format is wrong.
         UNREADABLE: if it is damaged.
     """
     return islice(_parquet_samples(shard), shard.limit) if shard.uri.endswith(".parquet") else _tar_samples(shard)
 
 
 class _StrictMember(tarfile.TarInfo):
-    """tarfile takes an unreadable or missing header in mid-archive for the end; here only the end marker is the end."""
+    """tarfile takes an unreadable or missing header for the end of the archive; here only the end marker is the end."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> "_StrictMember":
@@ -65,13 +67,13 @@ class _StrictMember(tarfile.TarInfo):
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"not a tar, or cut or damaged at byte {tar.offset}: {error}") from error
-        if not 0 <= member.size <= _MOST_MEMBER_BYTES:
+        if not 0 <= member.size <= _MAX_MEMBER_BYTES:
             raise tarfile.ReadError(f"damaged at byte {member.offset}: a member claims {member.size} bytes")
         return member
 
 
-class _Checked:
-    """Passes reads through and digests them."""
+class _DigestingStream:
+    """A stream that computes the SHA-256 of what is read."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -83,7 +85,7 @@ class _Checked:
         return data
 
     def verify(self, shard: Shard) -> None:
-        """Read what is left, of a limited shard most of it, where a manifest says what the whole should be."""
+        """Compare with the manifest where there is one; reads the rest first, which is most of a limited shard."""
         while shard.sha256 and self.read(_BUFFER):
             pass
         _verify(self._digest.hexdigest(), shard)
@@ -96,9 +98,9 @@ def _verify(digest: str, shard: Shard) -> None:
 
 def _tar_samples(shard: Shard) -> Iterator[Sample]:
     with storage.open_input(shard.uri) as stream:
-        checked = _Checked(stream)
+        digesting = _DigestingStream(stream)
         with tarfile.open(
-            fileobj=cast(BinaryIO, checked),
+            fileobj=cast(BinaryIO, digesting),
             mode="r|",
             bufsize=_TAR_BUFFER,
             tarinfo=_StrictMember,
@@ -107,45 +109,56 @@ def _tar_samples(shard: Shard) -> Iterator[Sample]:
         ) as tar:
             yield from islice(_group(_members(tar)), shard.limit)
             if shard.limit is None:
-                _refuse_hole(tar)
-        checked.verify(shard)
+                _require_end(tar)
+        digesting.verify(shard)
 
 
-def _refuse_hole(tar: tarfile.TarFile) -> None:
-    """Zeros end an archive; where more follows them, they are a hole in it, with members behind."""
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A member of a tar that belongs to a sample; `content` is a str, the reason, where it cannot be read."""
+
+    key: str
+    field: Literal["image", "cls"]
+    offset: int
+    content: bytes | str
+
+
+def _require_end(tar: tarfile.TarFile) -> None:
+    """An archive ends with zeros. If more follows, they are a hole, and members after it would be lost."""
     while rest := cast(BinaryIO, tar.fileobj).read(_BUFFER):
         if rest.strip(b"\0"):
             raise ShardError(f"damaged at byte {tar.offset}: an end of archive, and more after it")
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, int, bytes | str]]:
-    """Key, field (`image` or `cls`), offset and content of each member that counts; a str is why there is none."""
+def _members(tar: tarfile.TarFile) -> Iterator[_Member]:
+    """The images and labels of a tar."""
     for member in tar:
-        # tarfile keeps every header it has seen: memory that grows with the shard
+        # tarfile keeps every header that it has read: memory would grow with the shard
         tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
         path, _, suffix = member.name.removeprefix("./").rpartition(".")
         suffix = suffix.lower()
-        field = "image" if suffix in IMAGE_SUFFIXES else suffix
         hidden = member.name.rpartition("/")[2].startswith(".")
-        if not member.isfile() or field not in {"image", "cls"} or hidden:
+        if not member.isfile() or suffix not in {*IMAGE_SUFFIXES, "cls"} or hidden:
             continue
+        field = "cls" if suffix == "cls" else "image"
         if member.size > MAX_IMAGE_BYTES:
-            yield path, field, member.offset_data, f"too large: {member.size} bytes is over {MAX_IMAGE_BYTES}"
+            yield _Member(path, field, member.offset_data, f"too large: {member.size} bytes is over {MAX_IMAGE_BYTES}")
             continue
         content = tar.extractfile(member)
-        assert content is not None, member.name  # only None for what is no file
-        yield path, field, member.offset_data, content.read()
+        assert content is not None, member.name  # only None for what is not a file
+        yield _Member(path, field, member.offset_data, content.read())
 
 
-def _group(members: Iterable[tuple[str, str, int, bytes | str]]) -> Iterator[Sample]:
-    key, fields, offset = "", {}, 0
-    for path, field, begin, content in members:
-        if fields and (path != key or field in fields):
+def _group(members: Iterable[_Member]) -> Iterator[Sample]:
+    key, offset = "", 0
+    fields: dict[str, bytes | str] = {}
+    for member in members:
+        if fields and (member.key != key or member.field in fields):
             yield _sample(key, fields, offset)
             fields = {}
-        offset = begin if field == "image" or not fields else offset
-        key = path
-        fields[field] = content
+        offset = member.offset if member.field == "image" or not fields else offset
+        key = member.key
+        fields[member.field] = member.content
     if fields:
         yield _sample(key, fields, offset)
 

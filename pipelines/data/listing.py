@@ -1,7 +1,6 @@
-"""What is there of a dataset's shards: those that were named one by one, and those in folders and globs.
+"""Resolve paths, globs and folders to stored objects.
 
-Owns how a store is asked: a listing where it spares many questions, and how many objects have been seen. Refuses to
-say what makes a dataset.
+Shards that are named one by one are looked up in a listing of their folder where that saves many requests.
 """
 
 import fnmatch
@@ -17,23 +16,23 @@ from pipelines.storage import StoredObject
 
 _log = logging.getLogger(__name__)
 SUFFIXES = (".tar", ".parquet")
-_NEARLY = re.compile(r"(\.tar|\.parquet|\.tgz)(\.\w+)?$", re.IGNORECASE)
-"""`.TAR`, `.tar.gz`: left out, they would make a dataset smaller without a word."""
+_NEAR_SUFFIX = re.compile(r"(\.tar|\.parquet|\.tgz)(\.\w+)?$", re.IGNORECASE)
+"""`.TAR`, `.tar.gz`: not shards, but a dataset must not become smaller without a warning."""
 GLOB = re.compile(r"[*?\[]")
 Watch = Callable[[int], None]
 _WATCHED_OBJECTS = 1000
 _WORTH_LISTING = 20
-"""So many shards of one folder are looked up in a listing of it; fewer are asked for one by one."""
+"""From this many shards of one folder on, the folder is listed; fewer are requested one by one."""
 _LISTED_PER_SHARD = 100
-"""A page of a thousand objects takes a store about as long as ten questions: beyond that a listing is given up."""
+"""A page of a thousand objects takes a store about as long as ten requests: beyond that a listing is given up."""
 _AT_ONCE = 32
-_ASKED_AGAIN = 20
-"""A listing may be minutes old: shards that it lacks are asked for, until so many are really not there."""
+_MAX_ABSENT = 20
+"""A listing may be minutes old: shards that it lacks are requested, until this many are really absent."""
 
 
 @dataclass(slots=True)
 class ListingCounter:
-    """What stores say is there, counted for `watch`."""
+    """Lists and looks up objects, and reports their number to `watch` once every thousand."""
 
     watch: Watch | None
     objects: int = 0
@@ -42,15 +41,15 @@ class ListingCounter:
         """Every object below `uri`, by name."""
         return map(self._count, storage.list_objects(uri))
 
-    def ask(self, uris: Sequence[str]) -> dict[str, StoredObject]:
-        """Those of the objects `uris` that are there, by URI; stores that are far away are asked for many at once."""
+    def look_up(self, uris: Sequence[str]) -> dict[str, StoredObject]:
+        """The objects among `uris` that exist, by URI; a remote store is sent many requests at once."""
         if not any(map(storage.is_remote, uris)):
             return {uri: self._count(entry) for uri in uris if (entry := _stat(uri))}
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
             return {entry.uri: self._count(entry) for entry in pool.map(_stat, uris) if entry}
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # who gives up waiting does not wait for the rest
+            pool.shutdown(wait=False, cancel_futures=True)  # an interrupted caller does not wait for the rest
 
     def _count(self, entry: StoredObject) -> StoredObject:
         self.objects += 1
@@ -75,59 +74,59 @@ def look_up(store: ListingCounter, uris: Sequence[str]) -> dict[str, StoredObjec
     """The shards that were named one by one, by URI.
 
     Raises:
-        FileNotFoundError: if some are not there, naming the first of them.
+        FileNotFoundError: naming the first of those that do not exist.
         ValueError: if a name begins with a dot.
     """
     folders: dict[str, list[str]] = {}
     for uri in dict.fromkeys(uris):
-        if PurePosixPath(uri).name.startswith("."):  # its cells would be hidden too, and never be listed
+        if PurePosixPath(uri).name.startswith("."):  # its cells would be hidden too, and never listed
             raise ValueError(f"{uri}: a shard's name must not begin with a dot")
         folders.setdefault(folder_of(uri), []).append(uri)
-    there: dict[str, StoredObject] = {}
+    found: dict[str, StoredObject] = {}
     unlisted: list[str] = []
     for folder, wanted in folders.items():
-        listed, to_its_end = _listed(store, folder, set(wanted))
-        there |= listed
+        listed, complete = _list_wanted(store, folder, set(wanted))
+        found |= listed
         rest = [uri for uri in wanted if uri not in listed]
-        if to_its_end:
-            there |= _ask_again(store, rest)
+        if complete:
+            found |= _look_up_unlisted(store, rest)
         else:
             unlisted += rest
-    there |= store.ask(unlisted)
-    if missing := [uri for wanted in folders.values() for uri in wanted if uri not in there]:
+    found |= store.look_up(unlisted)
+    if missing := [uri for wanted in folders.values() for uri in wanted if uri not in found]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise FileNotFoundError(f"{', '.join(missing[:3])}{more}: no such file")
-    return there
+    return found
 
 
-def _listed(store: ListingCounter, folder: str, uris: set[str]) -> tuple[dict[str, StoredObject], bool]:
-    """Those of `uris` that a listing of `folder` shows, and whether it was read to its end.
+def _list_wanted(store: ListingCounter, folder: str, uris: set[str]) -> tuple[dict[str, StoredObject], bool]:
+    """Those of `uris` that a listing of `folder` shows, and whether the listing was read to its end.
 
-    On S3 a listing spares a request for each shard; who may read shards there may still not be allowed to list them.
+    On S3 a listing saves one request per shard. Credentials that may read shards may still not be allowed to list them.
     """
-    there: dict[str, StoredObject] = {}
+    found: dict[str, StoredObject] = {}
     if not storage.is_remote(folder) or len(uris) < _WORTH_LISTING:
-        return there, False
+        return found, False
     try:
         for seen, entry in enumerate(store.list_objects(folder), start=1):
             if entry.uri in uris:
-                there[entry.uri] = entry
-            if len(there) == len(uris) or seen == _LISTED_PER_SHARD * len(uris):
-                return there, False
+                found[entry.uri] = entry
+            if len(found) == len(uris) or seen == _LISTED_PER_SHARD * len(uris):
+                return found, False
     except storage.DeniedError as error:
-        _log.warning("%s; its shards are asked for one by one", error)
-        return there, False
-    return there, True
+        _log.warning("%s; its shards are requested one by one", error)
+        return found, False
+    return found, True
 
 
-def _ask_again(store: ListingCounter, uris: Sequence[str]) -> dict[str, StoredObject]:
-    """Those of `uris` that came after their folder was listed, until so many are really not there."""
-    there: dict[str, StoredObject] = {}
-    asked = 0
-    while asked < len(uris) and (left := _ASKED_AGAIN - (asked - len(there))):
-        there |= store.ask(uris[asked : asked + left])
-        asked = min(len(uris), asked + left)
-    return there
+def _look_up_unlisted(store: ListingCounter, uris: Sequence[str]) -> dict[str, StoredObject]:
+    """Those of `uris` that a complete listing lacked but that exist now; gives up after `_MAX_ABSENT` that do not."""
+    found: dict[str, StoredObject] = {}
+    requested = 0
+    while requested < len(uris) and (left := _MAX_ABSENT - (requested - len(found))):
+        found |= store.look_up(uris[requested : requested + left])
+        requested = min(len(uris), requested + left)
+    return found
 
 
 def entries(store: ListingCounter, pattern: str, named: Mapping[str, StoredObject]) -> Sequence[StoredObject]:
@@ -148,17 +147,17 @@ def entries(store: ListingCounter, pattern: str, named: Mapping[str, StoredObjec
 
 
 def exists(uri: str) -> bool:
-    """Whether `uri` is a local path as it stands: then its brackets and braces are letters."""
+    """Whether `uri` is an existing local path: then brackets and braces in it are plain characters."""
     return not storage.is_remote(uri) and storage.local_path(uri).exists()
 
 
 def is_glob(pattern: str) -> bool:
-    """Whether `pattern` has wildcards, and is not the name of something on this disk."""
+    """Whether `pattern` has wildcards and is not itself an existing local path."""
     return bool(GLOB.search(pattern)) and not exists(pattern)
 
 
 def is_folder(uri: str) -> bool:
-    """Whether `uri` is a folder on this disk; of a store nobody can tell before it is listed."""
+    """Whether `uri` is a local folder; whether a remote one exists is known only from a listing."""
     return not storage.is_remote(uri) and storage.local_path(uri).is_dir()
 
 
@@ -166,8 +165,8 @@ def _list_folder(store: ListingCounter, uri: str) -> list[StoredObject]:
     if not storage.is_remote(uri) and not storage.local_path(uri).is_dir():
         raise FileNotFoundError(f"{uri}: no such folder, and not a shard ({' or '.join(SUFFIXES)})")
     found = list(store.list_objects(uri))
-    if near := [entry.uri for entry in found if _NEARLY.search(entry.uri) and not entry.uri.endswith(SUFFIXES)]:
-        _log.warning("%s: %d files look like shards and are left out (%s)", uri, len(near), near[0])
+    if near := [entry.uri for entry in found if _NEAR_SUFFIX.search(entry.uri) and not entry.uri.endswith(SUFFIXES)]:
+        _log.warning("%s: %d files look like shards but are not taken (%s)", uri, len(near), near[0])
     return [entry for entry in found if entry.uri.endswith(SUFFIXES)]
 
 
@@ -180,5 +179,5 @@ def _glob(store: ListingCounter, pattern: str) -> list[StoredObject]:
 
 
 def folder_of(uri: str) -> str:
-    """What `uri` lies in."""
+    """The folder that holds `uri`."""
     return uri.rpartition("/")[0] or ("/" if uri.startswith("/") else ".")

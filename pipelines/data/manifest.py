@@ -1,27 +1,33 @@
-"""`manifest.json` beside packed shards: what was packed, so that a reader can tell when bytes are missing or changed.
+"""`manifest.json` beside packed shards: what was packed, so that a reader detects missing or changed bytes.
 
-Owns the file's form. Refuses to guess: a manifest that is damaged or of another format is an error, never taken for
-none.
+A manifest that is damaged or of another format is an error, never treated as absent.
 """
 
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from pipelines import storage
 
 _log = logging.getLogger(__name__)
 NAME = "manifest.json"
 BEGUN = ".packing.json"
-"""Written before the first shard: where it lies without a manifest, packing was interrupted."""
+"""Written before the first shard: if it exists without a manifest, packing was interrupted."""
 FORMAT = "menagerie-shards/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedShard:
-    """One shard as it was written: `name` with its suffix, `size` in bytes, `rows` samples, `sha256` in hexadecimal."""
+    """One shard as it was written.
+
+    Attributes:
+        name: of the file, with its suffix.
+        size: bytes.
+        rows: samples.
+        sha256: 64 hexadecimal digits.
+    """
 
     name: str
     size: int
@@ -29,15 +35,21 @@ class PackedShard:
     sha256: str
 
     def __post_init__(self) -> None:
-        _expect(isinstance(self.name, str) and self.name not in {"", ".."} and "/" not in self.name, self, "name")
+        _expect(_is_text(self.name) and self.name not in {"", ".."} and "/" not in self.name, self, "name")
         _expect(_is_count(self.size), self, "size")
         _expect(_is_count(self.rows), self, "rows")
-        _expect(isinstance(self.sha256, str) and len(self.sha256) == 64, self, "sha256")
+        _expect(_is_text(self.sha256) and len(self.sha256) == 64, self, "sha256")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """How many samples have a label, and the least and greatest label; both are None where no sample has one."""
+    """The labels of packed samples.
+
+    Attributes:
+        min: least label; None where no sample has one.
+        max: greatest label; likewise.
+        count: samples that have a label.
+    """
 
     min: int | None
     max: int | None
@@ -51,7 +63,13 @@ class Labels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What lies in a folder of packed shards, in the order of packing."""
+    """The content of a folder of packed shards.
+
+    Attributes:
+        samples: in all shards together.
+        labels: of all samples.
+        shards: in the order of packing.
+    """
 
     samples: int
     labels: Labels
@@ -60,13 +78,13 @@ class Manifest:
     def __post_init__(self) -> None:
         rows = sum(shard.rows for shard in self.shards)
         if self.samples != rows:
-            raise ValueError(f"says {self.samples!r} samples, and its shards hold {rows}")
+            raise ValueError(f"has {self.samples!r} samples, but its shards have {rows}")
         if len({shard.name for shard in self.shards}) < len(self.shards):
             raise ValueError("names a shard twice")
 
 
 def read_manifest(folder_uri: str) -> Manifest | None:
-    """The manifest in the folder `folder_uri`; None where there is none, or a store will not say whether there is one.
+    """The manifest in the folder `folder_uri`; None if there is none, or if the store denies access to it.
 
     Raises:
         ValueError: if it is damaged, or of another format.
@@ -77,27 +95,32 @@ def read_manifest(folder_uri: str) -> Manifest | None:
     except FileNotFoundError:
         return None
     except storage.DeniedError as error:
-        _log.warning("%s; taken for none: a store that will not list says this of what is not there", error)
+        _log.warning("%s; treated as absent: a store that denies listing says this of absent objects", error)
         return None
     try:
         return _parse(json.loads(data))
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{uri} is damaged or not ours: {error}") from error
+        raise ValueError(f"{uri} is damaged or of another format: {error}") from error
 
 
 def claim(folder_uri: str, mark: str, own: Mapping[str, object]) -> None:
-    """Say in the object `mark` what is going to be in the folder, and begin; the same again is fine.
+    """Reserve a folder for one content; a second call with the same arguments succeeds.
+
+    Args:
+        folder_uri: the folder.
+        mark: name of the object that says what the folder will contain.
+        own: the content of that object.
 
     Raises:
-        ValueError: if something else is there, or is going to be.
+        ValueError: if the folder holds something else, or is reserved for something else.
     """
     uri = storage.join(folder_uri, mark)
     if not storage.exists(uri) and (other := next(iter(storage.list_objects(folder_uri)), None)):
-        raise ValueError(f"{folder_uri}: {other.uri} is there, which is none of this; take a new folder")
+        raise ValueError(f"{folder_uri}: {other.uri} is there already and belongs to something else; take a new folder")
     try:
         storage.put(uri, (json.dumps(own) + "\n").encode())
     except FileExistsError:
-        raise ValueError(f"{uri} says that something else is being made there; take a new folder") from None
+        raise ValueError(f"{uri} says that the folder is for something else; take a new folder") from None
     begin(folder_uri)
 
 
@@ -107,10 +130,10 @@ def begin(folder_uri: str) -> None:
 
 
 def require_complete(folder_uri: str) -> Manifest | None:
-    """The manifest in the folder `folder_uri`; None where shards lie there that somebody else packed.
+    """The manifest in the folder `folder_uri`; None if its shards were packed by other software.
 
     Raises:
-        ValueError: if a packing of ours was interrupted there, or the manifest is damaged.
+        ValueError: if packing was interrupted there, or the manifest is damaged.
     """
     manifest = read_manifest(folder_uri)
     if manifest is None and _has_begun(folder_uri):
@@ -124,24 +147,24 @@ def require_complete(folder_uri: str) -> Manifest | None:
 def _has_begun(folder_uri: str) -> bool:
     try:
         return storage.exists(storage.join(folder_uri, BEGUN))
-    except storage.DeniedError:  # which reading the manifest has warned of
+    except storage.DeniedError:  # read_manifest has warned of it
         return False
 
 
 def write_manifest(folder_uri: str, manifest: Manifest) -> None:
-    """Write `manifest` into the folder `folder_uri`; the same one already there is fine.
+    """Write `manifest` into the folder `folder_uri`; does nothing if the same one is there.
 
     Raises:
-        FileExistsError: if another one is there.
+        FileExistsError: if another manifest is there.
     """
     content = {"format": FORMAT, **asdict(manifest)}
     storage.put(storage.join(folder_uri, NAME), (json.dumps(content, indent=1) + "\n").encode())
 
 
-def _parse(content: Any) -> Manifest:
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else content
-        raise ValueError(f"expected format {FORMAT!r}, found {found!r}")
+def _parse(parsed: object) -> Manifest:
+    content: dict[str, Any] = cast(dict[str, Any], parsed) if isinstance(parsed, dict) else {"format": parsed}
+    if content.get("format") != FORMAT:
+        raise ValueError(f"expected format {FORMAT!r}, found {content.get('format')!r}")
     return Manifest(
         samples=content["samples"],
         labels=Labels(**content["labels"]),
@@ -149,10 +172,14 @@ def _parse(content: Any) -> Manifest:
     )
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
 def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0  # isinstance would take true and false for numbers
 
 
-def _expect(good: bool, owner: object, field: str) -> None:
-    if not good:
-        raise ValueError(f"{field} {getattr(owner, field)!r} of a manifest's {type(owner).__name__}")
+def _expect(valid: bool, owner: object, field: str) -> None:
+    if not valid:
+        raise ValueError(f"{type(owner).__name__} with {field} {getattr(owner, field)!r}")

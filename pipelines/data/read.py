@@ -1,7 +1,7 @@
 """Shard -> chunks of samples, the unit in which they travel and are scored.
 
-Owns the cut into chunks, equal keys, limits, and that a shard which cannot be read to its end is one failure with its
-reason and never a shorter shard. Refuses to know how samples lie in a shard: that is `formats`.
+A shard that cannot be read to its end is one failure with its reason, never a shorter shard. How samples are stored in
+a shard is the concern of `formats`.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pipelines.records import CHUNK, Dataset, Sample, Shard
 from pipelines.storage import StoredObject
 
 _CHUNK_BYTES = 256 << 20
-"""Of encoded images: what a chunk may hold before it has one too many, whatever the batch."""
+"""Of encoded images: a chunk that exceeds this ends early, whatever the batch."""
 _DIGEST_BYTES = 8
 _SHARD_ROW = pa.schema(
     [
@@ -34,7 +34,7 @@ _SHARD_ROW = pa.schema(
 
 
 def shard_rows(shards: Sequence[Shard], positions: Sequence[int]) -> pa.Table:
-    """One row a shard: its fields and its position in the dataset."""
+    """One row per shard: its fields and its position in the dataset."""
     rows = [{"position": position} | asdict(shard) for position, shard in zip(positions, shards, strict=True)]
     return pa.Table.from_pylist(rows, schema=_SHARD_ROW)
 
@@ -47,10 +47,15 @@ def read_shards(rows: pa.Table, batch_size: int) -> Iterator[pa.Table]:
 
 
 def chunks(position: int, shard: Shard, batch_size: int) -> Iterator[pa.Table]:
-    """The shard as CHUNK tables of one row each, `batch_size` samples a chunk, fewer in the last or of huge ones.
+    """The shard as CHUNK tables of one row each.
 
-    A shard that cannot be read to its end yields what was read and then one empty chunk with `failure`. It is believed
-    when it repeats: a bit that was flipped on the way from the store must not condemn a shard.
+    A shard that cannot be read to its end yields what was read and then one empty chunk with `failure`. The failure is
+    transient unless a second attempt fails in the same way: a bit flipped in transit must not condemn a shard.
+
+    Args:
+        position: of the shard in the dataset.
+        shard: what to read.
+        batch_size: samples in a chunk; the last has fewer, and so has one of huge images.
     """
     batches = _batched(samples(shard), batch_size)
     start = 0
@@ -61,12 +66,12 @@ def chunks(position: int, shard: Shard, batch_size: int) -> Iterator[pa.Table]:
             yield _chunk(position, start, batch, last=following is None)
             start, batch = start + len(batch), following
     except ShardError as error:
-        yield _failure(position, str(error), transient=not _repeats(shard, error))
+        yield _failure(position, str(error), transient=not _fails_again(shard, error))
     except storage.UnavailableError as error:
         yield _failure(position, str(error), transient=True)
 
 
-def _repeats(shard: Shard, error: ShardError) -> bool:
+def _fails_again(shard: Shard, error: ShardError) -> bool:
     try:
         for _ in samples(shard):
             pass
@@ -80,7 +85,7 @@ def samples(shard: Shard) -> Iterator[Sample]:
 
     Raises:
         ShardError: if the shard cannot be read to its end, is empty, or differs from its manifest.
-        UnavailableError: if its store is away.
+        UnavailableError: if its store cannot be reached.
     """
     rows = 0
     first: dict[str, int] = {}
@@ -88,8 +93,8 @@ def samples(shard: Shard) -> Iterator[Sample]:
         for sample in read_samples(shard):
             seen = first.setdefault(sample.key, rows)
             if seen != rows and sample.error == LABEL_ALONE:
-                raise ShardError(f"members of sample {sample.key!r} do not stand together (rows {seen} and {rows})")
-            yield sample if seen == rows else _bad(sample, f"duplicate key: {sample.key!r} is row {seen} already")
+                raise ShardError(f"members of sample {sample.key!r} are not adjacent (rows {seen} and {rows})")
+            yield (sample if seen == rows else _failed(sample, f"duplicate key: {sample.key!r} is row {seen} already"))
             rows += 1
             if rows > MAX_SAMPLES:
                 raise ShardError(f"holds more than {MAX_SAMPLES} samples")
@@ -107,9 +112,9 @@ def samples(shard: Shard) -> Iterator[Sample]:
 
 
 def limited(dataset: Dataset, most: int) -> Dataset:
-    """The first `most` samples of `dataset`; shards without a manifest are read to count theirs.
+    """The first `most` samples of `dataset`; shards without a manifest are read to count their samples.
 
-    A shard that cannot be read is kept, so that it fails by name, and counts for nothing.
+    A shard that cannot be read is kept, so that it is reported by name, and counts as empty.
 
     Raises:
         ValueError: if `most` is not positive.
@@ -134,7 +139,8 @@ def _count(shard: Shard, most: int) -> int:
 
 
 def _batched(items: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
-    batch, held = [], 0
+    batch: list[Sample] = []
+    held = 0
     for item in items:
         batch.append(item)
         held += len(item.image or b"")
@@ -163,7 +169,7 @@ def _chunk(position: int, start: int, batch: list[Sample], *, last: bool) -> pa.
 
 
 def digest_of(image: bytes) -> int:
-    """A BLAKE2b of 64 bits; that any two of a billion different images have the same one has a chance of 1 in 37."""
+    """A BLAKE2b of 64 bits; among a billion different images, two share one with a probability of 1 in 37."""
     return int.from_bytes(hashlib.blake2b(image, digest_size=_DIGEST_BYTES).digest(), "big")
 
 
@@ -173,5 +179,5 @@ def _failure(position: int, reason: str, *, transient: bool) -> pa.Table:
     return pa.Table.from_pylist([row | lists], schema=CHUNK)
 
 
-def _bad(sample: Sample, reason: str) -> Sample:
+def _failed(sample: Sample, reason: str) -> Sample:
     return replace(sample, image=None, error=reason)

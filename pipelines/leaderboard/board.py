@@ -152,10 +152,10 @@ def comparable(columns: Sequence[StoredColumn]) -> list[StoredColumn]:
     """
     best: dict[str, StoredColumn] = {}
     for column in columns:
-        kept, plan = column.plan["top"], {**column.plan, "top": None}
+        kept, plan = column.identity["top"], {**column.identity, "top": None}
         name = json.dumps([column.model, column.weights, plan], sort_keys=True)
         enough = min(5, len(column.subset) if column.subset else column.num_classes)
-        if kept >= enough and (name not in best or kept > best[name].plan["top"]):
+        if kept >= enough and (name not in best or kept > best[name].identity["top"]):
             best[name] = column
     return list(best.values())
 
@@ -214,7 +214,7 @@ def _rows(entries: Iterable[BoardEntry], known: Mapping[str, Card]) -> Iterator[
 
     def identity(entry: BoardEntry) -> tuple[str, str, str]:
         column = entry.column
-        plan = {name: value for name, value in column.plan.items() if name not in {"subset", "top"}}
+        plan = {name: value for name, value in column.identity.items() if name not in {"subset", "top"}}
         return column.model, column.weights, json.dumps(plan, sort_keys=True)
 
     for (model, _, _), same in groupby(sorted(entries, key=identity), identity):

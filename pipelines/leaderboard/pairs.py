@@ -164,7 +164,7 @@ def _overlap(a: StoredColumn, b: StoredColumn) -> bool:
 
 def _facts(column: StoredColumn) -> dict[str, object]:
     named = {"model": column.model, "weights": column.weights, "dataset": column.dataset.digest}
-    return named | dict(_flat(column.plan.items()))
+    return named | dict(_flat(column.identity.items()))
 
 
 def _flat(items: Iterable[tuple[str, object]], before: str = "") -> Iterable[tuple[str, object]]:

@@ -22,10 +22,11 @@ from pipelines.data.manifest import Labels, Manifest, PackedShard
 from pipelines.packing import pack, uri_list
 from pipelines.packing.pack import Target
 from pipelines.packing.uri_list import Listed
-from pipelines.records import JUDGED_ERRORS
 
 _READS = 16
 """Objects that a task reads at once; most of the time it waits for the store."""
+_TOLERATED = 10
+"""Unread objects that prove nothing about a list as a whole, however short it is."""
 _MARK = "collected.json"
 _REMEDY = "--retry-unread tries again, a higher --max-bad-rate accepts what there is"
 
@@ -124,7 +125,7 @@ def collect(
     shards = tuple(part.shard for part in slices if part.shard)
     unread = sum(len(part.unread) for part in slices)
     objects = unread + sum(part.equal + (part.shard.rows if part.shard else 0) for part in slices)
-    if not shards or unread > max(JUDGED_ERRORS, max_bad_rate * objects):
+    if not shards or unread > max(_TOLERATED, max_bad_rate * objects):
         fault = f"{unread:,} of the {objects:,} objects that it names cannot be read; {_REMEDY}"
         raise ValueError(f"{location}: {fault}; the first: {_first_unread(slices)}")
     labels = _merged([part.labels for part in slices])

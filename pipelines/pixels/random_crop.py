@@ -16,15 +16,19 @@ from zoo.preprocessing import Interpolation
 
 _TRIES = 10
 Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels."""
+"""Left, top, right and bottom in pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How pictures of a stage are cropped and mirrored.
+    """How the images of a stage of a training are cropped and mirrored.
 
-    `scale` bounds the share of the area that a crop takes, `ratio` its width by its height; `flip` is the chance of a
-    mirror image. The crop is resized to `size` x `size` pixels.
+    Attributes:
+        size: the crop is resized to `size` x `size` pixels.
+        interpolation: of that resize.
+        scale: least and greatest share of the image's area that a crop takes.
+        ratio: least and greatest width of a crop divided by its height.
+        flip: probability of a mirror image.
     """
 
     size: int
@@ -36,17 +40,17 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """An augmentation and the numbers that decide what it does to one picture."""
+    """An augmentation, and the seed that decides what it does to one image."""
 
     how: Augmentation
     seed: tuple[int, ...]
 
 
 def drawn(chance: Chance, width: int, height: int) -> tuple[Box, bool]:
-    """The crop of a picture of this size, and whether it is mirrored.
+    """The crop of an image of this size in pixels, and whether it is mirrored.
 
-    The crop is that of Szegedy et al. 2015 (arXiv:1409.4842, section 6): area and the logarithm of the ratio are drawn
-    evenly; where none of ten draws fits into the picture, the greatest central crop of a ratio within bounds.
+    The crop is that of Szegedy et al. 2015 (arXiv:1409.4842, section 6): the area and the logarithm of the ratio are
+    drawn uniformly. If none of ten draws fits into the image, it is the largest central crop with a ratio in the range.
     """
     random, how = np.random.default_rng(chance.seed), chance.how
     mirrored = bool(random.random() < how.flip)
@@ -65,16 +69,16 @@ def drawn(chance: Chance, width: int, height: int) -> tuple[Box, bool]:
 
 
 def decode(encoded: bytes, chances: Sequence[Chance]) -> list[np.ndarray] | str:
-    """One uint8 array (size, size, 3) each of `chances`, or the reason why not."""
+    """One uint8 array (size, size, 3) for each of `chances`, or the reason why there is none."""
     try:
-        picture = open_rgb(encoded)
-        return [_augmented(picture, chance) for chance in chances]
+        image = open_rgb(encoded)
+        return [_augmented(image, chance) for chance in chances]
     except DecodeError as error:
         return str(error)
 
 
-def _augmented(picture: Image.Image, chance: Chance) -> np.ndarray:
-    box, mirrored = drawn(chance, picture.width, picture.height)
+def _augmented(image: Image.Image, chance: Chance) -> np.ndarray:
+    box, mirrored = drawn(chance, image.width, image.height)
     side = chance.how.size
-    resized = picture.resize((side, side), FILTERS[chance.how.interpolation], box=box)
+    resized = image.resize((side, side), FILTERS[chance.how.interpolation], box=box)
     return np.asarray(ImageOps.mirror(resized) if mirrored else resized)

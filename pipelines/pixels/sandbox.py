@@ -1,9 +1,8 @@
-"""The child process in which pictures are decoded: one that kills, hangs or floods its decoder costs one row.
+"""The child process in which images are decoded: an image that kills, hangs or floods its decoder costs one row.
 
-Owns the child: its start, its limits of memory and time, its replacement, and the reason of a picture that it did not
-survive twice. Each process that decodes has one, from first use to its own end. Refuses to know how pictures are
-decoded, and to blame a picture for a child that cannot be started. It is no wall against hostile code, only against
-faults. What the child does is in `sandbox_child`.
+The parent's side: start, limits, replacement, and the reason of an image that killed its child twice. Each process that
+decodes has one child, from first use to its own end. No image is blamed for a child that cannot be started. The sandbox
+protects from faults, not from hostile code. The child's side is `sandbox_child`.
 """
 
 import atexit
@@ -18,70 +17,91 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipelines.pixels.sandbox_child import ANSWER, LONGEST_REASON, NO_MEMORY, PIXELS, REASON, REQUEST, ROOM, serve
-from pipelines.records import QUARANTINED
 
-_SECONDS = 20.0
-"""For one picture, which takes 10 ms. Twice this and two starts are less than a minute."""
-_START_SECONDS = 60.0
-_ENDING_SECONDS = 5.0
-_MEMORY = 3 << 30
-"""Bytes beyond what a child has when it is ready. The largest picture that we decode, 50 million pixels of 16 bits,
-needs 1 GiB; a codec that asks for more gets a MemoryError, before the kernel has to choose whom to kill."""
+QUARANTINED = "quarantined: "
+"""Prefix of the error of an image that killed, hung or flooded the process that decodes it, twice."""
 _TRIES = 2
-"""A child may also die because the machine is short of memory: a picture is to blame if it kills a fresh one too."""
+"""A child may also die because the machine is short of memory: an image is to blame if it kills a fresh child too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a child process.
+
+    Attributes:
+        seconds: for one image, which takes 10 ms. Twice this and two starts are less than a minute.
+        start_seconds: until it is ready.
+        ending_seconds: from the end of its socket to its own end.
+        memory: bytes beyond what it has when it is ready. The largest image that is decoded, 50 million pixels of 16
+            bits, needs 1 GiB; a codec that needs more gets a MemoryError before the kernel kills some process.
+    """
+
+    seconds: float = 20.0
+    start_seconds: float = 60.0
+    ending_seconds: float = 5.0
+    memory: int = 3 << 30
+
+
+_LIMITS = Limits()
 
 
 class _LostError(Exception):
-    """The child is of no more use; the message says what became of it."""
+    """The child cannot be used any more; the message says what became of it."""
 
 
 class Sandbox:
-    """Runs the `decode` of a module in a child process, one picture at a time. Only the child imports the module."""
+    """Runs the `decode` of a module in a child process, one image at a time. Only the child imports the module."""
 
-    def __init__(self, module: str) -> None:
-        self._module = module
+    def __init__(self, module: str, limits: Limits = _LIMITS) -> None:
+        self._module, self._limits = module, limits
         self._child: _Child | None = None
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def decode(self, encoded: bytes | memoryview, wants: Sequence[Any], into: Sequence[np.ndarray]) -> str | None:
-        """Fill `into` with the pixels of `encoded`, or leave it and return the reason why not.
+    def decode(self, encoded: bytes | memoryview, wants: Sequence[object], into: Sequence[np.ndarray]) -> str | None:
+        """Decode one image.
 
-        Each array is for one of `wants`, which the module understands: a geometry, say.
+        Args:
+            encoded: its bytes.
+            wants: what is wanted of it, as the module's `decode` takes it, such as geometries.
+            into: one uint8 array (size, size, 3) for each of `wants`, filled with its pixels.
+
+        Returns:
+            None, or the reason why `into` was not filled.
 
         Raises:
             RuntimeError: if no child can be started.
         """
         with self._lock:
-            fate = ""
+            reason = ""
             for _ in range(_TRIES):
                 child = self._living()
                 try:
                     return child.decode(encoded, wants, into)
                 except _LostError as error:
-                    fate = str(error)
+                    reason = str(error)
                     self._stop()
-                except BaseException:  # a cancelled task is interrupted anywhere; the answer must be nobody else's
+                except BaseException:  # a cancelled task stops anywhere; its answer must not reach the next image
                     self._stop()
                     raise
-            return QUARANTINED + fate
+            return QUARANTINED + reason
 
     def close(self) -> None:
-        """End the child, if there is one; the next picture starts another."""
+        """End the child, if there is one; the next image starts another."""
         with self._lock:
             self._stop()
 
     def _living(self) -> "_Child":
-        """The child, or another where it died between two pictures, which is neither's fault."""
+        """The child, or a new one if it died between two images, for which neither is to blame."""
         if self._child is None or self._child.process.poll() is not None:
             self._stop()
-            self._child = _Child(self._module)
+            self._child = _Child(self._module, self._limits)
         return self._child
 
     def _stop(self) -> None:
@@ -91,20 +111,20 @@ class Sandbox:
 
 
 class _Child:
-    """A running child: its stdin is a socket for requests and answers, their bytes are in a file that both map.
+    """A running child. Its stdin is a socket for requests and answers; their bytes are in a file that both map.
 
-    So neither a pipe is between pictures and pixels, nor is anything that is printed taken for an answer.
+    So images and pixels pass through no pipe, and nothing that the child prints is mistaken for an answer.
     """
 
-    def __init__(self, module: str) -> None:
-        self._requests = 0
+    def __init__(self, module: str, limits: Limits) -> None:
+        self._requests, self._limits = 0, limits
         self._socket, theirs = socket.socketpair()
         self._file = _memory_file()
         self._shared = _resized(self._file, ROOM)
         paths = [str(Path(__file__).parents[2]), *sys.path]
         program = (
             f"import sys; sys.path[:] = {paths!r}; from {module} import decode; "
-            f"from {serve.__module__} import serve; serve(decode, {self._file}, {_MEMORY})"
+            f"from {serve.__module__} import serve; serve(decode, {self._file}, {limits.memory})"
         )
         command = [sys.executable, "-c", program]
         try:
@@ -114,12 +134,12 @@ class _Child:
                 )
         except OSError as error:  # no memory, too many processes
             self._release()
-            raise RuntimeError(f"the process that decodes pictures cannot be started: {error}") from error
+            raise RuntimeError(f"the process that decodes images cannot be started: {error}") from error
         try:
-            self._answer(_START_SECONDS)
+            self._answer(limits.start_seconds)
         except _LostError as error:
             self.stop()
-            raise RuntimeError(f"the process that decodes pictures cannot be started: {error}") from error
+            raise RuntimeError(f"the process that decodes images cannot be started: {error}") from error
 
     def stop(self) -> None:
         self.process.kill()
@@ -131,24 +151,24 @@ class _Child:
         self._shared.close()
         os.close(self._file)
 
-    def decode(self, encoded: bytes | memoryview, wants: Sequence[Any], into: Sequence[np.ndarray]) -> str | None:
-        wanted = pickle.dumps(list(wants))
+    def decode(self, encoded: bytes | memoryview, wants: Sequence[object], into: Sequence[np.ndarray]) -> str | None:
+        arguments = pickle.dumps(list(wants))
         pixels = sum(array.nbytes for array in into)
-        end = len(encoded) + len(wanted)
+        end = len(encoded) + len(arguments)
         room = max(end, pixels, LONGEST_REASON)
         if room > len(self._shared):
             self._shared.close()
             self._shared = _resized(self._file, room)
         self._shared[: len(encoded)] = encoded
-        self._shared[len(encoded) : end] = wanted
+        self._shared[len(encoded) : end] = arguments
         self._requests += 1
-        with contextlib.suppress(OSError):  # that it is dead, the answer says
-            self._socket.sendall(REQUEST.pack(self._requests, len(self._shared), len(encoded), len(wanted)))
-        kind, size = self._answer(_SECONDS)
+        with contextlib.suppress(OSError):  # if it is dead, the missing answer says so
+            self._socket.sendall(REQUEST.pack(self._requests, len(self._shared), len(encoded), len(arguments)))
+        kind, size = self._answer(self._limits.seconds)
         if kind == REASON and size <= LONGEST_REASON:
             return self._shared[:size].decode(errors="replace")
         if kind == NO_MEMORY:
-            raise _LostError(f"out of memory (needs more than {_MEMORY / 2**30:g} GiB)")
+            raise _LostError(f"out of memory (needs more than {self._limits.memory / 2**30:g} GiB)")
         if (kind, size) != (PIXELS, pixels):
             raise _LostError("crashed the decoder (its answer is nonsense)")
         start = 0
@@ -174,7 +194,7 @@ class _Child:
 
     def _ending(self) -> str:
         try:
-            status = self.process.wait(_ENDING_SECONDS)  # its socket is closed a moment before
+            status = self.process.wait(self._limits.ending_seconds)  # its socket is closed a moment before
         except subprocess.TimeoutExpired:
             return "it closed its socket"
         names = {number.value: number.name for number in signal.Signals}
@@ -183,7 +203,7 @@ class _Child:
 
 def _memory_file() -> int:
     if sys.platform == "linux":
-        return os.memfd_create("picture")
+        return os.memfd_create("image")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 

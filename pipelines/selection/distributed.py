@@ -118,7 +118,7 @@ def _fold_group(job: _Job, group: Sequence[int], least: np.ndarray) -> bytes:
     for position in group:
         shard = job.dataset.shards[position]
         location = cell_uri(job.store, job.dataset, job.column, shard)
-        rows = read_cell(location, job.column.top, job.rule.columns)
+        rows = read_cell(location, job.column.classes_kept, job.rule.columns)
         found, seen_there = candidates.of_cell(rows, shard, position, job.rule, fold.least)
         fold.add(found)
         seen += seen_there

@@ -26,7 +26,7 @@ class Teacher:
     classes: int
     members: tuple[Member, ...]
     plan: Mapping[str, object]
-    """The settings that the cells depend on (`cells.column.Column.plan`)."""
+    """The settings that the cells depend on (`cells.column.Column.identity`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ def selection_facts(store: str, plan: Plan, rule: Rule, identity: str, images: P
             column=column.name,
             classes=column.card.num_classes,
             members=tuple(Member(model=member.card.name, weights=member.weights) for member in column.members),
-            plan=column.plan,
+            plan=column.identity,
         ),
         rule=RuleFacts(
             k=rule.k,

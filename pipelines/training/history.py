@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipelines.records import JUDGED_ERRORS, Dataset
+from pipelines.data.bad_rate import is_too_high
+from pipelines.records import Dataset
 from pipelines.training.agreement import Decision
 from pipelines.training.batches import DataError, SampleBatch
 from pipelines.training.checkpoint import BestValidation, CheckpointContent, LearnerState
@@ -68,8 +69,7 @@ class History:
         self._seen += decision.images + decision.bad
         self._examples += [f"{batch.keys[row]}: {error}" for row, error in batch.errors.items()]
         del self._examples[_SHOWN_KEYS:]
-        allowed = self._max_bad_rate * max(self._seen, _JUDGED_IMAGES)
-        if self._bad > max(allowed, JUDGED_ERRORS - 1):
+        if is_too_high(self._bad, max(self._seen, _JUDGED_IMAGES), self._max_bad_rate):
             counts = f"{self._bad} of the first {self._seen} images are bad"
             raise DataError(": ".join([counts, *(["; ".join(self._examples)] if self._examples else [])]))
         self._interval.loss_sum += decision.loss_sum

@@ -15,7 +15,7 @@ from pipelines import storage
 from pipelines.data import read
 from pipelines.data.formats import ShardError
 from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
-from pipelines.pixels.decode import one_value
+from pipelines.pixels.decoded import one_value
 from pipelines.pixels.random_crop import Augmentation, Chance
 from pipelines.pixels.sandbox import Sandbox
 from pipelines.records import Shard

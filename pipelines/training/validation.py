@@ -11,7 +11,6 @@ from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-import torch
 import torch.distributed as dist
 from torch import nn
 
@@ -20,6 +19,7 @@ from pipelines.cluster.shares import Shares
 from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import Tally
 from pipelines.models.engine import Engine
+from pipelines.pixels.decoded import DecodedChunk, decoded_chunks
 from pipelines.records import PLAIN, Dataset, View, cell_schema
 from pipelines.training.batches import DataError
 from pipelines.training.learner import Learner
@@ -90,16 +90,14 @@ def tally(network: nn.Module, card: Card, dataset: Dataset, shares: Shares, rank
     shards = [dataset.shards[index] for index in indices]
     decoded = dataflow.pixels(shards, indices, PLAIN.batch_size, views, shares)
     tables: Iterable[Any] = decoded.iter_batches(batch_size=None, batch_format="pyarrow")
-    chunks = (chunk for table in tables for chunk in table.to_pylist())
-    return reduce(metrics.merge, (_chunk_tally(chunk, engine, card) for chunk in chunks))
+    chunks = (chunk for table in tables for chunk in decoded_chunks(table, views))
+    return reduce(metrics.merge, (_chunk_tally(chunk, views[0], engine, card) for chunk in chunks))
 
 
-def _chunk_tally(chunk: dict, engine: Engine, card: Card) -> Tally:
-    if chunk["failure"] is not None:
-        raise (storage.UnavailableError if chunk["transient"] else DataError)(f"--val: {chunk['failure']}")
-    side = card.preprocessing.size
-    pixels = torch.frombuffer(bytearray(chunk["pixels_0"]), dtype=torch.uint8).view(-1, side, side, 3).numpy()
-    rows = rows_of(chunk, 0, engine.launch(pixels)(), chunk["errors_0"])
+def _chunk_tally(chunk: DecodedChunk, view: View, engine: Engine, card: Card) -> Tally:
+    if chunk.failure is not None:
+        raise (storage.UnavailableError if chunk.transient else DataError)(f"--val: {chunk.failure}")
+    rows = rows_of(chunk, 0, engine.launch(chunk.pixels(view))(), chunk.errors(view))
     return metrics.tally(_as_cell(rows, min(_TOP, card.num_classes)), card.num_classes)
 
 

@@ -1,7 +1,6 @@
 """The walk on Ray Data: shards -> chunks -> pixels -> scores.
 
-Owns the order of the steps and their shares of the cluster. Keeps nothing: what comes out is gathered and committed by
-`flow`.
+The order of the steps and their shares of the cluster. Nothing is kept here: `filling` gathers and commits the scores.
 """
 
 import math
@@ -19,46 +18,54 @@ from pipelines.data import read
 from pipelines.pixels.decode import decode_chunks
 from pipelines.records import Shard, View
 from pipelines.walk import estimate
+from pipelines.walk.options import RunOptions
 from pipelines.walk.passes import PassConfig, configure_pass
 
-_MOST_SOURCES = 1024
-
-
+_MAX_SOURCES = 1024
+"""Tables of shards that reading tasks take; more would only cost Ray time."""
 _NODE_SECONDS = 600.0
-"""Of work that a GPU must have before an autoscaler is asked for it: a node takes minutes to start, and costs."""
+"""Work that a GPU must have before an autoscaler is asked for it: a node takes minutes to start, and costs."""
 
 
 def walk(
-    columns: Sequence[Column], shards: Sequence[Shard], positions: Sequence[int], device: str, gpus: int = 0
+    columns: Sequence[Column], shards: Sequence[Shard], positions: Sequence[int], options: RunOptions
 ) -> Iterator[pa.Table]:
     """SCORES tables of the models of `columns` on `shards`, in the order in which they are done.
 
     Args:
-        columns: the models with their settings; a table's `model` is a position among them.
+        columns: the models with their settings; a table's `slot` is a position among them.
         shards: what to read.
-        positions: where the shards stand in their dataset, a table's `shard`.
-        device: `cpu` or `cuda`.
-        gpus: that an autoscaler may be asked for.
+        positions: of the shards in their dataset, a table's `shard`.
+        options: where models run; the device is resolved, not `auto`.
     """
-    if not gpus:
+    device = options.device
+    if not options.gpus:
         await_node(device)
-    cpus, there = resources()
-    shares = share(cpus, max(there, gpus), device)
-    scorer = configure_pass(columns, device, actor_memory(device))
-    decoded = pixels(shards, positions, scorer.chunk, scorer.views, shares)
-    scored = score(decoded, ScorerActor, scorer, shares, _actors(columns, shards, shares, scorer))
+    cpus, gpus = resources()
+    shares = share(cpus, max(gpus, options.gpus), device)
+    config = configure_pass(columns, device, actor_memory(device))
+    decoded = pixels(shards, positions, config.chunk, config.views, shares)
+    scored = score(decoded, ScorerActor, config, shares, _count_actors(columns, shards, shares, config))
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
 def pixels(
-    shards: Sequence[Shard], positions: Sequence[int], chunk: int, views: Sequence[View], shares: Shares
+    shards: Sequence[Shard], positions: Sequence[int], chunk_size: int, views: Sequence[View], shares: Shares
 ) -> Dataset:
-    """Decoded chunks (see `decode.decoded_schema`) of so many samples, of the shards at these positions."""
+    """Decoded chunks (see `decoded.decoded_schema`) of the shards.
+
+    Args:
+        shards: what to read.
+        positions: of the shards in their dataset.
+        chunk_size: samples in a chunk.
+        views: what each image is decoded to.
+        shares: of the cluster.
+    """
     set_context()
     sources = ray.data.from_arrow(_sources(shards, positions))
     encoded = mapped(
         sources,
-        partial(read.read_shards, batch_size=chunk),
+        partial(read.read_shards, batch_size=chunk_size),
         compute=TaskPoolStrategy(size=shares.readers),
         num_cpus=shares.read_cpus,
         max_retries=RETRIES,
@@ -72,21 +79,29 @@ def pixels(
     )
 
 
-def _actors(columns: Sequence[Column], shards: Sequence[Shard], shares: Shares, scorer: PassConfig) -> int:
-    """As many as there is room for; of GPUs that would have to be started only those that have enough to do."""
-    most, chunks = shares.actors, _chunks(shards, scorer.chunk)
-    if scorer.device == "cuda":
+def _count_actors(columns: Sequence[Column], shards: Sequence[Shard], shares: Shares, config: PassConfig) -> int:
+    """Number of actors: all that fit; a GPU not yet started counts only if it has ten minutes of work."""
+    most, chunks = shares.actors, _count_chunks(shards, config.chunk)
+    if config.device == "cuda":
         worth = estimate.of_walk(columns, shards).gpu_seconds / _NODE_SECONDS
         most = min(most, max(1, int(resources()[1]), math.ceil(worth)))
     return most if chunks is None else min(most, chunks)
 
 
-def score(pixels: Dataset, scoring: type, scorer: PassConfig, shares: Shares, actors: int) -> Dataset:
-    """SCORES tables of decoded chunks, by so many actors of the class `scoring`."""
+def score(pixels: Dataset, scorer: type, config: PassConfig, shares: Shares, actors: int) -> Dataset:
+    """SCORES tables of decoded chunks.
+
+    Args:
+        pixels: decoded chunks.
+        scorer: the class of the actors, made with `config`.
+        config: what an actor runs.
+        shares: of the cluster.
+        actors: how many.
+    """
     return mapped(
         pixels,
-        scoring,
-        fn_constructor_args=(scorer,),
+        scorer,
+        fn_constructor_args=(config,),
         compute=ActorPoolStrategy(size=actors),
         num_cpus=shares.actor_cpus,
         num_gpus=shares.actor_gpus,
@@ -96,7 +111,7 @@ def score(pixels: Dataset, scoring: type, scorer: PassConfig, shares: Shares, ac
 
 
 class ScorerActor:
-    """The actor's step: a `Scorer`, which is imported where it runs, since torch takes a driver a second to load."""
+    """An actor's step: a `Scorer`, imported where it runs, since torch would take a driver a second to load."""
 
     def __init__(self, config: PassConfig) -> None:
         from pipelines.walk.scorer import Scorer
@@ -104,18 +119,18 @@ class ScorerActor:
         self._scorer = Scorer(config)
 
     def __call__(self, decoded: pa.Table) -> Iterator[pa.Table]:
-        """Rows of scores, as SCORES tables."""
+        """The scores of decoded chunks, as SCORES tables."""
         return self._scorer(decoded)
 
 
 def _sources(shards: Sequence[Shard], positions: Sequence[int]) -> list[pa.Table]:
-    """The shards as rows, in as many tables as there are to be reading tasks."""
+    """The shards as rows, one table per reading task."""
     table = read.shard_rows(shards, positions)
-    step = -(-len(shards) // _MOST_SOURCES)
+    step = -(-len(shards) // _MAX_SOURCES)
     return [table.slice(start, step) for start in range(0, len(shards), step)]
 
 
-def _chunks(shards: Sequence[Shard], size: int) -> int | None:
-    """How many chunks there are to score, where manifests say it: more actors than that would only start."""
+def _count_chunks(shards: Sequence[Shard], size: int) -> int | None:
+    """How many chunks there are to score, None where a manifest is missing. More actors than chunks would be idle."""
     rows = [shard.limit or shard.rows for shard in shards]
     return None if None in rows else sum(-(-count // size) for count in rows if count)

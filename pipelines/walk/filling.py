@@ -1,13 +1,13 @@
-"""Filling cells: the driver of walks, which commits what comes back.
+"""Filling cells: rounds of passes that commit what is missing, until nothing is or nothing more can be done.
 
-Owns convergence by re-planning: rounds go on while there is hope. Refuses to keep results: only committed cells count,
-whatever happened to the run that made them.
+Results are not kept in memory. Only committed cells count, whatever happened to the run that made them: each round
+plans anew from what the store holds.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import count
 
 import pyarrow as pa
@@ -17,44 +17,35 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cluster.shares import NoDeviceError, resources, share
+from pipelines.data.bad_rate import is_too_high
 from pipelines.models.precision import require_precision
-from pipelines.records import JUDGED_ERRORS, NON_FINITE
 from pipelines.walk.dataflow import walk
+from pipelines.walk.failures import NON_FINITE, SCORED
 from pipelines.walk.gather import Gather
-from pipelines.walk.passes import split_passes
+from pipelines.walk.options import RunOptions
+from pipelines.walk.passes import PassPlan, split_passes
 from pipelines.walk.publisher import Publisher
-from pipelines.walk.rounds import ModelTimings, RoundFailures
+from pipelines.walk.rounds import Progress, RoundState
 
 _IDLE_ROUNDS = 2
-"""Rounds in turn that commit nothing: the second is for what was over only after the first."""
-_PAUSE_SECONDS = 15.0
-"""Before a round after one that broke off: nodes that were lost are replaced, a store comes back."""
+"""Rounds in succession that commit nothing; the second is for what recovered only after the first."""
 _JUDGED_IMAGES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a walk is.
-
-    `images` were scored in this run (once a pass, whatever the number of models), `bad` counts those that have an error
-    instead of a score, by its kind; `cells` are committed, of `in_flight` others some rows are there. `model_seconds`
-    is what all actors together have spent in models.
-    """
-
-    images: int = 0
-    cells: int = 0
-    bad: Counter[str] = field(default_factory=Counter)
-    in_flight: int = 0
-    model_seconds: float = 0.0
+_PASSING = (RayError, ExecutionTimeoutError, OSError, NoDeviceError)
+"""What interrupts a pass and may be over by the next round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a walk left: the plan as it is now and pictures scored.
+    """What a run left.
 
-    `failures` says why shards failed, by position in the dataset; `unusable` why models could not be run, by their
-    column; `broken` what broke the last round off, if anything; `spoiled` why the data was given up. `speeds` are
-    images a second of one actor in the model alone, by column, of those that were run.
+    Attributes:
+        plan: with the cells that are still missing.
+        images: scored in this run.
+        failures: why shards failed, by position in the dataset.
+        unusable: why models could not be run, by column of the plan.
+        broken: what interrupted the last round, if anything did.
+        spoiled: why the data was given up, if it was.
+        speeds: images a second of one actor in the model alone, by column of the plan.
     """
 
     plan: Plan
@@ -66,83 +57,77 @@ class Outcome:
     speeds: dict[int, float]
 
 
-_PASSING = (RayError, ExecutionTimeoutError, OSError, NoDeviceError)
-"""What breaks a round off and may be over in the next."""
-
-
 class _SpoiledError(Exception):
-    """Too many pictures are bad."""
+    """Too many images are bad."""
 
 
-def fill(
-    store: str,
-    plan: Plan,
-    device: str,
-    watch: Callable[[Progress], None],
-    max_bad_rate: float = 1.0,
-    gpus: int = 0,
-) -> Outcome:
-    """Commit the cells that `plan` lacks; rounds go on until none is pending or two in turn commit nothing.
+def fill(store: str, plan: Plan, options: RunOptions, watch: Callable[[Progress], None]) -> Outcome:
+    """Commit the cells that `plan` lacks; rounds go on until none is missing or two in succession commit nothing.
 
-    A lost node, a killed worker or a store that refuses for a while costs the cells in flight, and the next round fills
+    A lost node, a killed worker or a store that is away for a while costs the cells in flight, and the next round fills
     them: nothing else is needed.
 
     Args:
         store: where the cells go.
         plan: what is missing.
-        device: `cpu`, `cuda`, or `auto`: GPUs where the cluster has any.
-        watch: told of the progress after each block.
-        max_bad_rate: the share of pictures that may be bad; judged from the first thousand on.
-        gpus: that an autoscaler may be asked for.
+        options: where models run, and how many images may be bad.
+        watch: called with the progress after each block of scores.
 
     Raises:
-        ValueError: if `device` is not there.
+        ValueError: if the device is not there.
     """
-    done = Progress()
-    trouble, clock, spoiled, idle = RoundFailures(most=len(plan.columns)), ModelTimings(), None, 0
-    walker = resolve_device(device, gpus)
-    _require_precisions(plan, walker)
-    while (before := len(trouble.fillable(plan))) and idle < _IDLE_ROUNDS and not spoiled:
-        trouble.begin()
+    options = replace(options, device=resolve_device(options.device, options.gpus))
+    _require_precisions(plan, options.device)
+    state, spoiled, idle = RoundState(models_per_pass=len(plan.columns)), None, 0
+    failures = state.failures
+    while (before := failures.fillable(plan).pending) and idle < _IDLE_ROUNDS and not spoiled:
+        failures.begin_round()
         try:
-            for progress in _round(store, plan, (walker, gpus), done, (trouble, clock)):
-                done = progress
-                watch(done)
-                _require_good(done, max_bad_rate)
+            for progress in _round(store, plan, options, state):
+                watch(progress)
+                _require_good(progress, options.max_bad_rate)
         except _SpoiledError as error:
             spoiled = str(error)
         try:
             plan = plan_cells(store, plan.dataset, plan.columns)
         except OSError as error:
-            trouble.broken = _said(error)
-        left = len(trouble.fillable(plan))
-        idle = idle + 1 if left == before and not trouble.part() else 0
-        if trouble.broken and left and idle < _IDLE_ROUNDS and not spoiled:
-            time.sleep(_PAUSE_SECONDS)
-    failures, unusable = trouble.failed(plan), trouble.unusable | trouble.lacking(plan)
-    return Outcome(plan, done.images, failures, unusable, trouble.broken, spoiled, clock.speeds())
+            failures.interruption = _one_line(error)
+        left = failures.fillable(plan).pending
+        idle = idle + 1 if left == before and not state.split_models() else 0
+        if failures.interruption and left and idle < _IDLE_ROUNDS and not spoiled:
+            time.sleep(options.pause_seconds)
+    return Outcome(
+        plan=plan,
+        images=state.progress.images,
+        failures=failures.of_shards(plan),
+        unusable=failures.of_models(plan),
+        broken=failures.interruption,
+        spoiled=spoiled,
+        speeds=state.timings.speeds(),
+    )
 
 
-def _said(error: Exception) -> str:
-    """In one line: of what a task of Ray raised the last one says it, below the traceback."""
+def _one_line(error: Exception) -> str:
+    """The first line of an error's message; of a Ray task's the last, below the traceback."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[-1 if isinstance(error, RayTaskError) else 0]}"
 
 
-def _require_good(done: Progress, max_bad_rate: float) -> None:
-    if done.bad.total() > max(max_bad_rate * max(done.images, _JUDGED_IMAGES), JUDGED_ERRORS - 1):
-        reasons = ", ".join(f"{number} {reason}" for reason, number in done.bad.most_common())
-        raise _SpoiledError(f"{done.bad.total()} of the first {done.images} images are bad: {reasons}")
+def _require_good(progress: Progress, max_bad_rate: float) -> None:
+    bad = progress.bad.total()
+    if is_too_high(bad, max(progress.images, _JUDGED_IMAGES), max_bad_rate):
+        reasons = ", ".join(f"{number} {reason}" for reason, number in progress.bad.most_common())
+        raise _SpoiledError(f"{bad} of the first {progress.images} images are bad: {reasons}")
 
 
 def resolve_device(device: str, gpus: int = 0) -> str:
-    """`cpu` or `cuda`: what `auto` means on this cluster, where an autoscaler may be asked for so many GPUs.
+    """`cpu` or `cuda`: what `auto` means on this cluster, where an autoscaler may be asked for `gpus` GPUs.
 
     Raises:
         ValueError: if `device` is not there.
     """
-    cpus, there = resources()
-    most = max(there, gpus)
+    cpus, present = resources()
+    most = max(present, gpus)
     chosen = device if device != "auto" else "cuda" if most >= 1 else "cpu"
     try:
         share(cpus, most, chosen)  # raises here, before a walk begins
@@ -157,53 +142,49 @@ def _require_precisions(plan: Plan, device: str) -> None:
             require_precision(member.settings.precision, device)
 
 
-def _round(
-    store: str, plan: Plan, where: tuple[str, int], done: Progress, notes: tuple[RoundFailures, ModelTimings]
-) -> Iterator[Progress]:
-    """One attempt at every pending cell; adds to `notes`, yields the progress from `done` on.
-
-    A pass that breaks off does not keep the others from being tried.
-    """
-    trouble, _ = notes
-    for models, positions in split_passes(trouble.fillable(plan), trouble.most):
+def _round(store: str, plan: Plan, options: RunOptions, state: RoundState) -> Iterator[Progress]:
+    """One attempt at every missing cell. An interrupted pass does not keep the others from being tried."""
+    failures = state.failures
+    for part in split_passes(failures.fillable(plan), state.models_per_pass):
         try:
-            for progress in _pass(store, plan, (models, positions, where), done, notes):
-                done = progress
-                yield done
+            yield from _pass(store, plan, part, options, state)
         except _PASSING as error:
-            trouble.broken, trouble.killed = _said(error), isinstance(error, RayError)
-            if len(models) == 1 and len(plan.columns) > 1:
-                trouble.absent[models[0]] = f"run alone, its pass broke off: {trouble.broken}"
+            failures.interruption, failures.workers_died = _one_line(error), isinstance(error, RayError)
+            if len(part.columns) == 1 and len(plan.columns) > 1:
+                reason = f"run alone, its pass broke off: {failures.interruption}"
+                failures.absent_models[part.columns[0]] = reason
 
 
-def _pass(
-    store: str,
-    plan: Plan,
-    what: tuple[tuple[int, ...], tuple[int, ...], tuple[str, int]],
-    done: Progress,
-    notes: tuple[RoundFailures, ModelTimings],
-) -> Iterator[Progress]:
-    """Walk models over shards, by their positions, on a device with as many GPUs as may be asked for."""
-    (models, positions, where), (trouble, clock) = what, notes
-    columns, shards = [plan.columns[i] for i in models], [plan.dataset.shards[i] for i in positions]
-    gather, committed = Gather(trouble.failures, trouble.away), done.cells
-    with Publisher(store, plan.dataset, trouble.conflicts) as publisher:
-        for scores in walk(columns, shards, positions, *where):
+def _pass(store: str, plan: Plan, part: PassPlan, options: RunOptions, state: RoundState) -> Iterator[Progress]:
+    """Run the models of one pass over its shards and commit the cells."""
+    columns = [plan.columns[column] for column in part.columns]
+    shards = [plan.dataset.shards[position] for position in part.shards]
+    failures, committed = state.failures, state.progress.cells
+    gather = Gather(failed_shards=failures.failed_shards, absent_shards=failures.absent_shards)
+    with Publisher(store, plan.dataset, failures.conflicts) as publisher:
+        for scores in walk(columns, shards, part.shards, options):
             publisher.put(columns, gather.add(scores))
-            clock.add(models, scores)
-            images, bad = _pictures(scores, gather.unusable | gather.absent)
-            counts = done.images + images, committed + publisher.done, done.bad + bad, gather.begun
-            done = Progress(*counts, sum(clock.seconds.values()))
-            trouble.unusable.update((models[model], reason) for model, reason in gather.unusable.items())
-            trouble.absent.update((models[model], reason) for model, reason in gather.absent.items())
-            yield done
-    yield replace(done, cells=committed + publisher.done)
+            state.timings.add(part.columns, scores)
+            images, bad = _count_images(scores, gather)
+            state.progress = Progress(
+                images=state.progress.images + images,
+                cells=committed + publisher.done,
+                bad=state.progress.bad + bad,
+                in_flight=gather.begun,
+                model_seconds=sum(state.timings.seconds.values()),
+            )
+            failures.failed_models.update(part.by_column(gather.failed_models))
+            failures.absent_models.update(part.by_column(gather.absent_models))
+            yield state.progress
+    state.progress = replace(state.progress, cells=committed + publisher.done)
+    yield state.progress
 
 
-def _pictures(scores: pa.Table, unusable: Mapping[int, str]) -> tuple[int, Counter[str]]:
-    """Pictures in `scores`, and bad ones: rows of the first model that was loaded, so that each counts once."""
-    first = next(model for model in count() if model not in unusable)
-    rows = scores.filter((pc.field("model") == first) & (pc.field("index") >= 0))
+def _count_images(scores: pa.Table, gather: Gather) -> tuple[int, Counter[str]]:
+    """Images in `scores`, and the bad ones by reason: rows of the first model that runs, so that each counts once."""
+    without = gather.failed_models.keys() | gather.absent_models.keys()
+    first = next(slot for slot in count() if slot not in without)
+    rows = scores.filter((pc.field("slot") == first) & (pc.field("kind") == SCORED))
     reasons = Counter(error.partition(": ")[0] for error in rows["error"].drop_null().to_pylist())
-    del reasons[NON_FINITE]  # that is the model's fault, and no other's
+    del reasons[NON_FINITE]  # the fault of this model alone
     return len(rows), reasons

@@ -1,87 +1,109 @@
 """Rows of scores, in whatever order they arrive -> whole cells.
 
-Owns when a cell is complete, and what is known of shards and models that give none. Refuses to let go of a cell with a
-row missing.
+A cell is complete once every row from 0 to its last has arrived. Failures of shards and models are collected here.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD
+from pipelines.records import cell_schema
+from pipelines.walk.failures import Failure
+
+_CELL_COLUMNS = cell_schema(1).names
+
+
+class CellKey(NamedTuple):
+    """A cell of a pass: position of its model in the pass, position of its shard in the dataset."""
+
+    slot: int
+    shard: int
+
+
+class CompleteCell(NamedTuple):
+    """A cell of which all rows are there, in order, with the columns of `cell_schema`."""
+
+    slot: int
+    shard: int
+    rows: pa.Table
 
 
 @dataclass(slots=True)
 class Gather:
-    """Rows of cells in the making, which may arrive in any order.
+    """The cells of one pass in the making, and the failures met on the way, with their reasons.
 
-    Each arriving SCORES table is split by (model, shard); a cell leaves when rows 0 to its last are all there.
+    Each SCORES table that arrives is split by cell; shards are known by position in the dataset, models by slot.
     """
 
-    failures: dict[int, str] = field(default_factory=dict)
-    """Shards that cannot be read to their end, by position, with the reason."""
-    away: dict[int, str] = field(default_factory=dict)
-    """Shards that could not be read there and then, likewise; another attempt may."""
-    unusable: dict[int, str] = field(default_factory=dict)
-    """Models whose weights are wrong, by position in the pass, with the reason."""
-    absent: dict[int, str] = field(default_factory=dict)
-    """Models whose weights some scorer could not get, likewise; another scorer may have them."""
-    _parts: dict[tuple[int, int], dict[int, pa.Table]] = field(default_factory=dict)
-    _rows: dict[tuple[int, int], int] = field(default_factory=dict)
-    _lost: set[tuple[int, int]] = field(default_factory=set)
-    """Cells that cannot become whole in this pass: what comes of them is not kept."""
+    failed_shards: dict[int, str] = field(default_factory=dict)
+    """Shards that cannot be read to their end."""
+    absent_shards: dict[int, str] = field(default_factory=dict)
+    """Shards that could not be read at that time; another attempt may succeed."""
+    failed_models: dict[int, str] = field(default_factory=dict)
+    """Models that cannot be loaded or run."""
+    absent_models: dict[int, str] = field(default_factory=dict)
+    """Models that some scorer could not load or had no room for; another scorer may have them."""
+    _parts: dict[CellKey, dict[int, pa.Table]] = field(default_factory=dict)
+    _sizes: dict[CellKey, int] = field(default_factory=dict)
+    _lost: set[CellKey] = field(default_factory=set)
+    """Cells that cannot become complete in this pass: rows of theirs are dropped."""
 
     @property
     def begun(self) -> int:
-        """Cells of which some rows are there."""
+        """Cells of which some rows have arrived, and not all."""
         return len(self._parts)
 
-    def add(self, scores: pa.Table) -> Iterator[tuple[int, int, pa.Table]]:
-        """Take `scores` in; yields (model, shard, rows in order) for every cell that is complete by it."""
-        for model, shard, part in _split(scores):
-            if part["index"][0].as_py() < 0:
-                self._fail(model, shard, part["index"][0].as_py(), part["error"][0].as_py())
+    def add(self, scores: pa.Table) -> Iterator[CompleteCell]:
+        """Take in a SCORES table; yields every cell that becomes complete by it."""
+        for part in _split(scores):
+            if failure := Failure.from_scores(part):
+                self._fail(failure)
                 continue
-            cell = (model, shard)
-            # What was read before a failure may arrive after it.
-            if cell in self._lost or shard in self.failures or shard in self.away:
+            cell = CellKey(part["slot"][0].as_py(), part["shard"][0].as_py())
+            # Rows that were read before a failure may arrive after it.
+            if cell in self._lost or cell.shard in self.failed_shards or cell.shard in self.absent_shards:
                 continue
             self._parts.setdefault(cell, {})[part["index"][0].as_py()] = part
             if part["last"][-1].as_py():
-                self._rows[cell] = part["index"][-1].as_py() + 1
-            if self._complete(cell):
-                yield model, shard, self._take(cell)
+                self._sizes[cell] = part["index"][-1].as_py() + 1
+            if self._is_complete(cell):
+                yield CompleteCell(cell.slot, cell.shard, self._take(cell))
 
-    def _fail(self, model: int, shard: int, kind: int, reason: str) -> None:
-        if kind in {FAILED_MODEL, ABSENT_MODEL}:
-            (self.unusable if kind == FAILED_MODEL else self.absent)[model] = reason
-        else:
-            assert kind in {FAILED_SHARD, ABSENT_SHARD}, kind
-            (self.failures if kind == FAILED_SHARD else self.away)[shard] = reason
-        self._lost.add((model, shard))
-        self._parts.pop((model, shard), None)
-        self._rows.pop((model, shard), None)
+    def _fail(self, failure: Failure) -> None:
+        match failure.kind:
+            case "failed_shard":
+                self.failed_shards[failure.shard] = failure.reason
+            case "absent_shard":
+                self.absent_shards[failure.shard] = failure.reason
+            case "failed_model":
+                self.failed_models[failure.slot] = failure.reason
+            case "absent_model":
+                self.absent_models[failure.slot] = failure.reason
+        cell = CellKey(failure.slot, failure.shard)
+        self._lost.add(cell)
+        self._parts.pop(cell, None)
+        self._sizes.pop(cell, None)
 
-    def _complete(self, cell: tuple[int, int]) -> bool:
-        return self._rows.get(cell) == sum(part.num_rows for part in self._parts[cell].values())
+    def _is_complete(self, cell: CellKey) -> bool:
+        return self._sizes.get(cell) == sum(part.num_rows for part in self._parts[cell].values())
 
-    def _take(self, cell: tuple[int, int]) -> pa.Table:
+    def _take(self, cell: CellKey) -> pa.Table:
         parts = self._parts.pop(cell)
-        rows = pa.concat_tables([parts[start] for start in sorted(parts)]).drop_columns(
-            ["model", "shard", "last", "seconds"]
-        )
-        assert np.array_equal(rows["index"], np.arange(self._rows.pop(cell))), f"rows of {cell} overlap"
+        rows = pa.concat_tables([parts[start] for start in sorted(parts)]).select(_CELL_COLUMNS)
+        assert np.array_equal(rows["index"], np.arange(self._sizes.pop(cell))), f"rows of {cell} overlap"
         return rows
 
 
-def _split(scores: pa.Table) -> Iterator[tuple[int, int, pa.Table]]:
-    """Runs of rows that belong to one chunk of one (model, shard)."""
-    model, shard, index = (scores[name].to_numpy() for name in ("model", "shard", "index"))
-    breaks = (np.diff(model) != 0) | (np.diff(shard) != 0) | (np.diff(index) != 1)
+def _split(scores: pa.Table) -> Iterator[pa.Table]:
+    """The rows of each chunk of each cell, and each failure by itself."""
+    # The index of a failure is null, NaN in NumPy, which follows on nothing.
+    slot, shard, index = (scores[name].to_numpy() for name in ("slot", "shard", "index"))
+    breaks = (np.diff(slot) != 0) | (np.diff(shard) != 0) | (np.diff(index) != 1)
     edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(index)]
     for start, stop in pairwise(edges):
         if stop > start:
-            yield int(model[start]), int(shard[start]), scores.slice(start, stop - start)
+            yield scores.slice(start, stop - start)

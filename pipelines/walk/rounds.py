@@ -1,11 +1,11 @@
-"""What rounds of walks know of each other: what went wrong, how long models took, what is still to be walked.
+"""State carried from round to round: failures, timings, progress, and how many models run together.
 
-Owns which cells may yet be filled, and that models are parted when together they break. Refuses to walk.
+A round is one attempt at every cell that is still missing; `filling` runs the rounds.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,73 +13,115 @@ import pyarrow.compute as pc
 from pipelines.cells.plan import Plan
 
 
-@dataclass(slots=True)
-class RoundFailures:
-    """What rounds meet, with the reasons.
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
 
-    `away` are shards that could not be read, `absent` models whose weights some scorer could not get: both may be over
-    by the next round, and are known anew in each. `failures` are of shards that are wrong, `conflicts` of cells that
-    stand with other bytes, `unusable` of models whose weights are wrong: those stay.
+    Attributes:
+        images: scored in this run; counted once a pass, whatever the number of models.
+        cells: committed by this run.
+        bad: images that have an error instead of a score, by the kind of error.
+        in_flight: cells of which some rows have arrived.
+        model_seconds: spent in models by all actors together.
     """
 
-    away: dict[int, str] = field(default_factory=dict)
-    absent: dict[int, str] = field(default_factory=dict)
-    failures: dict[int, str] = field(default_factory=dict)
+    images: int = 0
+    cells: int = 0
+    bad: Counter[str] = field(default_factory=Counter)
+    in_flight: int = 0
+    model_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class RoundFailures:
+    """What went wrong, with the reasons: of shards by position in the dataset, of models by column of the plan.
+
+    `absent_*` and `interruption` may be over by the next round and are collected anew in each; the others stay.
+    """
+
+    absent_shards: dict[int, str] = field(default_factory=dict)
+    """Shards that could not be read."""
+    absent_models: dict[int, str] = field(default_factory=dict)
+    """Models whose weights some scorer could not get, or that had no room."""
+    failed_shards: dict[int, str] = field(default_factory=dict)
+    """Shards whose content is wrong."""
+    failed_models: dict[int, str] = field(default_factory=dict)
+    """Models that cannot be loaded or run."""
     conflicts: dict[int, str] = field(default_factory=dict)
-    unusable: dict[int, str] = field(default_factory=dict)
-    broken: str | None = None
-    """What broke off the last pass that broke, in this round; `killed` says whether it was workers that died."""
-    killed: bool = False
-    most: int = 1
-    """Models in a pass."""
+    """Shards with a cell that is committed already, with other bytes."""
+    interruption: str | None = None
+    """Why the last interrupted pass of this round ended early."""
+    workers_died: bool = False
+    """Whether that was because workers died."""
 
-    def begin(self) -> None:
-        """Forget what may be over by the next round."""
-        self.away, self.absent, self.broken, self.killed = {}, {}, None, False
+    def begin_round(self) -> None:
+        """Forget what may be over by now."""
+        self.absent_shards, self.absent_models, self.interruption, self.workers_died = {}, {}, None, False
 
-    def part(self) -> bool:
-        """After a round in which workers died and nothing was committed: have passes of half as many models.
+    def fillable(self, plan: Plan) -> Plan:
+        """The plan with only those missing cells that another round may still commit."""
+        return replace(
+            plan,
+            missing=tuple(
+                () if column in self.failed_models else tuple(i for i in shards if i not in self.failed_shards)
+                for column, shards in enumerate(plan.missing)
+            ),
+        )
 
-        One of them may be what kills its workers, and the others must not be lost with it. False where each is alone.
-        """
-        can = self.killed and self.most > 1
-        self.most = -(-self.most // 2) if can else self.most
-        return can
+    def of_shards(self, plan: Plan) -> dict[int, str]:
+        """Why shards failed. A shard that was absent is no failure if another job has filled all of its cells."""
+        missing = {shard for shards in plan.missing for shard in shards}
+        absent = {shard: reason for shard, reason in self.absent_shards.items() if shard in missing}
+        return absent | self.failed_shards | self.conflicts
 
-    def lacking(self, plan: Plan) -> dict[int, str]:
-        """Why models had no scorer, of those that still lack cells."""
-        return {model: reason for model, reason in self.absent.items() if plan.missing[model]}
-
-    def fillable(self, plan: Plan) -> list[tuple[int, int]]:
-        """(Column, shard) of each cell that is not committed and may yet be."""
-        return [
-            (column, shard)
-            for column, missing in enumerate(plan.missing)
-            for shard in missing
-            if column not in self.unusable and shard not in self.failures
-        ]
-
-    def failed(self, plan: Plan) -> dict[int, str]:
-        """Why shards failed; of those that were away for us, another job may have filled the cells."""
-        lacking = {shard for missing in plan.missing for shard in missing}
-        away = {shard: reason for shard, reason in self.away.items() if shard in lacking}
-        return away | self.failures | self.conflicts
+    def of_models(self, plan: Plan) -> dict[int, str]:
+        """Why models could not be run. A model that was absent is no failure if no cell of it is missing."""
+        absent = {column: reason for column, reason in self.absent_models.items() if plan.missing[column]}
+        return self.failed_models | absent
 
 
 @dataclass(slots=True)
 class ModelTimings:
-    """How long models took: rows and seconds, by column."""
+    """Rows scored and seconds taken, by column of the plan."""
 
     rows: Counter[int] = field(default_factory=Counter)
     seconds: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
 
-    def add(self, models: Sequence[int], scores: pa.Table) -> None:
-        """Take in the times of `scores`, of the columns `models`; an actor's first batch, which warms up, has none."""
-        timed = scores.group_by("model").aggregate([("seconds", "sum"), ("seconds", "count")])
+    def add(self, columns: Sequence[int], scores: pa.Table) -> None:
+        """Add the times of `scores`.
+
+        Args:
+            columns: the columns of the plan that the pass runs, by slot.
+            scores: a SCORES table. An actor's first batch has no times, since the model warms up on it.
+        """
+        timed = scores.group_by("slot").aggregate([("seconds", "sum"), ("seconds", "count")])
         for row in timed.filter(pc.field("seconds_count") > 0).to_pylist():
-            self.rows[models[row["model"]]] += row["seconds_count"]
-            self.seconds[models[row["model"]]] += row["seconds_sum"]
+            self.rows[columns[row["slot"]]] += row["seconds_count"]
+            self.seconds[columns[row["slot"]]] += row["seconds_sum"]
 
     def speeds(self) -> dict[int, float]:
         """Images a second, by column."""
         return {column: rows / self.seconds[column] for column, rows in self.rows.items() if self.seconds[column] > 0}
+
+
+@dataclass(slots=True)
+class RoundState:
+    """Everything that one round leaves to the next."""
+
+    models_per_pass: int
+    progress: Progress = field(default_factory=Progress)
+    failures: RoundFailures = field(default_factory=RoundFailures)
+    timings: ModelTimings = field(default_factory=ModelTimings)
+
+    def split_models(self) -> bool:
+        """After a round that committed nothing: if workers died in it, run half as many models in a pass.
+
+        One of the models may be what kills the workers, and the others must not be lost with it.
+
+        Returns:
+            Whether passes became smaller; not where each model already runs alone.
+        """
+        if not self.failures.workers_died or self.models_per_pass == 1:
+            return False
+        self.models_per_pass = -(-self.models_per_pass // 2)
+        return True

@@ -1,7 +1,7 @@
-"""Decoded chunks -> rows of scores, of every model of a pass.
+"""Decoded chunks -> rows of scores, by every model of a pass: the work of an actor.
 
-Owns the actor's work: loading the models, and that one which cannot be loaded, fails or has no room loses its own rows
-and not those of the others. Refuses to know where rows come from or go to; how a model is run is `pipelines.engine`'s.
+A model that cannot be loaded, fails, or has no room loses its own rows and not those of the others. How a model is run
+is `models.engine`'s concern.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,18 +18,20 @@ from pipelines.messages import error_line
 from pipelines.models import mirror
 from pipelines.models.engine import Engine, NoRoomError, free_memory, is_device_fault, is_out_of_memory, keep_memory
 from pipelines.models.ranking import Scores, averaged
-from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, NON_FINITE, SCORES
+from pipelines.pixels.decoded import DecodedChunk, decoded_chunks
+from pipelines.records import SCORES
+from pipelines.walk.failures import NON_FINITE, SCORED, Failure, FailureKind
 from pipelines.walk.passes import PassConfig
 
 _FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError)
-"""What a model raises that is not made for its images, or cannot be compiled here."""
+"""What a model raises that does not fit its images, or cannot be compiled here."""
 
 
 @dataclass(frozen=True, slots=True)
 class _NoModel:
-    """Stands in the place of a model; `kind` is FAILED_MODEL or ABSENT_MODEL."""
+    """Takes the place of a model that cannot be run."""
 
-    kind: int
+    kind: FailureKind
     reason: str
 
 
@@ -44,80 +46,79 @@ class Scorer:
         self._config = config
         self._device = torch.device(config.device)
         if self._device.type == "cpu":
-            torch.set_num_threads(1)  # an actor a core beats one actor with all cores
-        torch.zeros(1, device=self._device)  # a device that is not there or sick fails here, before any model
-        self._before = _resident()
+            torch.set_num_threads(1)  # one actor per core is faster than one actor with all cores
+        torch.zeros(1, device=self._device)  # a device that is missing or faulty fails here, before any model
+        self._before = _resident_bytes()
         self._models: list[_Model | _NoModel] = []
         for column in config.columns:
             self._models.append(self._load(column))
-        keep_memory(self._device)  # not before: what loading takes is not what models hold
+        keep_memory(self._device)  # not earlier: memory used for loading is not held by the models
 
     @property
     def _models_held(self) -> int:
         return sum(len(model) for model in self._models if not isinstance(model, _NoModel))
 
     def _load(self, column: Column) -> _Model | _NoModel:
-        """The model, or why there is none: that loses its own rows, and not those of the others."""
         try:
             model = tuple(self._engine(member) for member in column.members)
         except OSError as error:
-            return _NoModel(ABSENT_MODEL, str(error))
+            return _NoModel("absent_model", str(error))
         except (*_FAULTS, MemoryError) as error:
             if is_device_fault(error):
                 raise
-            return self._refused(error, others=self._models_held > 0)
-        if self._models_held and self._is_too_full():
-            return self._refused(NoRoomError(), others=True)
+            return self._without(error, beside_others=self._models_held > 0)
+        if self._models_held and self._exceeds_memory():
+            return self._without(NoRoomError(), beside_others=True)
         return model
 
     def _engine(self, member: Column) -> Engine:
         network = mirror.load(member.card, member.file)
-        return Engine(network, member.card.preprocessing, member.settings, self._device, member.top, member.subset)
+        return Engine(
+            network, member.card.preprocessing, member.settings, self._device, member.classes_kept, member.subset
+        )
 
-    def _is_too_full(self) -> bool:
+    def _exceeds_memory(self) -> bool:
         allowed = self._config.memory
-        return allowed is not None and _resident() - self._before > allowed
+        return allowed is not None and _resident_bytes() - self._before > allowed
 
-    def _refused(self, error: Exception, *, others: bool) -> _NoModel:
-        """What stands in the place of a model that `error` came from; `others` says whether it was not alone."""
+    def _without(self, error: Exception, *, beside_others: bool) -> _NoModel:
+        """What takes the place of the model that raised `error`."""
         if not is_out_of_memory(error):
-            return _NoModel(FAILED_MODEL, _said(error))
+            return _NoModel("failed_model", _one_line(error))
         free_memory(self._device)
-        if others:  # another round runs it in a pass of its own
-            return _NoModel(ABSENT_MODEL, "no room beside the others")
-        return _NoModel(FAILED_MODEL, "out of memory")
+        if beside_others:  # another round runs it in a pass of its own
+            return _NoModel("absent_model", "no room beside the others")
+        return _NoModel("failed_model", "out of memory")
 
     def __call__(self, decoded: pa.Table) -> Iterator[pa.Table]:
-        """Score each chunk of `decoded` (see `decode.decoded_schema`) with each model, as SCORES tables."""
-        for chunk in decoded.to_pylist():
-            if chunk["failure"] is not None:
-                kind = ABSENT_SHARD if chunk["transient"] else FAILED_SHARD
-                yield from (_failed(chunk, position, kind, chunk["failure"]) for position in range(len(self._models)))
+        """Score each chunk of `decoded` (see `decoded.decoded_schema`) with each model; yields SCORES tables."""
+        slots = range(len(self._models))
+        for chunk in decoded_chunks(decoded, self._config.views):
+            if chunk.failure is not None:
+                kind = "absent_shard" if chunk.transient else "failed_shard"
+                yield from (_failed(chunk, slot, _NoModel(kind, chunk.failure)) for slot in slots)
                 continue
-            # All before the first one's scores are waited for: a GPU is kept busy so.
-            launched = [self._launch(chunk, position) for position in range(len(self._models))]
-            for position, wait in enumerate(launched):
+            # Every model is launched before the scores of the first are waited for: that keeps a GPU busy.
+            for slot, wait in enumerate([self._launch(chunk, slot) for slot in slots]):
                 yield (
-                    _failed(chunk, position, wait.kind, wait.reason)
+                    _failed(chunk, slot, wait)
                     if isinstance(wait, _NoModel)
-                    else rows_of(chunk, position, wait(), self._errors(chunk, position))
+                    else rows_of(chunk, slot, wait(), self._errors(chunk, slot))
                 )
 
-    def _errors(self, chunk: dict, position: int) -> Sequence[str | None]:
-        """Why rows have no pixels: of an ensemble's members all need theirs."""
-        places = sorted({self._config.views.index(member.view) for member in self._config.columns[position].members})
-        return [
-            next(filter(None, reasons), None) for reasons in zip(*(chunk[f"errors_{i}"] for i in places), strict=True)
-        ]
+    def _errors(self, chunk: DecodedChunk, slot: int) -> list[str | None]:
+        """By sample, why it has no pixels; an ensemble needs those of all its members."""
+        views = sorted({member.view for member in self._config.columns[slot].members})
+        return [next(filter(None, reasons), None) for reasons in zip(*map(chunk.errors, views), strict=True)]
 
-    def _launch(self, chunk: dict, position: int) -> Callable[[], Scores] | _NoModel:
-        model, column = self._models[position], self._config.columns[position]
+    def _launch(self, chunk: DecodedChunk, slot: int) -> Callable[[], Scores] | _NoModel:
+        model, column = self._models[slot], self._config.columns[slot]
         if isinstance(model, _NoModel):
             return model
         alone = self._models_held == 1
         try:
             waiting = [
-                engine.launch(self._pixels(chunk, member), alone=alone)
+                engine.launch(chunk.pixels(member.view), alone=alone)
                 for engine, member in zip(model, column.members, strict=True)
             ]
             return waiting[0] if len(waiting) == 1 else partial(_averaged, waiting, column)
@@ -126,55 +127,58 @@ class Scorer:
                 raise  # this actor is of no more use, and no model is to blame
             reason = error.with_traceback(None)  # its frames hold what the model has computed
         del model
-        self._models[position] = _NoModel(ABSENT_MODEL, "")  # let go of, before memory is given back
-        self._models[position] = refused = self._refused(reason, others=self._models_held > 0)
-        return refused
-
-    def _pixels(self, chunk: dict, member: Column) -> np.ndarray:
-        size = member.card.preprocessing.size
-        content = chunk[f"pixels_{self._config.views.index(member.view)}"]
-        return np.frombuffer(content, np.uint8).reshape(-1, size, size, 3)
+        self._models[slot] = _NoModel("absent_model", "")  # drops the engines before memory is freed
+        self._models[slot] = replacement = self._without(reason, beside_others=self._models_held > 0)
+        return replacement
 
 
 def _averaged(waiting: Sequence[Callable[[], Scores]], column: Column) -> Scores:
-    return averaged([wait() for wait in waiting], column.top, column.subset)
+    return averaged([wait() for wait in waiting], column.classes_kept, column.subset)
 
 
-def _said(error: Exception) -> str:
-    """In one line: what compilers print has pages, and the first paragraph says it."""
+def _one_line(error: Exception) -> str:
+    """The first paragraph of an error's message: compilers print pages after it."""
     if isinstance(error, ValueError):
         return " ".join(str(error).partition("\n\n")[0].split())
     return error_line(error, first_paragraph=True)
 
 
-def _resident() -> int:
-    """Bytes of memory that this process has in use."""
+def _resident_bytes() -> int:
+    """Memory that this process has in use."""
     return psutil.Process().memory_info().rss
 
 
-def rows_of(chunk: dict, position: int, scores: Scores, unread: Sequence[str | None]) -> pa.Table:
-    """SCORES rows of a chunk by the model at a position; `unread` says of each row why it has no pixels."""
-    rows = len(chunk["keys"])
-    label_prob = _label_probabilities(chunk["labels"], scores.probs)
+def rows_of(chunk: DecodedChunk, slot: int, scores: Scores, unread: Sequence[str | None]) -> pa.Table:
+    """The SCORES rows of a chunk by one model.
+
+    Args:
+        chunk: the samples.
+        slot: position of the model in the pass.
+        scores: of the chunk, by sample.
+        unread: by sample, why it has no pixels; such a row has no scores.
+    """
+    rows = len(chunk.keys)
+    label_prob = _label_probabilities(chunk.labels, scores.probs)
     errors = _with_non_finite(unread, scores.sq_prob)
     bad = np.array([error is not None for error in errors])
     last = np.zeros(rows, bool)
-    last[-1] = chunk["last"]
+    last[-1] = chunk.last
     columns = {
-        "model": np.full(rows, position, np.int32),
-        "shard": np.full(rows, chunk["shard"], np.int32),
+        "kind": [SCORED] * rows,
+        "slot": np.full(rows, slot, np.int32),
+        "shard": np.full(rows, chunk.shard, np.int32),
         "last": last,
-        "index": np.arange(chunk["start"], chunk["start"] + rows, dtype=np.int32),
-        "key": chunk["keys"],
-        "label": chunk["labels"],
+        "index": np.arange(chunk.start, chunk.start + rows, dtype=np.int32),
+        "key": chunk.keys,
+        "label": chunk.labels,
         "classes": _lists(scores.classes.astype(np.int16), bad),
         "probs": _lists(scores.top_probs, bad),
         "label_prob": pa.array(label_prob.data, mask=label_prob.mask | bad, type=pa.float32()),
         "sq_prob": pa.array(scores.sq_prob, mask=bad, type=pa.float32()),
         "logsumexp": pa.array(scores.logsumexp, mask=bad, type=pa.float32()),
-        "digest": pa.array(chunk["digests"], pa.uint64()),
+        "digest": pa.array(chunk.digests, pa.uint64()),
         "error": errors,
-        "offset": pa.array(chunk["offsets"], pa.int64(), mask=~bad),
+        "offset": pa.array(chunk.offsets, pa.int64(), mask=~bad),
         "seconds": pa.array([scores.seconds and scores.seconds / rows] * rows, pa.float32()),
     }
     return pa.table(columns, schema=SCORES)
@@ -198,7 +202,6 @@ def _lists(values: np.ndarray, bad: np.ndarray) -> pa.Array:
     return fixed.cast(pa.list_(flat.type))
 
 
-def _failed(chunk: dict, position: int, kind: int, reason: str) -> pa.Table:
-    """The one row that stands for what cannot be scored: `kind` is its index."""
-    row = {"model": position, "shard": chunk["shard"], "last": False, "index": kind, "error": reason}
-    return pa.Table.from_pylist([row], schema=SCORES)
+def _failed(chunk: DecodedChunk, slot: int, missing: _NoModel) -> pa.Table:
+    failure = Failure(kind=missing.kind, slot=slot, shard=chunk.shard, reason=missing.reason)
+    return failure.as_scores()

@@ -24,6 +24,7 @@ from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Decoder, Settings, Shard
 from pipelines.walk import dataflow
+from pipelines.walk.options import RunOptions
 from tests.support.pictures import reference
 from zoo.preprocessing import Geometry
 from zoo.weights import wanted
@@ -103,7 +104,7 @@ def cost(columns: list[Column], part: Sequence[Shard]) -> tuple[int, float, floa
     """Images, processor seconds and wall seconds of a walk over `part`; what has ended since counts as last seen."""
     before, began, images = processor_seconds(), time.perf_counter(), 0
     after, looked = before, began
-    for table in dataflow.walk(columns, part, range(len(part)), "cpu"):
+    for table in dataflow.walk(columns, part, range(len(part)), RunOptions(device="cpu")):
         images += sum(table["images"].to_pylist())
         if time.perf_counter() - looked > 1:  # looking costs too
             after, looked = after | processor_seconds(), time.perf_counter()

@@ -29,7 +29,8 @@ from pipelines.packing.folders import list_images
 from pipelines.packing.pack import Target, pack
 from pipelines.records import Settings
 from pipelines.walk import filling
-from pipelines.walk.filling import Progress
+from pipelines.walk.options import RunOptions
+from pipelines.walk.rounds import Progress
 from tests.support import random_models
 from tests.support.paths import ROOT
 from zoo.cards.reader import read_cards
@@ -104,7 +105,9 @@ def walk(column: Column, data: str, store: str) -> tuple[float, float]:
     plan = plan_cells(store, find_dataset([data]), [column])
     seen: list[tuple[float, Progress]] = []
     started = time.perf_counter()
-    outcome = filling.fill(store, plan, "cpu", lambda progress: seen.append((time.perf_counter(), progress)))
+    outcome = filling.fill(
+        store, plan, RunOptions(device="cpu"), lambda progress: seen.append((time.perf_counter(), progress))
+    )
     whole = time.perf_counter() - started
     assert not outcome.plan.pending, outcome
     (first, begun), (last, finished) = seen[0], seen[-1]

@@ -32,7 +32,7 @@ CLASSES, TOP, K, ROWS = 1000, 5, 4000, 50_000
 CANDIDATES = (10_000_000, 40_000_000, 160_000_000, 640_000_000)
 BESIDE_DUCKDB = 40_000_000
 CARD = zoo.card("efficientnet_lite0")
-COLUMN = Column(card=CARD, file=wanted.published(CARD), keep=TOP)
+COLUMN = Column(card=CARD, file=wanted.published(CARD), max_classes_kept=TOP)
 QUERY = """
 import duckdb, sys, time
 started = time.perf_counter()

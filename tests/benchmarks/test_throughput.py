@@ -22,7 +22,8 @@ from pipelines.packing.folders import list_images
 from pipelines.packing.pack import Target, pack
 from pipelines.records import Settings
 from pipelines.walk import filling
-from pipelines.walk.filling import Progress
+from pipelines.walk.options import RunOptions
+from pipelines.walk.rounds import Progress
 from zoo.weights import wanted
 
 MODEL, BATCH = "efficientnet_lite0", 32
@@ -72,7 +73,7 @@ def walk(data: str, store: str, images: int) -> tuple[float, list[str]]:
     started = time.perf_counter()
     connection.connect()
     connected = time.perf_counter()
-    filling.fill(store, plan, "cpu", lambda progress: seen.append((time.perf_counter(), progress)))
+    filling.fill(store, plan, RunOptions(device="cpu"), lambda progress: seen.append((time.perf_counter(), progress)))
     ended = time.perf_counter()
     (first, begun), (last, finished) = seen[0], seen[-1]
     rate = (finished.images - begun.images) / (last - first)

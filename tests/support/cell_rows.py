@@ -5,18 +5,20 @@ import pyarrow as pa
 import zoo
 from pipelines.cells.column import Column
 from pipelines.records import SCORES
+from pipelines.walk.failures import SCORED
 from zoo.weights import wanted
 
 CARD = zoo.card("efficientnet_lite0")
 COLUMN = Column(card=CARD, file=wanted.published(CARD))
 
 
-def score_rows(model: int, shard: int, rows: int, errors: tuple[int, ...] = ()) -> pa.Table:
+def score_rows(slot: int, shard: int, rows: int, errors: tuple[int, ...] = ()) -> pa.Table:
     """Scores of a whole shard, as a scorer gives them."""
-    top = COLUMN.top
+    top = COLUMN.classes_kept
     fine = [i not in errors for i in range(rows)]
     columns = {
-        "model": [model] * rows,
+        "kind": [SCORED] * rows,
+        "slot": [slot] * rows,
         "shard": [shard] * rows,
         "last": [i == rows - 1 for i in range(rows)],
         "index": list(range(rows)),
@@ -36,4 +38,4 @@ def score_rows(model: int, shard: int, rows: int, errors: tuple[int, ...] = ()) 
 
 
 def cell_rows(rows: int, errors: tuple[int, ...] = ()) -> pa.Table:
-    return score_rows(0, 0, rows, errors).drop_columns(["model", "shard", "last", "seconds"])
+    return score_rows(0, 0, rows, errors).drop_columns(["kind", "slot", "shard", "last", "seconds"])

@@ -18,7 +18,7 @@ from zoo.weights import wanted
 CLASSES = 7
 CARD = replace(zoo.card("efficientnet_lite0"), num_classes=CLASSES)
 TOP = 3
-COLUMN = Column(card=CARD, file=wanted.published(CARD), keep=TOP)
+COLUMN = Column(card=CARD, file=wanted.published(CARD), max_classes_kept=TOP)
 
 
 def pool(shards: int, name: str = "pool") -> Dataset:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipelines.pixels import decode
+from pipelines.pixels.decoded import decoded_schema
 from pipelines.records import CHUNK, Decoder, View
 from zoo.preprocessing import Geometry
 
@@ -67,7 +68,7 @@ def decoded(
     images: Sequence[bytes | None], geometries: Sequence[Geometry], decoder: Decoder = "exact"
 ) -> tuple[list[np.ndarray], list[str | None]]:
     table = decode.decode_chunks(chunk(images), [View(decoder, geometry) for geometry in geometries])
-    assert table.schema == decode.decoded_schema(len(geometries))
+    assert table.schema == decoded_schema(len(geometries))
     row = table.to_pylist()[0]
     arrays = [
         np.frombuffer(row[f"pixels_{i}"], np.uint8).reshape(len(images), geometry.size, geometry.size, 3)

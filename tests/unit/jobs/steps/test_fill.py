@@ -3,6 +3,7 @@
 import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from pipelines.cells.column import Column
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
 from pipelines.walk import filling as walk_filling
+from pipelines.walk.rounds import Progress
 from tests.support import cell_rows
 from tests.support.shard_files import tar_of
 
@@ -80,12 +82,13 @@ def test_a_run_shows_how_far_it_is_and_its_status_can_be_asked_for_meanwhile(
     tmp_path, jpegs, monkeypatch, capsys
 ) -> None:
     write_shards(tmp_path, [*jpegs[:5], b""], 3)
-    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.05)
+    often = partial(runs.RunRecorder, intervals=runs.Intervals(every_seconds=0.05))
+    monkeypatch.setattr(fill, "RunRecorder", often)
     monkeypatch.setattr(progress, "_LOG_SECONDS", 0)
     monkeypatch.setattr(progress, "_LEAST_SECONDS", 0)
     report, codes = fill._report_progress, []
 
-    def then_ask(meter: Meter, recorder: runs.RunRecorder, gauges: object, done: walk_filling.Progress) -> None:
+    def then_ask(meter: Meter, recorder: runs.RunRecorder, gauges: object, done: Progress) -> None:
         report(meter, recorder, gauges, done)
         if done.images > 6 and not codes:
             while the_run(tmp_path).images < done.images:

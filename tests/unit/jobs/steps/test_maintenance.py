@@ -19,7 +19,8 @@ from pipelines.cells.cell import cell_uri, encode_cell, publish_cell, read_cell
 from pipelines.cells.plan import Plan
 from pipelines.cells.runs import RunRecorder
 from pipelines.data.dataset import find_dataset
-from pipelines.records import QUARANTINED, Dataset, Settings
+from pipelines.pixels.sandbox import QUARANTINED
+from pipelines.records import Dataset, Settings
 from pipelines.storage import s3_retries
 from pipelines.walk import filling
 from tests.support import cell_rows
@@ -133,9 +134,9 @@ def spoil(store: Path, data: Path) -> dict[str, str]:
     flipped = bytearray(where[1].read_bytes())
     flipped[1000] ^= 4
     where[1].write_bytes(flipped)
-    rows = read_cell(str(where[2]), COLUMN.top)
+    rows = read_cell(str(where[2]), COLUMN.classes_kept)
     where[2].write_bytes(encode_cell(COLUMN, dataset.shards[2], rows.take([1, 0])))
-    rows = read_cell(str(where[3]), COLUMN.top)
+    rows = read_cell(str(where[3]), COLUMN.classes_kept)
     reasons = pa.array([QUARANTINED + "timed out", *[None] * (len(rows) - 1)])
     rows = rows.set_column(rows.schema.get_field_index("error"), "error", reasons)
     where[3].write_bytes(encode_cell(COLUMN, dataset.shards[3], rows))

@@ -1,4 +1,4 @@
-"""Upkeep: every cell that is not what it should be is found, and nothing that a plan can reach is called garbage."""
+"""Covers pipelines.cells.audit: every faulty cell is found, and nothing that a plan can reach is called garbage."""
 
 import os
 import shutil
@@ -18,7 +18,8 @@ from pipelines.cells.plan import plan_cells
 from pipelines.cells.runs import RunRecorder
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
-from pipelines.records import QUARANTINED, Dataset, Settings, Shard
+from pipelines.pixels.sandbox import QUARANTINED
+from pipelines.records import Dataset, Settings, Shard
 from pipelines.storage import s3_client, s3_read, s3_retries
 from tests.support.cell_rows import COLUMN, cell_rows
 from tests.support.fault_proxy import Fault
@@ -244,24 +245,22 @@ def begin_a_write(store: str, folder: str, name: str = "x") -> None:
         Path(store, folder, f".menagerie-{name}").write_bytes(b"PAR1")
 
 
-def test_unfinished_writes_are_garbage_once_they_are_old_enough(store: str, data: Path, monkeypatch) -> None:
+def test_unfinished_writes_are_garbage_once_they_are_old_enough(store: str, data: Path) -> None:
     run_on(store, data)
     begin_a_write(store, "cells/d")
-    monkeypatch.setattr(audit, "_DAY", 1e10)  # moto says of every upload that it was begun in 2010
-    assert audit.garbage(store).leftovers == ()
-    monkeypatch.setattr(audit, "_DAY", -1.0)
-    (leftover,) = audit.garbage(store).leftovers
+    # moto dates every upload to 2010
+    assert audit.garbage(store, write_seconds=1e10).leftovers == ()
+    (leftover,) = audit.garbage(store, write_seconds=-1.0).leftovers
     assert leftover.uri.startswith(f"{store}/cells/d/")
     storage.discard(leftover)
-    assert audit.garbage(store).leftovers == ()
+    assert audit.garbage(store, write_seconds=-1.0).leftovers == ()
 
 
-def test_unfinished_writes_of_others_beside_our_folders_are_not_ours_to_remove(store: str, monkeypatch) -> None:
+def test_unfinished_writes_of_others_beside_our_folders_are_not_ours_to_remove(store: str) -> None:
     ours = {"cells/d/c", "datasets", "reports/d-x", "runs/d-x", "training/m/checkpoints", "tuning", "weights", "zoo"}
     for folder in ours | {"leaderboard", "cells-of-others", "mlartifacts/1"}:
         begin_a_write(store, folder)
-    monkeypatch.setattr(audit, "_DAY", -1.0)
-    found = {leftover.uri.rpartition("/")[0] for leftover in audit.garbage(store).leftovers}
+    found = {leftover.uri.rpartition("/")[0] for leftover in audit.garbage(store, write_seconds=-1.0).leftovers}
     assert found == {f"{store}/{folder}" for folder in ours}
 
 

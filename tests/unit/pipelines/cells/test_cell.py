@@ -1,4 +1,4 @@
-"""A cell: path by identity, bytes by content, rows all there or nothing."""
+"""Covers pipelines.cells.cell and plan: path by identity, bytes by content, all rows or no cell."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def test_a_cell_says_nothing_of_where_its_shard_lies() -> None:
 def test_a_key_may_look_like_a_seal(key, tmp_path) -> None:
     rows = cell_rows(2).set_column(1, "key", pa.array([key, key[::-1]]))
     (tmp_path / "cell.parquet").write_bytes(encode_cell(COLUMN, SHARDS[0], rows))
-    assert read_cell(str(tmp_path / "cell.parquet"), COLUMN.top)["key"].to_pylist() == [key, key[::-1]]
+    assert read_cell(str(tmp_path / "cell.parquet"), COLUMN.classes_kept)["key"].to_pylist() == [key, key[::-1]]
 
 
 def test_the_same_rows_are_the_same_bytes_however_they_are_chunked() -> None:
@@ -67,8 +67,8 @@ def test_the_same_rows_are_the_same_bytes_however_they_are_chunked() -> None:
         {"card": replace(CARD, preprocessing=replace(CARD.preprocessing, crop_pct=0.9))},
         {"card": replace(CARD, preprocessing=replace(CARD.preprocessing, mean=(0.5, 0.5, 0.5)))},
         {"card": replace(CARD, num_classes=7)},
-        {"keep": 5},
-        {"others": (COLUMN,)},
+        {"max_classes_kept": 5},
+        {"ensemble": (COLUMN,)},
     ],
 )
 def test_other_settings_are_other_cells(changed) -> None:
@@ -78,8 +78,8 @@ def test_other_settings_are_other_cells(changed) -> None:
 
 def test_an_ensemble_is_named_by_its_members_and_each_of_them_is_part_of_its_identity() -> None:
     bf16, fast = replace(COLUMN, settings=Settings(precision="bf16")), replace(COLUMN, decoder="fast")
-    assert replace(COLUMN, others=(bf16,)).model == "efficientnet_lite0+efficientnet_lite0"
-    assert len({replace(COLUMN, others=others).name for others in ((bf16,), (fast,), (bf16, fast), ())}) == 4
+    assert replace(COLUMN, ensemble=(bf16,)).model == "efficientnet_lite0+efficientnet_lite0"
+    assert len({replace(COLUMN, ensemble=others).name for others in ((bf16,), (fast,), (bf16, fast), ())}) == 4
 
 
 def test_another_version_of_the_columns_is_another_cell(monkeypatch) -> None:
@@ -117,14 +117,14 @@ def test_a_cell_with_one_flipped_bit_is_refused_by_name(tmp_path) -> None:
         damaged[position // 8] ^= 1 << (position % 8)
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"cell\.parquet is damaged"):
-            read_cell(str(path), COLUMN.top)
+            read_cell(str(path), COLUMN.classes_kept)
 
 
 def test_a_cell_that_is_cut_is_refused_by_name(store: str) -> None:
     where = f"{store}/cell.parquet"
     storage.replace(where, encode_cell(COLUMN, SHARDS[0], cell_rows(40))[:-100])
     with pytest.raises(ValueError, match=r"cell\.parquet is damaged"):
-        read_cell(where, COLUMN.top)
+        read_cell(where, COLUMN.classes_kept)
 
 
 OF_FIVE = replace(SHARDS[0], rows=5)

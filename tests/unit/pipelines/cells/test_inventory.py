@@ -1,4 +1,4 @@
-"""What a store holds is read from the store alone: which datasets, which columns, how complete."""
+"""Covers pipelines.cells.inventory: datasets, columns and completeness are read from the store alone."""
 
 import gzip
 from dataclasses import replace
@@ -110,7 +110,7 @@ def test_a_damaged_cell_makes_its_column_unreadable_and_no_other(tmp_path) -> No
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"shards": 3}'])
 def test_a_damaged_note_is_named(tmp_path, content: bytes) -> None:
     storage.put(f"{tmp_path}/datasets/photos-12345678.json", content)
-    with pytest.raises(ValueError, match=r"photos-12345678\.json is no note of a dataset"):
+    with pytest.raises(ValueError, match=r"photos-12345678\.json is not a note of a dataset"):
         inventory.holdings(str(tmp_path))
 
 
@@ -118,5 +118,5 @@ def test_a_note_that_is_not_of_its_shards_is_named(tmp_path) -> None:
     inventory.note(str(tmp_path), dataset(), None)
     (note,) = storage.list_objects(f"{tmp_path}/datasets")
     storage.replace(note.uri, storage.read(note.uri).replace(b'"size":[1000', b'"size":[1001'))
-    with pytest.raises(ValueError, match="is not of the shards that it lists"):
+    with pytest.raises(ValueError, match="its digest is not that of its shards"):
         inventory.holdings(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Records of runs: read back as they were written, never in the way of the work, and damaged ones said by name."""
+"""Covers pipelines.cells.runs: records are read back as written, never delay the work, and damaged ones are named."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 from pipelines import storage
 from pipelines.cells import runs
-from pipelines.cells.runs import Run, RunRecorder
+from pipelines.cells.runs import Intervals, Run, RunRecorder
 from pipelines.records import Dataset, Shard
 from pipelines.storage import s3_retries
 from tests.support.fault_proxy import Fault, FaultProxy
@@ -19,15 +19,16 @@ from tests.support.paths import ROOT
 SHARD = Shard(name="00000", uri="/d/00000.tar", size=100, etag="e")
 DATASET = Dataset(name="my-data-2", source="/d", shards=(SHARD,))
 OTHER = Dataset(name="other", source="/o", shards=(SHARD,))
+INTERVALS = Intervals()
 RUN = Run(sources=("/d",), limit=None, host="here", pid=1, started=1000.0, updated=1100.0, cells=4, pending=10)
 
 
-def diary(store: str, dataset: Dataset = DATASET) -> RunRecorder:
-    return RunRecorder(store, dataset, ("/d",), None, pending=10)
+def recorder(store: str, dataset: Dataset = DATASET, *, intervals: Intervals = INTERVALS) -> RunRecorder:
+    return RunRecorder(store, dataset, ("/d",), None, pending=10, intervals=intervals)
 
 
 def ended(store: str, dataset: Dataset = DATASET) -> Run:
-    written = diary(store, dataset)
+    written = recorder(store, dataset)
     written.close("finished", {})
     return written.run
 
@@ -76,7 +77,7 @@ def test_every_run_comes_with_the_name_of_its_dataset(store: str) -> None:
 
 def test_notes_are_not_written_each_but_the_last_word_is(faulty_s3) -> None:
     uri, proxy = faulty_s3
-    written = diary(uri)
+    written = recorder(uri)
     for cells in range(1000):
         written.note(cells=cells)
     assert puts(proxy) == 1
@@ -86,11 +87,10 @@ def test_notes_are_not_written_each_but_the_last_word_is(faulty_s3) -> None:
     assert (run.cells, run.state) == (999, "finished")
 
 
-def test_a_run_that_has_nothing_to_note_is_heard_of_every_so_often(faulty_s3, monkeypatch) -> None:
-    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.2)
+def test_a_run_that_has_nothing_to_note_is_heard_of_every_so_often(faulty_s3) -> None:
     uri, proxy = faulty_s3
     begin = time.monotonic()
-    written = diary(uri)
+    written = recorder(uri, intervals=Intervals(every_seconds=0.2))
     eventually(lambda: puts(proxy) == 4)
     assert time.monotonic() - begin > 3 * 0.2
     (heard,) = runs.of_dataset(uri, DATASET)
@@ -99,9 +99,8 @@ def test_a_run_that_has_nothing_to_note_is_heard_of_every_so_often(faulty_s3, mo
     written.close("finished", {})
 
 
-def test_a_run_that_is_closed_is_never_written_again(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.01)
-    written = diary(str(tmp_path))
+def test_a_run_that_is_closed_is_never_written_again(tmp_path) -> None:
+    written = recorder(str(tmp_path), intervals=Intervals(every_seconds=0.01))
     written.close("stopped", {})
     time.sleep(0.1)
     assert runs.of_dataset(str(tmp_path), DATASET) == [written.run]
@@ -110,11 +109,9 @@ def test_a_run_that_is_closed_is_never_written_again(tmp_path, monkeypatch) -> N
 @pytest.mark.parametrize(
     "fault", [Fault("hang", argument=30), Fault("reset"), Fault("status", argument=503)], ids=lambda fault: fault.kind
 )
-def test_a_store_that_is_away_holds_up_neither_notes_nor_the_end(faulty_s3, monkeypatch, fault: Fault) -> None:
-    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.01)
-    monkeypatch.setattr(runs, "_CLOSING_SECONDS", 0.2)
+def test_a_store_that_is_away_holds_up_neither_notes_nor_the_end(faulty_s3, fault: Fault) -> None:
     uri, proxy = faulty_s3
-    written = diary(uri)
+    written = recorder(uri, intervals=Intervals(every_seconds=0.01, closing_seconds=0.2))
     proxy.faults.append(fault)
     begin = time.monotonic()
     for cells in range(1000):
@@ -131,8 +128,8 @@ def test_a_process_does_not_wait_at_its_end_for_a_store_that_is_away(faulty_s3) 
     program = f"""
 from pipelines.cells import runs
 from pipelines.records import Dataset
-runs._CLOSING_SECONDS = 0.2
-runs.RunRecorder({uri!r}, Dataset(name="d", source="d", shards=()), (), None, 1).close("finished", {{}})
+intervals = runs.Intervals(closing_seconds=0.2)
+runs.RunRecorder({uri!r}, Dataset(name="d", source="d", shards=()), (), None, 1, intervals).close("finished", {{}})
 """
     begin = time.monotonic()
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
@@ -141,10 +138,9 @@ runs.RunRecorder({uri!r}, Dataset(name="d", source="d", shards=()), (), None, 1)
 
 
 def test_notes_go_on_when_the_store_is_back(faulty_s3, monkeypatch) -> None:
-    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(s3_retries, "_PATIENCE_SECONDS", 0)
     uri, proxy = faulty_s3
-    written = diary(uri)
+    written = recorder(uri, intervals=Intervals(every_seconds=0.05))
     proxy.faults.append(Fault("status", match="^PUT", times=3))  # as often as it is tried
     written.note(cells=1)
     eventually(lambda: proxy.counts["status"] == 3)
@@ -152,10 +148,9 @@ def test_notes_go_on_when_the_store_is_back(faulty_s3, monkeypatch) -> None:
     written.close("finished", {})
 
 
-def test_an_older_note_never_lands_on_a_newer_one(faulty_s3, monkeypatch) -> None:
-    monkeypatch.setattr(runs, "_EVERY_SECONDS", 0.05)
+def test_an_older_note_never_lands_on_a_newer_one(faulty_s3) -> None:
     uri, proxy = faulty_s3
-    written = diary(uri)
+    written = recorder(uri, intervals=Intervals(every_seconds=0.05))
     proxy.faults.append(Fault("before", match="^PUT", times=1, call=lambda: time.sleep(0.5)))
     written.note(cells=1)
     eventually(lambda: puts(proxy) == 2)
@@ -168,7 +163,7 @@ def test_an_older_note_never_lands_on_a_newer_one(faulty_s3, monkeypatch) -> Non
 def test_a_first_write_that_fails_is_said(tmp_path) -> None:
     (tmp_path / "store").write_text("a file where a folder should be")
     with pytest.raises(OSError, match="store"):
-        diary(str(tmp_path / "store"))
+        recorder(str(tmp_path / "store"))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"sources": 1}', b'{"sources": [], "new": 1}', b"\xff"])

@@ -1,4 +1,4 @@
-"""A thousand damaged inputs, the same in every run: pictures end in pixels or a reason, shards in chunks or a failure.
+"""Covers a thousand damaged inputs: images end in pixels or a reason, shards in chunks or a failure.
 
 Nothing escapes, nothing takes seconds, and memory stays within what a good input of that kind may need.
 """

@@ -1,4 +1,4 @@
-"""Damaged tars: cut, flipped, with holes or with hostile headers, they fail by name and never pass for shorter ones."""
+"""Covers damaged tars: cut, flipped, with holes or hostile headers, they fail by name and never read as shorter."""
 
 import tarfile
 import tracemalloc

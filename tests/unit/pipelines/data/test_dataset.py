@@ -1,4 +1,4 @@
-"""Finding shards: what a source names, how shards are called and ordered, and which datasets are refused."""
+"""Covers pipelines.data.dataset: which shards a source names, their names and order, and what is an error."""
 
 import os
 import re
@@ -206,7 +206,7 @@ def test_rows_sums_and_labels_come_from_the_manifests(fill) -> None:
 def test_a_folder_that_lacks_a_promised_shard_is_refused_wherever_it_lies(fill, source: str) -> None:
     folder = fill("x/a.tar", "x/c.tar", "y/a.tar")
     promise(f"{folder}/x", "a.tar", "b.tar", "c.tar")
-    with pytest.raises(ValueError, match=r"val/x: 1 of the 3 shards in its manifest are not there: b\.tar$"):
+    with pytest.raises(ValueError, match=r"val/x: 1 of the 3 shards in its manifest are missing: b\.tar$"):
         find_dataset(source.format(folder, folder).split())
 
 

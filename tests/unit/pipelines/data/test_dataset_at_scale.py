@@ -1,4 +1,4 @@
-"""Finding very many shards: what it asks a store, what it tells who waits, and which names no disk could take."""
+"""Covers pipelines.data.dataset and listing with very many shards: requests, progress, names that are too long."""
 
 import threading
 import time
@@ -137,7 +137,7 @@ def test_who_may_read_shards_and_not_list_them_names_them(
     assert [shard.name for shard in find_dataset([braces(folder, 30)]).shards] == [
         f"{number:05d}" for number in range(30)
     ]
-    assert ["asked for one by one" in said or "taken for none" in said for said in caplog.messages] == [True, True]
+    assert ["requested one by one" in said or "treated as absent" in said for said in caplog.messages] == [True, True]
     with pytest.raises(PermissionError, match=r"/0003\d\.tar: 403"):
         find_dataset([braces(folder, 32)])
 
@@ -208,7 +208,7 @@ def test_the_longest_name_that_is_taken_makes_a_cell_that_a_disk_takes(tmp_path:
 def test_a_name_one_byte_longer_is_refused_before_anything_is_computed(tmp_path: Path, name: str) -> None:
     storage.put(f"{tmp_path}/val/{name}.tar", b"x")
     storage.put(f"{tmp_path}/val/b.tar", b"x")
-    with pytest.raises(ValueError, match=f"shard '{name}': its name is too long; .* above 255 bytes"):
+    with pytest.raises(ValueError, match=f"shard '{name}': its name is too long: .* above 255 bytes"):
         find_dataset([f"{tmp_path}/val"])
 
 

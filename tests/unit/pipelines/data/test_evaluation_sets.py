@@ -1,4 +1,4 @@
-"""Evaluation sets: ours are what is published of them, a user's are checked."""
+"""Covers pipelines.data.evaluation_sets: those of the package are as published, a user's are checked."""
 
 import pytest
 import yaml
@@ -34,13 +34,13 @@ def test_a_users_set_stands_beside_ours(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ({**MINE, "Name": "imagenet-v2"}, "a dataset is called 'imagenet-v2' already"),
+        ({**MINE, "Name": "imagenet-v2"}, "evaluation set 'imagenet-v2' exists already"),
         ({**MINE, "Images": 0}, "Datasets/0/Images: 0 is less than the minimum of 1"),
         ({**MINE, "Image": 3}, "'Image' was unexpected"),
         ({"Name": "mine"}, "'Title' is a required property"),
         ({**MINE, "Of": "imagenet-val"}, "'Labels' is a dependency of 'Of'"),
         ({**MINE, "Of": "imagenet-vla", "Labels": "l.json", "Key": "(.)"}, "did you mean imagenet-val"),
-        ({**MINE, "Of": "imagenet-val", "Labels": "l.json", "Key": "("}, "is no regular expression"),
+        ({**MINE, "Of": "imagenet-val", "Labels": "l.json", "Key": "("}, "is not a regular expression"),
         ({**MINE, "Of": "imagenet-val", "Labels": "l.json", "Key": "x"}, "has 0 groups"),
     ],
 )
@@ -66,7 +66,7 @@ def test_classes_are_given_by_number_or_by_synset(tmp_path) -> None:
 
 def test_a_view_of_a_view_is_refused(tmp_path) -> None:
     said = {**MINE, "Of": "imagenet-real", "Labels": "l.json", "Key": "(.)"}
-    with pytest.raises(ValueError, match="Of 'imagenet-real': has no cells of its own"):
+    with pytest.raises(ValueError, match="Of 'imagenet-real': is relabelled itself"):
         evaluation_sets.known_sets([put(tmp_path, said)])
 
 

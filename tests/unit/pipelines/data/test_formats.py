@@ -1,4 +1,4 @@
-"""What a sample is in a tar: its key, its image and where that begins, its label; and what is passed over."""
+"""Covers pipelines.data.formats on tars: key, image, offset and label of a sample, and which members are skipped."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""manifest.json: comes back as it was written, is never written over, and is refused where it is damaged."""
+"""Covers pipelines.data.manifest: read back as written, never overwritten, and an error where it is damaged."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_a_store_that_will_not_say_whether_there_is_a_manifest_has_none_and_that
     assert require_complete(folder) is None
     (said,) = caplog.messages
     assert said.startswith(f"{folder}/{NAME}: AccessDenied (403)")
-    assert "taken for none" in said
+    assert "treated as absent" in said
 
 
 def test_a_manifest_that_cannot_be_read_for_another_reason_is_an_error(
@@ -97,12 +97,12 @@ def test_a_damaged_manifest_is_refused_by_name(tmp_path, change: dict) -> None:
     storage.put(f"{tmp_path}/manifest.json", json.dumps(GOOD).encode())
     assert read_manifest(str(tmp_path)) is not None
     storage.replace(f"{tmp_path}/manifest.json", json.dumps(GOOD | change).encode())
-    with pytest.raises(ValueError, match=r"manifest\.json is damaged or not ours"):
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged or of another format"):
         read_manifest(str(tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"null", b"7", json.dumps(GOOD).encode()[:-9]])
 def test_bytes_that_are_no_manifest_are_refused(tmp_path, content: bytes) -> None:
     storage.put(f"{tmp_path}/manifest.json", content)
-    with pytest.raises(ValueError, match=r"manifest\.json is damaged or not ours"):
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged or of another format"):
         read_manifest(str(tmp_path))

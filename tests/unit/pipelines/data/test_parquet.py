@@ -1,4 +1,4 @@
-"""What a sample is in Parquet, of any writer; and that a damaged file fails by name."""
+"""Covers pipelines.data.formats on Parquet files of any writer; damaged files fail by name."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""Reading shards: the same samples from tar and Parquet, no row lost; a shard that is wrong is told from one away."""
+"""Covers pipelines.data.read: the same samples from tar and Parquet, no row lost; wrong and absent shards differ."""
 
 import hashlib
 import tracemalloc
@@ -94,7 +94,7 @@ def test_a_sample_whose_members_stand_apart_fails_the_shard_and_is_not_counted_t
     tmp_path, write_tar, names
 ) -> None:
     write_tar(tmp_path / "a.tar", [(name, b"1") for name in names])
-    with pytest.raises(read.ShardError, match="members of sample 'a' do not stand together"):
+    with pytest.raises(read.ShardError, match="members of sample 'a' are not adjacent"):
         list(read.samples(shard_at(tmp_path / "a.tar")))
 
 

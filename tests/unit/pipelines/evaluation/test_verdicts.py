@@ -140,7 +140,7 @@ def test_a_claim_is_as_coarse_as_it_was_printed() -> None:
 def plan(**changes) -> dict:
     """That of a cell as it comes back from JSON, which has lists where there were tuples."""
     column = Column(card=CARD, file=wanted.published(CARD))
-    return json.loads(json.dumps(column.plan)) | changes
+    return json.loads(json.dumps(column.identity)) | changes
 
 
 def test_a_plan_as_the_card_has_it_changes_no_verdict() -> None:

@@ -102,7 +102,7 @@ def test_what_could_not_be_read_is_read_again_when_told_and_not_before(listed, s
     run(listed, f"{store}/out")
     assert packed(f"{store}/out") == before
     target = Target(output=f"{store}/out", format="tar", samples_per_shard=5)
-    with pytest.raises(ValueError, match="something else is being made there"):
+    with pytest.raises(ValueError, match="the folder is for something else"):
         collect.forget_unread(listed, target, 7, dedup=False)
     assert collect.forget_unread(listed, target, None, dedup=False) == 1
     run(listed, f"{store}/out")
@@ -159,7 +159,7 @@ def test_relative_paths_are_those_of_the_command_not_of_the_workers(tmp_path, mo
 @pytest.mark.usefixtures("local_ray")
 def test_a_folder_with_something_else_in_it_is_left_alone(listed, store) -> None:
     storage.put(f"{store}/out/other.tar", b"x")
-    with pytest.raises(ValueError, match=r"other.tar is there, which is none of this; take a new folder"):
+    with pytest.raises(ValueError, match=r"other.tar is there already and belongs to something else"):
         run(listed, f"{store}/out")
     assert len(list(storage.list_objects(f"{store}/out"))) == 1
 
@@ -168,7 +168,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(listed, store) -> None
 def test_another_list_or_other_options_in_the_folder_are_refused(listed, store) -> None:
     run(listed, f"{store}/out", limit=5)
     for more in ({"limit": 6}, {"limit": 5, "dedup": True}, {"limit": 5, "samples_per_shard": 4}):
-        with pytest.raises(ValueError, match="says that something else is being made there; take a new folder"):
+        with pytest.raises(ValueError, match="says that the folder is for something else; take a new folder"):
             run(listed, f"{store}/out", **more)
 
 

@@ -1,4 +1,4 @@
-"""Pictures that cannot be decoded: a reason, always the same, no pixels, no memory, and no harm to neighbours."""
+"""Covers images that cannot be decoded: always the same reason, no pixels, no memory, no effect on neighbours."""
 
 import struct
 import time

@@ -1,4 +1,4 @@
-"""Decoding: the pixels that Pillow gives by the stated rule, and a row for every sample."""
+"""Covers pipelines.pixels.decode and exact_decode: Pillow's pixels by the stated rule, and a row for every sample."""
 
 import io
 import warnings

@@ -1,4 +1,4 @@
-"""`fast` decoding: the pictures, reasons and places of `exact`, and pixels that hardly differ: measured here."""
+"""Covers pipelines.pixels.fast_decode: the reasons and places of `exact`, and pixels that hardly differ."""
 
 from pathlib import Path
 

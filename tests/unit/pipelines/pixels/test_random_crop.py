@@ -1,4 +1,4 @@
-"""Augmentation: a function of the seed, within its bounds, and the pixels of the crop that it says."""
+"""Covers pipelines.pixels.random_crop: a function of the seed, within its bounds, and the pixels of its crop."""
 
 import io
 from dataclasses import replace

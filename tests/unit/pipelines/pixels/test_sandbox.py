@@ -1,6 +1,6 @@
-"""The sandbox: whatever a picture does to the process that decodes it, it is one row with a reason and costs no other.
+"""Covers pipelines.pixels.sandbox: an image that breaks its decoder is one row with a reason and costs no other.
 
-The deaths are real. A picture is made poisonous by bytes behind its end, for which the child looks, see `poison`.
+The children really die. Bytes after the end of an image tell them how, see `tests.support.poison`.
 """
 
 import io
@@ -21,7 +21,8 @@ import pytest
 from PIL import Image
 
 from pipelines.pixels import decode, exact_decode, sandbox
-from pipelines.records import CHUNK, QUARANTINED, Decoder, View
+from pipelines.pixels.sandbox import QUARANTINED, Limits, Sandbox
+from pipelines.records import CHUNK, Decoder, View
 from tests.support.paths import ROOT
 from zoo.preprocessing import Geometry
 
@@ -109,6 +110,12 @@ def close() -> None:
         box.close()
 
 
+def limit(monkeypatch: pytest.MonkeyPatch, limits: Limits) -> None:
+    """Decode in children with other limits."""
+    for decoder in get_args(Decoder):
+        monkeypatch.setitem(decode._SANDBOXES, decoder, Sandbox(f"pipelines.pixels.{decoder}_decode", limits))
+
+
 @pytest.fixture(autouse=True)
 def fresh_child() -> Iterator[None]:
     close()
@@ -126,12 +133,12 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def faults(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def faults(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Children in which poison works, and that are limited so that tests are short."""
     shutil.copy(ROOT / "tests" / "support" / "poison.py", site)
-    monkeypatch.setattr(sandbox, "_SECONDS", 1)
-    monkeypatch.setattr(sandbox, "_ENDING_SECONDS", 0.5)
-    monkeypatch.setattr(sandbox, "_MEMORY", 256 << 20)
+    limit(monkeypatch, Limits(seconds=1, ending_seconds=0.5, memory=256 << 20))
+    yield
+    close()
 
 
 @pytest.mark.usefixtures("faults")
@@ -254,12 +261,13 @@ def test_what_python_prints_when_it_starts_is_not_taken_for_an_answer(site: Path
 def test_a_child_that_cannot_start_is_no_pictures_fault(
     site: Path, monkeypatch: pytest.MonkeyPatch, does: str, reason: str
 ) -> None:
-    monkeypatch.setattr(sandbox, "_START_SECONDS", 0.5)
+    limit(monkeypatch, Limits(start_seconds=0.5))
     site.write_text(f"import os, time\n{does}")
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=rf"^the process that decodes pictures cannot be started: .*{reason}"):
+        with pytest.raises(RuntimeError, match=rf"^the process that decodes images cannot be started: .*{reason}"):
             rows([picture(0)])
     site.unlink()
+    close()
     monkeypatch.undo()
     assert_rows([picture(0)], {})
 

@@ -1,4 +1,4 @@
-"""What a plan costs: the table's arithmetic, held against arithmetic by hand."""
+"""Covers pipelines.walk.estimate: times and prices of plans, compared with arithmetic by hand."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The walk on a real Ray: every row in exactly one cell, the same bytes however it runs, failures told apart."""
+"""Covers pipelines.walk.filling on a real Ray: every row in one cell, the same bytes however it runs, failures."""
 
 import subprocess
 import sys
@@ -15,13 +15,15 @@ from pipelines.cluster import shares
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
 from pipelines.walk import filling
-from pipelines.walk.filling import Progress
+from pipelines.walk.options import RunOptions
+from pipelines.walk.rounds import Progress
 from tests.support.paths import ROOT
 from zoo.weights import wanted
 
 CARD = zoo.card("efficientnet_lite0")
 COLUMN = Column(card=CARD, file=wanted.published(CARD), settings=Settings(batch_size=4))
 SIZES = (7, 1, 4)
+OPTIONS = RunOptions(device="cpu", pause_seconds=0)
 
 ALONE = """
 import sys
@@ -32,12 +34,13 @@ from pipelines.cells.column import Column
 from pipelines.cells.plan import plan_cells
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Settings
+from pipelines.walk.options import RunOptions
 from zoo.weights import wanted
 cpus, data, store = sys.argv[1:]
 ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False)
 name = "efficientnet_lite0"
 column = Column(card=zoo.card(name), file=wanted.published(zoo.card(name)), settings=Settings(batch_size=4))
-outcome = filling.fill(store, plan_cells(store, find_dataset([data]), [column]), "cpu", watch=print)
+outcome = filling.fill(store, plan_cells(store, find_dataset([data]), [column]), RunOptions(device="cpu"), watch=print)
 sys.exit(outcome.plan.pending)
 """
 
@@ -66,7 +69,7 @@ def contents(store: str) -> dict[str, bytes]:
 def test_every_sample_is_a_row_of_exactly_one_cell(data, tmp_path) -> None:
     store = str(tmp_path / "store")
     seen: list[Progress] = []
-    outcome = filling.fill(store, plan(data, store), "cpu", seen.append)
+    outcome = filling.fill(store, plan(data, store), OPTIONS, seen.append)
     assert (outcome.plan.pending, outcome.images, outcome.failures) == (0, 12, {})
     keys = [rows["key"].to_pylist() for _, rows in load_cells(store, outcome.plan.dataset, COLUMN)]
     assert list(map(len, keys)) == list(SIZES)
@@ -77,11 +80,11 @@ def test_every_sample_is_a_row_of_exactly_one_cell(data, tmp_path) -> None:
 @pytest.mark.usefixtures("local_ray")
 def test_only_what_is_missing_is_filled_and_the_bytes_are_those_of_an_undisturbed_run(data, tmp_path) -> None:
     calm, torn = str(tmp_path / "calm"), str(tmp_path / "torn")
-    filling.fill(calm, plan(data, calm), "cpu", print)
-    filling.fill(torn, plan(data, torn), "cpu", print)
+    filling.fill(calm, plan(data, calm), OPTIONS, print)
+    filling.fill(torn, plan(data, torn), OPTIONS, print)
     lost = cell_uri(torn, plan(data, torn).dataset, COLUMN, plan(data, torn).dataset.shards[0])
     Path(lost).unlink()
-    outcome = filling.fill(torn, plan(data, torn), "cpu", print)
+    outcome = filling.fill(torn, plan(data, torn), OPTIONS, print)
     assert outcome.images == SIZES[0]
     assert contents(torn) == contents(calm)
 
@@ -91,16 +94,11 @@ def test_a_shard_that_cannot_be_read_is_reported_and_the_rest_goes_on(data, tmp_
     broken = data / "00001.tar"
     broken.write_bytes(broken.read_bytes()[:2048])
     store = str(tmp_path / "store")
-    outcome = filling.fill(store, plan(data, store), "cpu", print)
+    outcome = filling.fill(store, plan(data, store), OPTIONS, print)
     assert outcome.plan.missing == ((1,),)
     assert list(outcome.failures) == [1]
     assert "ReadError" in outcome.failures[1]
     assert len(contents(store)) == 2
-
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch) -> None:
-    monkeypatch.setattr(filling, "_PAUSE_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -117,7 +115,7 @@ def test_a_store_that_is_away_for_the_next_plan_costs_another_round_and_nothing_
         return planned(*of)
 
     monkeypatch.setattr(filling, "plan_cells", flaky)
-    outcome = filling.fill(store, first, "cpu", print)
+    outcome = filling.fill(store, first, OPTIONS, print)
     assert (outcome.plan.pending, outcome.broken, len(contents(store))) == (0, None, 3)
 
 
@@ -125,9 +123,9 @@ def test_a_store_that_is_away_for_the_next_plan_costs_another_round_and_nothing_
 def test_a_device_that_is_lost_between_rounds_ends_the_walk_with_its_reason(data, tmp_path, monkeypatch) -> None:
     """From the first it is an error; later it was a spot machine's."""
     store, walk = str(tmp_path / "store"), filling.walk
-    monkeypatch.setattr(filling, "walk", lambda *of: walk(*of[:3], "cuda"))
+    monkeypatch.setattr(filling, "walk", lambda *of: walk(*of[:3], RunOptions(device="cuda")))
     monkeypatch.setattr(shares, "_NODE_SECONDS", 0.6)
-    outcome = filling.fill(store, plan(data, store), "cpu", print)
+    outcome = filling.fill(store, plan(data, store), OPTIONS, print)
     assert outcome.plan.pending == 3
     assert "no node for --device cuda has come" in (outcome.broken or "")
 
@@ -143,7 +141,7 @@ def test_a_store_that_refuses_for_a_while_costs_another_round_and_nothing_else(d
         return put(uri, content)
 
     monkeypatch.setattr(storage, "put", flaky)
-    outcome = filling.fill(store, plan(data, store), "cpu", print)
+    outcome = filling.fill(store, plan(data, store), OPTIONS, print)
     assert (outcome.plan.pending, outcome.broken, len(contents(store))) == (0, None, 3)
 
 
@@ -155,7 +153,7 @@ def test_a_store_that_refuses_for_ever_ends_the_walk_with_its_reason(data, tmp_p
 
     monkeypatch.setattr(storage, "put", full)
     store = str(tmp_path / "store")
-    outcome = filling.fill(store, plan(data, store), "cpu", print)
+    outcome = filling.fill(store, plan(data, store), OPTIONS, print)
     assert outcome.plan.pending == 3
     assert "No space left" in (outcome.broken or "")
 
@@ -166,7 +164,7 @@ def test_another_jobs_cell_of_other_bytes_stands_and_is_reported(data, tmp_path,
     planned = plan(data, store)
     theirs = cell_uri(store, planned.dataset, COLUMN, planned.dataset.shards[2])
     storage.put(theirs, b"theirs")
-    outcome = filling.fill(store, planned, "cpu", print)
+    outcome = filling.fill(store, planned, OPTIONS, print)
     assert outcome.plan.pending == 0
     assert "exists with other content" in outcome.failures[2]
     assert storage.read(theirs) == b"theirs"

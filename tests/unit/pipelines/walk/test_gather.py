@@ -1,18 +1,24 @@
-"""Gathering: rows in whatever order they arrive leave as whole cells, or not at all."""
+"""Covers pipelines.walk.gather and failures: rows that arrive in any order leave as whole cells, or not at all."""
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES
+from pipelines.walk.failures import Failure, FailureKind
 from pipelines.walk.gather import Gather
 from tests.support.cell_rows import cell_rows, score_rows
 
 
+def failure(kind: FailureKind, reason: str, *, shard: int = 2) -> pa.Table:
+    return Failure(kind=kind, slot=0, shard=shard, reason=reason).as_scores()
+
+
 def known(gather: Gather) -> dict[str, dict[int, str]]:
     """What is known of shards and models that give nothing."""
-    every = {name: getattr(gather, name) for name in ("failures", "away", "unusable", "absent")}
+    every = {
+        name: getattr(gather, name) for name in ("failed_shards", "absent_shards", "failed_models", "absent_models")
+    }
     return {name: reasons for name, reasons in every.items() if reasons}
 
 
@@ -47,10 +53,10 @@ def test_a_cell_with_a_row_missing_never_leaves(rows, data) -> None:
     assert [cell for part in data.draw(st.permutations(parts)) for cell in gather.add(part)] == []
 
 
-@pytest.mark.parametrize(("kind", "where"), [(FAILED_SHARD, "failures"), (ABSENT_SHARD, "away")])
+@pytest.mark.parametrize(("kind", "where"), [("failed_shard", "failed_shards"), ("absent_shard", "absent_shards")])
 def test_a_shard_that_failed_leaves_no_cell_and_its_reason_told_from_one_that_is_away(kind, where) -> None:
     gather = Gather()
-    failed = pa.Table.from_pylist([{"model": 0, "shard": 2, "index": kind, "error": "cut"}], schema=SCORES)
+    failed = failure(kind, "cut")
     assert list(gather.add(score_rows(0, 2, 5).slice(0, 3))) == []
     assert list(gather.add(failed)) == []
     assert known(gather) == {where: {2: "cut"}}
@@ -63,31 +69,31 @@ def test_cells_count_as_begun_from_their_first_row_until_they_leave_or_fail() ->
     assert gather.begun == 3
     assert [cell[:2] for cell in gather.add(whole.slice(3))] == [(0, 2)]
     assert gather.begun == 2
-    list(gather.add(pa.Table.from_pylist([{"model": 0, "shard": 1, "index": ABSENT_SHARD, "error": "x"}], SCORES)))
+    list(gather.add(failure("absent_shard", "x", shard=1)))
     assert gather.begun == 1
 
 
-@pytest.mark.parametrize(("kind", "where"), [(FAILED_MODEL, "unusable"), (ABSENT_MODEL, "absent")])
+@pytest.mark.parametrize(("kind", "where"), [("failed_model", "failed_models"), ("absent_model", "absent_models")])
 def test_a_model_that_is_not_there_leaves_its_reason_and_the_other_models_their_cells(kind, where) -> None:
     gather = Gather()
-    failed = pa.Table.from_pylist([{"model": 0, "shard": 2, "index": kind, "error": "no fit"}], schema=SCORES)
+    failed = failure(kind, "no fit")
     assert list(gather.add(failed)) == []
     assert [cell[:2] for cell in gather.add(score_rows(1, 2, 5))] == [(1, 2)]
     assert known(gather) == {where: {0: "no fit"}}
 
 
-@pytest.mark.parametrize("kind", [FAILED_MODEL, ABSENT_MODEL])
+@pytest.mark.parametrize("kind", ["failed_model", "absent_model"])
 @pytest.mark.parametrize("first", ["scores", "failure"])
 def test_a_cell_that_one_scorer_could_not_score_is_not_held_to_the_end(kind, first) -> None:
     """Another scorer may have had the weights, and scored the rest of the shard."""
     gather, scored = Gather(), score_rows(0, 2, 5).slice(0, 3)
-    failed = pa.Table.from_pylist([{"model": 0, "shard": 2, "index": kind, "error": "no fit"}], schema=SCORES)
+    failed = failure(kind, "no fit")
     for table in (scored, failed) if first == "scores" else (failed, scored):
         assert list(gather.add(table)) == []
     assert gather.begun == 0
 
 
-@pytest.mark.parametrize("where", ["failures", "away"])
+@pytest.mark.parametrize("where", ["failed_shards", "absent_shards"])
 def test_rows_that_arrive_after_their_shard_failed_are_let_go(where) -> None:
     gather = Gather(**{where: {0: "cut"}})
     assert list(gather.add(score_rows(0, 0, 5))) == []

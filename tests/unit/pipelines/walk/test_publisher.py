@@ -1,4 +1,4 @@
-"""Cells on their way into the store: all are there at the end, or the walk has broken off and says why."""
+"""Covers pipelines.walk.publisher: at the end all cells are committed, or an exception says why not."""
 
 import time
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def test_a_cell_that_stands_with_other_bytes_is_a_conflict_and_the_rest_goes_on(
     assert list(conflicts) == [3]
     assert cell_uri(store, DATASET, COLUMN, SHARDS[3]) in conflicts[3]
     assert missing(store) == ()
-    assert read_cell(cell_uri(store, DATASET, COLUMN, SHARDS[3]), COLUMN.top).num_rows == 9
+    assert read_cell(cell_uri(store, DATASET, COLUMN, SHARDS[3]), COLUMN.classes_kept).num_rows == 9
 
 
 def test_a_put_that_fails_breaks_the_walk_off(faulty_s3) -> None:
@@ -98,5 +98,5 @@ def test_a_slow_store_holds_no_more_than_a_few_cells_in_memory(faulty_s3) -> Non
     with Publisher(store, DATASET, {}) as putting:
         putting.put([COLUMN], walk())
     timer.join()
-    assert held == [publisher._WAITING + 1]
+    assert held == [publisher._MAX_PENDING + 1]
     assert missing(store) == ()

@@ -1,4 +1,4 @@
-"""Rounds over a walk that is scripted: a model that kills its workers, one that overflows, one that finds no room."""
+"""Covers pipelines.walk.rounds and passes, over a scripted walk: models that kill workers, overflow, find no room."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,9 +9,11 @@ from ray.exceptions import RayActorError
 
 from pipelines.cells.column import Column
 from pipelines.cells.plan import plan_cells
-from pipelines.records import ABSENT_MODEL, NON_FINITE, SCORES, Dataset, Settings, Shard
+from pipelines.records import SCORES, Dataset, Settings, Shard
 from pipelines.walk import filling
-from pipelines.walk.filling import Progress
+from pipelines.walk.failures import NON_FINITE, Failure
+from pipelines.walk.options import RunOptions
+from pipelines.walk.rounds import Progress
 from tests.support import cell_rows
 
 ROWS = 20
@@ -21,7 +23,7 @@ FIVE = [replace(cell_rows.COLUMN, settings=Settings(batch_size=size)) for size i
 
 
 class Script:
-    """Stands for the walk: what it says of the models of a pass, by batch size."""
+    """A walk that yields made-up scores; models are known by their batch sizes."""
 
     def __init__(self) -> None:
         self.passes: list[list[int]] = []
@@ -30,27 +32,26 @@ class Script:
         self.most = len(FIVE)
 
     def __call__(
-        self, columns: Sequence[Column], _: object, positions: Sequence[int], __: str, ___: int
+        self, columns: Sequence[Column], _: object, positions: Sequence[int], __: RunOptions
     ) -> Iterator[pa.Table]:
         sizes = [column.settings.batch_size for column in columns]
         self.passes.append(sizes)
         if self.killers & set(sizes):
             raise RayActorError
         for shard in positions:
-            for model, size in enumerate(sizes):
-                yield self.rows(model, shard, size) if model < self.most else no_room(model, shard)
+            for slot, size in enumerate(sizes):
+                yield self.rows(slot, shard, size) if slot < self.most else no_room(slot, shard)
 
-    def rows(self, model: int, shard: int, size: int) -> pa.Table:
-        scores = cell_rows.score_rows(model, shard, ROWS, errors=tuple(range(ROWS)) if size in self.overflowing else ())
+    def rows(self, slot: int, shard: int, size: int) -> pa.Table:
+        scores = cell_rows.score_rows(slot, shard, ROWS, errors=tuple(range(ROWS)) if size in self.overflowing else ())
         if size not in self.overflowing:
             return scores
         said = pa.array([f"{NON_FINITE}: x"] * ROWS)
         return scores.set_column(SCORES.get_field_index("error"), "error", said)
 
 
-def no_room(model: int, shard: int) -> pa.Table:
-    row = {"model": model, "shard": shard, "last": False, "index": ABSENT_MODEL, "error": "no room beside the others"}
-    return pa.Table.from_pylist([row], schema=SCORES)
+def no_room(slot: int, shard: int) -> pa.Table:
+    return Failure(kind="absent_model", slot=slot, shard=shard, reason="no room beside the others").as_scores()
 
 
 @pytest.fixture
@@ -58,13 +59,13 @@ def script(monkeypatch) -> Script:
     walk = Script()
     monkeypatch.setattr(filling, "walk", walk)
     monkeypatch.setattr(filling, "resolve_device", lambda _, _gpus: "cpu")
-    monkeypatch.setattr(filling, "_PAUSE_SECONDS", 0.0)
     return walk
 
 
 def fill(store: str, max_bad_rate: float = 1.0) -> filling.Outcome:
     seen: list[Progress] = []
-    return filling.fill(store, plan_cells(store, DATASET, FIVE), "cpu", seen.append, max_bad_rate)
+    options = RunOptions(device="cpu", max_bad_rate=max_bad_rate, pause_seconds=0)
+    return filling.fill(store, plan_cells(store, DATASET, FIVE), options, seen.append)
 
 
 def test_a_model_that_kills_its_workers_is_parted_from_the_others_and_named(script, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""The scorer against plain PyTorch, and what must not matter to a row: its neighbours, the padding, its label."""
+"""Covers pipelines.walk.scorer: against plain PyTorch, and independence of neighbours, padding and label."""
 
 import mmap
 import re
@@ -14,8 +14,8 @@ import torch
 import zoo
 from pipelines.cells.column import Column
 from pipelines.models import mirror
-from pipelines.pixels.decode import decoded_schema
-from pipelines.records import ABSENT_MODEL, ABSENT_SHARD, FAILED_MODEL, FAILED_SHARD, SCORES, Settings
+from pipelines.pixels.decoded import decoded_schema
+from pipelines.records import SCORES, Settings
 from pipelines.walk import scorer as score_module
 from pipelines.walk.passes import PassConfig
 from pipelines.walk.scorer import Scorer
@@ -110,7 +110,7 @@ def test_rows_carry_where_they_belong(scorer) -> None:
     rows = score(scorer, PIXELS, start=8, last=True)
     assert [row["index"] for row in rows] == [8, 9, 10, 11]
     assert [row["last"] for row in rows] == [False, False, False, True]
-    assert {(row["model"], row["shard"]) for row in rows} == {(0, 5)}
+    assert {(row["slot"], row["shard"]) for row in rows} == {(0, 5)}
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
@@ -157,14 +157,15 @@ def test_scores_that_are_no_numbers_are_an_error_of_their_row(monkeypatch) -> No
     assert [(row["error"], row["offset"]) for row in rows] == [(None, None)] * 2 + [(reason, 1024), (None, None)]
 
 
-@pytest.mark.parametrize(("transient", "kind"), [(False, FAILED_SHARD), (True, ABSENT_SHARD)])
+@pytest.mark.parametrize(("transient", "kind"), [(False, "failed_shard"), (True, "absent_shard")])
 def test_a_failed_shard_passes_through_with_its_reason_told_from_one_that_is_away(scorer, transient, kind) -> None:
     row = {"shard": 3, "start": 0, "last": False, "failure": "cut", "transient": transient}
     failed = pa.Table.from_pylist(
-        [row | dict.fromkeys(("keys", "labels", "offsets", "errors_0"), ())], decoded_schema(1)
+        [row | dict.fromkeys(("keys", "labels", "offsets", "digests", "errors_0"), ()) | {"pixels_0": b""}],
+        decoded_schema(1),
     )
     (scores,) = pa.concat_tables(scorer(failed)).to_pylist()
-    assert (scores["shard"], scores["index"], scores["error"], scores["offset"]) == (3, kind, "cut", None)
+    assert (scores["shard"], scores["kind"], scores["error"], scores["offset"]) == (3, kind, "cut", None)
 
 
 def test_errors_of_a_parquet_shard_have_no_place_in_a_tar(scorer) -> None:
@@ -175,14 +176,14 @@ def test_errors_of_a_parquet_shard_have_no_place_in_a_tar(scorer) -> None:
     assert [(row["error"], row["offset"]) for row in rows] == [(None, None), ("empty file", None)] + [(None, None)] * 2
 
 
-@pytest.mark.parametrize(("there", "kind"), [(True, FAILED_MODEL), (False, ABSENT_MODEL)])
+@pytest.mark.parametrize(("there", "kind"), [(True, "failed_model"), (False, "absent_model")])
 def test_a_model_with_wrong_weights_is_told_from_one_whose_weights_are_away(tmp_path, there, kind) -> None:
     path = tmp_path / "misfit.pth"
     if there:
         torch.save({"stranger": torch.zeros(1)}, path)
     scorer = Scorer(with_column(file=wanted.explicit(CARD, str(path))))
     (row,) = [row for table in scorer(chunk(PIXELS)) for row in table.to_pylist()]
-    assert (row["index"], row["shard"], row["model"]) == (kind, 5, 0)
+    assert (row["kind"], row["shard"], row["slot"]) == (kind, 5, 0)
     assert "misfit.pth" in row["error"]
 
 
@@ -210,37 +211,37 @@ def misfit(x: torch.Tensor) -> torch.Tensor:
     return torch.zeros(3, 4) @ x
 
 
-def kinds(scorer: Scorer) -> list[tuple[int, int, str | None]]:
-    """(Model, index, error) of each row of one picture."""
-    return [(row["model"], row["index"], row["error"]) for row in score(scorer, PIXELS[:1])]
+def kinds(scorer: Scorer) -> list[tuple[int, str, str | None]]:
+    """(Slot, kind, error) of each row of one image."""
+    return [(row["slot"], row["kind"], row["error"]) for row in score(scorer, PIXELS[:1])]
 
 
 def test_a_model_that_raises_loses_its_own_rows_with_the_reason(monkeypatch) -> None:
     first, second, third = kinds(with_networks(monkeypatch, fine, misfit, fine))
-    assert (first, third) == ((0, 0, None), (2, 0, None))
-    assert second[:2] == (1, FAILED_MODEL)
+    assert (first, third) == ((0, "scored", None), (2, "scored", None))
+    assert second[:2] == (1, "failed_model")
     assert re.match("RuntimeError: Expected size", second[2] or "")
 
 
 def test_a_model_without_room_beside_others_is_absent_and_alone_it_has_failed(monkeypatch) -> None:
     beside = with_networks(monkeypatch, fine, out_of_memory)
     for _ in range(2):
-        assert kinds(beside) == [(0, 0, None), (1, ABSENT_MODEL, "no room beside the others")]
-    assert kinds(with_networks(monkeypatch, out_of_memory)) == [(0, FAILED_MODEL, "out of memory")]
+        assert kinds(beside) == [(0, "scored", None), (1, "absent_model", "no room beside the others")]
+    assert kinds(with_networks(monkeypatch, out_of_memory)) == [(0, "failed_model", "out of memory")]
 
 
 def test_models_above_the_allowance_are_absent_but_never_the_first(monkeypatch) -> None:
     resident = iter([0, 200, 200])  # before, and beside the first model; that one is not asked about
-    monkeypatch.setattr(score_module, "_resident", lambda: next(resident))
+    monkeypatch.setattr(score_module, "_resident_bytes", lambda: next(resident))
     rows = kinds(with_networks(monkeypatch, fine, fine, fine, memory=100))
-    assert rows == [(0, 0, None), *((model, ABSENT_MODEL, "no room beside the others") for model in (1, 2))]
+    assert rows == [(0, "scored", None), *((slot, "absent_model", "no room beside the others") for slot in (1, 2))]
 
 
 def test_what_a_process_holds_is_measured() -> None:
-    before = score_module._resident()
+    before = score_module._resident_bytes()
     held, deadline = mmap.mmap(-1, 1 << 28), time.monotonic() + 10  # what malloc has may be resident already
     held.write(bytes(len(held)))
-    while score_module._resident() - before <= len(held) // 2:  # a kernel may count a moment later
+    while score_module._resident_bytes() - before <= len(held) // 2:  # a kernel may count a moment later
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -256,7 +257,7 @@ def test_rows_say_how_long_the_model_took_but_not_while_it_warms_up() -> None:
 def test_a_model_of_a_smaller_batch_takes_a_chunk_in_parts_with_the_scores_it_has_alone(scorer) -> None:
     mixed = replace(CONFIG, columns=(COLUMN, replace(COLUMN, settings=Settings(batch_size=2))))
     rows = score(Scorer(mixed), PIXELS)
-    assert [(row["model"], row["index"]) for row in rows] == [(model, index) for model in (0, 1) for index in range(4)]
+    assert [(row["slot"], row["index"]) for row in rows] == [(slot, index) for slot in (0, 1) for index in range(4)]
     alone = Scorer(replace(CONFIG, columns=(mixed.columns[1],), chunk=2))
     parts = [score(alone, PIXELS[start : start + 2], start=start) for start in (0, 2)]
     assert [row["probs"] for row in rows[4:]] == [row["probs"] for part in parts for row in part]
@@ -281,7 +282,7 @@ def test_classes_outside_of_the_subset_have_no_part_in_the_scores(scorer) -> Non
 def test_an_ensemble_averages_the_probabilities_of_its_members_whatever_their_settings(scorer) -> None:
     member = replace(COLUMN, settings=Settings(batch_size=2, channels_last=True))
     alone = [score(Scorer(replace(CONFIG, columns=(column,))), PIXELS) for column in (COLUMN, member)]
-    both = Scorer(replace(CONFIG, columns=(replace(COLUMN, others=(member,), keep=1000), COLUMN)))
+    both = Scorer(replace(CONFIG, columns=(replace(COLUMN, ensemble=(member,), max_classes_kept=1000), COLUMN)))
     rows = score(both, PIXELS)
     mean = (reference(PIXELS) + reference(PIXELS)) / 2
     for row, expected in zip(rows[:4], mean, strict=True):
@@ -297,15 +298,15 @@ def test_an_ensemble_averages_the_probabilities_of_its_members_whatever_their_se
 def test_of_an_ensemble_one_member_that_cannot_be_run_loses_the_rows(monkeypatch) -> None:
     networks = iter(map(Network, (fine, misfit, fine)))
     monkeypatch.setattr(mirror, "load", lambda *_: next(networks))
-    ensemble = Scorer(replace(CONFIG, columns=(replace(COLUMN, others=(COLUMN,)), COLUMN)))
-    (model, index, reason), single = kinds(ensemble)
-    assert (model, index, single) == (0, FAILED_MODEL, (1, 0, None))
+    ensemble = Scorer(replace(CONFIG, columns=(replace(COLUMN, ensemble=(COLUMN,)), COLUMN)))
+    (slot, kind, reason), single = kinds(ensemble)
+    assert (slot, kind, single) == (0, "failed_model", (1, "scored", None))
     assert re.match("RuntimeError: Expected size", reason or "")
 
 
 def test_a_row_of_an_ensemble_needs_the_pixels_of_every_member() -> None:
     config = PassConfig(
-        columns=(replace(COLUMN, others=(replace(COLUMN, decoder="fast"),)),),
+        columns=(replace(COLUMN, ensemble=(replace(COLUMN, decoder="fast"),)),),
         views=tuple(sorted({COLUMN.view, replace(COLUMN, decoder="fast").view})),
         chunk=4,
         device="cpu",
