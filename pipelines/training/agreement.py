@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from ray import train as ray_train
 
-from pipelines.training.batches import SampleBatch
 from pipelines.training.coordinator import Coordinator
 from pipelines.training.learner import NonFiniteLossError, StepResult
+from pipelines.training.sampling.batches import SampleBatch
 
 _POLL_SECONDS = 1.0
 _SHOWN_KEYS = 10

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pipelines.data.bad_rate import is_too_high
 from pipelines.records import Dataset
 from pipelines.training.agreement import Decision
-from pipelines.training.batches import DataError, SampleBatch
 from pipelines.training.checkpoint import BestValidation, CheckpointContent, LearnerState
 from pipelines.training.progress import CurvePoint, Position, TrainingProgress
+from pipelines.training.sampling.batches import DataError, SampleBatch
 
 _JUDGED_IMAGES = 1000
 """The allowed number of bad images is a share of so many at least: the first few do not stop a training."""

@@ -22,9 +22,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.models.engine import AUTOCAST, normalise, set_arithmetic
 from pipelines.records import Precision
-from pipelines.training.batches import IGNORED, SampleBatch
 from pipelines.training.checkpoint import LearnerState
 from pipelines.training.recipe import Recipe
+from pipelines.training.sampling.batches import IGNORED, SampleBatch
 from zoo.preprocessing import Preprocessing
 
 

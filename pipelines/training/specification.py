@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Literal
 
 from pipelines.records import Dataset, Precision, short_digest
-from pipelines.training import order
-from pipelines.training.order import Order
 from pipelines.training.recipe import Recipe
+from pipelines.training.sampling import order
+from pipelines.training.sampling.order import Order
 from zoo.cards import Card
 
 StageName = Literal["pretrain", "finetune"]

@@ -21,8 +21,8 @@ from pipelines.evaluation.metrics import Tally
 from pipelines.models.engine import Engine
 from pipelines.pixels.decoded import DecodedChunk, decoded_chunks
 from pipelines.records import PLAIN, Dataset, View, cell_schema
-from pipelines.training.batches import DataError
 from pipelines.training.learner import Learner
+from pipelines.training.sampling.batches import DataError
 from pipelines.walk import dataflow
 from pipelines.walk.scorer import rows_of
 from zoo.cards import Card

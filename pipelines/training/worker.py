@@ -20,16 +20,17 @@ from pipelines import storage
 from pipelines.cluster.shares import resources, share
 from pipelines.messages import error_line
 from pipelines.pixels.random_crop import Augmentation
-from pipelines.training import checkpoint, loader, order, ownership, validation
+from pipelines.training import checkpoint, ownership, validation
 from pipelines.training.agreement import Agreement, Decision
-from pipelines.training.batches import DataError, SampleBatch
 from pipelines.training.checkpoint import Resumed
 from pipelines.training.coordinator import Coordinator
 from pipelines.training.history import History
 from pipelines.training.learner import ComputeSettings, Learner, NonFiniteLossError
 from pipelines.training.ownership import NotOwnerError
 from pipelines.training.progress import Position
-from pipelines.training.samples import WorkerShare
+from pipelines.training.sampling import loader, order
+from pipelines.training.sampling.batches import DataError, SampleBatch
+from pipelines.training.sampling.samples import WorkerShare
 from pipelines.training.specification import Stage, Training
 from zoo.preprocessing import Interpolation
 

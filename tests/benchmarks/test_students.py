@@ -24,10 +24,10 @@ from pipelines.models.engine import Engine
 from pipelines.pixels import exact_decode
 from pipelines.pixels.random_crop import Augmentation
 from pipelines.records import PLAIN, Dataset
-from pipelines.training import order
-from pipelines.training.batches import SampleBatch, gather_batches
 from pipelines.training.learner import ComputeSettings, Learner
-from pipelines.training.samples import RANGE, WorkerShare, decode_samples, read_ranges
+from pipelines.training.sampling import order
+from pipelines.training.sampling.batches import SampleBatch, gather_batches
+from pipelines.training.sampling.samples import RANGE, WorkerShare, decode_samples, read_ranges
 from pipelines.training.specification import Stage
 from tests.support.shard_files import tar_of
 from zoo.architectures.table import find_architecture

@@ -13,11 +13,11 @@ from PIL import Image
 from pipelines.data.dataset import find_dataset
 from pipelines.pixels.random_crop import Augmentation
 from pipelines.records import Dataset
-from pipelines.training import order
-from pipelines.training.batches import SampleBatch, gather_batches
-from pipelines.training.order import Order
 from pipelines.training.recipe import Recipe
-from pipelines.training.samples import RANGE, WorkerShare, decode_samples, read_ranges
+from pipelines.training.sampling import order
+from pipelines.training.sampling.batches import SampleBatch, gather_batches
+from pipelines.training.sampling.order import Order
+from pipelines.training.sampling.samples import RANGE, WorkerShare, decode_samples, read_ranges
 from pipelines.training.specification import Pace, Stage, Training
 from tests.support.shard_files import Members, labelled, put_shards
 from zoo.cards import Card

@@ -20,9 +20,10 @@ from pipelines.cluster.shares import resources, share
 from pipelines.data.dataset import find_dataset
 from pipelines.evaluation import metrics
 from pipelines.records import Dataset
-from pipelines.training import checkpoint, driver, loader, ownership, validation
+from pipelines.training import checkpoint, driver, ownership, validation
 from pipelines.training.checkpoint import CheckpointContent
 from pipelines.training.progress import Position, TrainingProgress
+from pipelines.training.sampling import loader
 from pipelines.training.specification import Pace, Training
 from tests.support.shard_files import tar_of
 from tests.support.small_trainings import CARD, CLASSES, batches, put, stage, worker_share

@@ -8,10 +8,10 @@ import pytest
 
 from pipelines.records import Dataset
 from pipelines.training.agreement import Decision
-from pipelines.training.batches import DataError, SampleBatch
 from pipelines.training.checkpoint import BestValidation, LearnerState
 from pipelines.training.history import History
 from pipelines.training.progress import Position
+from pipelines.training.sampling.batches import DataError, SampleBatch
 from tests.support.small_trainings import put
 
 STATE = LearnerState(network={}, optimiser={}, scaler={}, average=None)

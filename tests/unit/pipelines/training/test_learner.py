@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipelines.models.engine import normalise
-from pipelines.training.batches import IGNORED, SampleBatch
 from pipelines.training.learner import ComputeSettings, Learner
 from pipelines.training.recipe import Recipe
+from pipelines.training.sampling.batches import IGNORED, SampleBatch
 from tests.support.small_trainings import CLASSES, PREPROCESSING
 
 SETTINGS = ComputeSettings(device="cpu", precision="fp32", channels_last=False, seed=3)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import storage
-from pipelines.training.samples import WorkerShare
+from pipelines.training.sampling.samples import WorkerShare
 
 IGNORED = -100
 """The label of a slot that does not count in the loss: PyTorch's own default."""

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.training import order
-from pipelines.training.order import Order, SampleSlot
+from pipelines.training.sampling import order
+from pipelines.training.sampling.order import Order, SampleSlot
 
 ROWS = st.lists(st.integers(1, 40), min_size=1, max_size=9).map(tuple)
 SHAPES = st.tuples(ROWS, st.sampled_from([8, 16, 48]), st.integers(1, 8), st.integers(0, 2**31))

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipelines import storage
 from pipelines.data.dataset import find_dataset
-from pipelines.training.batches import IGNORED
+from pipelines.training.sampling.batches import IGNORED
 from tests.support.shard_files import tar_of
 from tests.support.small_trainings import CLASSES, batches, image, put, worker_share
 

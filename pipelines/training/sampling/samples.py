@@ -19,8 +19,8 @@ from pipelines.pixels.decoded import one_value
 from pipelines.pixels.random_crop import Augmentation, Chance
 from pipelines.pixels.sandbox import Sandbox
 from pipelines.records import Shard
-from pipelines.training import order
-from pipelines.training.order import Order, Range, SampleSlot, Slots
+from pipelines.training.sampling import order
+from pipelines.training.sampling.order import Order, Range, SampleSlot, Slots
 
 _CHUNK_BYTES = 8 << 20
 _LEAST, _MOST = 32, 1024

@@ -13,10 +13,10 @@ from ray.data import DataContext, TaskPoolStrategy
 
 from pipelines.cluster.ray_data import RETRIES, mapped, set_context
 from pipelines.cluster.shares import Shares
-from pipelines.training import order
-from pipelines.training.batches import SampleBatch, gather_batches
-from pipelines.training.order import Range
-from pipelines.training.samples import RANGE, WorkerShare, decode_samples, read_ranges
+from pipelines.training.sampling import order
+from pipelines.training.sampling.batches import SampleBatch, gather_batches
+from pipelines.training.sampling.order import Range
+from pipelines.training.sampling.samples import RANGE, WorkerShare, decode_samples, read_ranges
 
 _RANGES = 256
 """Ranges of one execution; a single execution would have to begin with a list of all ranges of a stage."""
