@@ -5,6 +5,6 @@ In       a specification: architecture, stages (recipe, dataset, order), validat
 Out      checkpoints, a curve, weights and a card in the store.
 Never    let a restart, a lost node or the number of workers change a weight.
 
-Data flows from recipe and specification through `sampling` (which samples a step sees) to learner, worker, checkpoint and
-publication. Driver and workers talk through `coordinator`; workers agree through `agreement`.
+Data flows from recipe and specification through `sampling` (which samples a step sees) to learner, worker, checkpoint
+and publication. Driver and workers talk through `coordinator`; workers agree through `agreement`.
 """
