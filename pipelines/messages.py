@@ -23,14 +23,19 @@ def without_secrets(text: str) -> str:
 def _public_word(word: str) -> str:
     start = _URL_START.match(word)
     head = start[0] if start else ""
-    rest = word.removeprefix(head)
+    rest, head = word.removeprefix(head), _without_users(head)
     before, at, after = rest.rpartition("@")
     if at and _QUERY.search(before):  # a query with an @, or a password with the sign of a query
         return head
     if at:
-        rest = after if head else before[: before.rfind("/") + 1] + after
+        rest = after if head else _without_users(rest)
     end = re.search(r"[?#]." if head else r"\?.", rest)
     return head + (rest[: end.start()] if end else rest)
+
+
+def _without_users(path: str) -> str:
+    """`path` without what stands before an @ in each of its parts: a user and a password where a scheme is missing."""
+    return "/".join(part.rpartition("@")[2] for part in path.split("/"))
 
 
 def public_url(url: str) -> str:

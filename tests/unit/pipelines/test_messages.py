@@ -26,6 +26,11 @@ def test_no_password_survives_whatever_signs_it_holds(scheme, user, secret, host
     assert LEAK not in messages.without_secrets(f"'{user}:{secret.replace('/', '')}@{host}{path}'")
 
 
+@pytest.mark.parametrize("path", ["//bucket/a.tar", "/bucket/a@2.tar", "/bucket//a@2.tar", "/@", "/a@2.tar?x=1"])
+def test_no_password_survives_where_the_scheme_is_missing(path: str) -> None:
+    assert LEAK not in messages.without_secrets(f"no answer from 'key:{LEAK}@host:9000{path}'")
+
+
 @given(SCHEMES, HOSTS, PATHS, NAMES, SECRETS, QUIET)
 def test_no_token_or_signature_of_a_query_or_fragment_survives(scheme, host, path, name, secret, words) -> None:
     for sign in "?#":
