@@ -45,7 +45,7 @@ def public_url(url: str) -> str:
         return _QUERY.split(url, maxsplit=1)[0]
     authority = _AUTHORITY_END.split(rest, maxsplit=1)[0]
     after = rest.removeprefix(authority)
-    if ":" in authority and "@" in after:  # perhaps a password with a slash
+    if "@" in after and (":" in authority or after[0] in "?#"):  # perhaps a password with the sign of a path or query
         return without_secrets(url)
     return f"{scheme}://{authority.rpartition('@')[2]}{_QUERY.split(after, maxsplit=1)[0]}"
 
