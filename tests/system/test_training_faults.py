@@ -12,7 +12,8 @@ from pipelines import storage
 from pipelines.models import members
 from pipelines.training import checkpoint
 from tests.support import faulty_runs
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 from tests.support.faulty_runs import Driver
 from tests.support.small_trainings import CLASSES, put
 

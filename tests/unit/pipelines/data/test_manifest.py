@@ -16,7 +16,8 @@ from pipelines.data.manifest import (
     require_complete,
     write_manifest,
 )
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 from tests.support.scripted_store import ScriptedStore
 from tests.support.servers import BUCKET
 
