@@ -61,9 +61,8 @@ def test_of_bad_samples_every_one_is_a_row_and_those_that_decode_are_scored(stor
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_broken_shard_is_named_the_rest_is_reported_as_incomplete_and_the_exit_code_is_3(
-    data, store_folder, tmp_path, capsys
-) -> None:
+def test_a_broken_shard_is_named_and_the_rest_is_incomplete(data, store_folder, tmp_path, capsys) -> None:
+    """A broken shard is named, the rest is reported as incomplete, and the exit code is 3."""
     whole = (data / "00001.tar").read_bytes()
     (data / "00001.tar").write_bytes(whole[: len(whole) // 2])
     results = tmp_path / "results.json"

@@ -95,9 +95,8 @@ def spoil(store: Path, data: Path) -> dict[str, str]:
     return {str(path): fault for path, fault in zip(where[1:], faults, strict=True)}
 
 
-def test_damaged_cells_are_named_and_what_is_then_advised_makes_the_store_that_of_a_calm_run(
-    data, store, calm, capsys
-) -> None:
+def test_damaged_cells_are_named_and_the_advice_repairs_the_store(data, store, calm, capsys) -> None:
+    """Damaged cells are named, and the command that is then advised makes the store that of a calm run."""
     shutil.copytree(calm, store)
     assert run(data, store, "--verify") == DONE
     assert "verified 4 cells: 0 damaged" in capsys.readouterr().err
@@ -186,9 +185,8 @@ def test_where_nothing_has_failed_a_retry_computes_nothing(data, store, monkeypa
     assert files(store / "cells") == before
 
 
-def test_a_shard_that_was_broken_and_one_that_was_away_leave_no_trace_once_they_are_mended(
-    data, store, calm, monkeypatch, capsys
-) -> None:
+def test_broken_and_absent_shards_leave_no_trace_once_mended(data, store, calm, monkeypatch, capsys) -> None:
+    """A shard that was broken and one that was away leave no trace once they are mended."""
     broken, away, check = data / "00001.tar", data / "00002.tar", preflight.unfit
     whole, listed = broken.read_bytes(), broken.stat().st_mtime_ns
     broken.write_bytes(whole[: len(whole) // 2])

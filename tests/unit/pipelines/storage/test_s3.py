@@ -154,7 +154,8 @@ def test_a_body_that_trickles_for_too_long_is_a_stall(
     assert proxy.counts["slow"] == 3
 
 
-def test_bodies_that_trickle_again_and_again_last_hardly_longer_than_a_store_is_waited_for() -> None:
+def test_bodies_that_trickle_again_and_again_are_given_up_in_time() -> None:
+    """Bodies that trickle again and again last hardly longer than the patience with a store."""
     assert 3 * s3_read._PART_SECONDS <= 1.5 * s3_retries._PATIENCE_SECONDS
 
 
