@@ -1,7 +1,7 @@
 """A proxy that puts faults of networks and stores between an S3 client and a real S3 server; on loopback by default.
 
-Owns the HTTP/1.1 connections of both sides. What is not at fault arrives as it was sent: method, path, body, and every
-header that a signature may cover, Host too. Refuses TLS, HTTP trailers, and to stream: it holds each body whole.
+It speaks HTTP/1.1 on both sides. What is not at fault arrives as it was sent: method, path, body, and every header
+that a signature may cover, Host too. It does not support TLS or HTTP trailers, and holds each body whole.
 Answers are framed anew by Content-Length, so that a client's connection outlives a server that closes its own; a server
 that is gone looks like a reset connection.
 
@@ -17,9 +17,8 @@ import socketserver
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler
@@ -27,9 +26,8 @@ from random import Random
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
-_INSTEAD = {"status", "reset", "hang"}
-_AROUND = {"flip_up", "before", "after", "lost_ack"}
-_IN_THE_BODY = {"stall", "slow", "truncate", "bitflip"}
+from tests.support.fault import IN_THE_BODY, INSTEAD, Fault
+
 _CODES = {
     403: "AccessDenied",
     404: "NoSuchKey",
@@ -39,41 +37,6 @@ _CODES = {
 }
 _SERVER_SECONDS = 60
 """After so long without a byte a server counts as gone."""
-
-
-@dataclass
-class Fault:
-    """What goes wrong with the requests whose "METHOD /path?query" contains the regex `match`.
-
-    Kinds, with what `argument` means:
-        status: an S3 error with this code (503 if none) instead of an answer; the request is not forwarded
-        reset: the connection is reset instead; not forwarded
-        hang: nothing for so many seconds, then the connection is closed; not forwarded
-        flip_up: one bit of the request's body is flipped on its way; passes over requests without a body
-        before, after: `call()` runs before the request is forwarded, or between its execution and its answer
-        lost_ack: the request is executed, and the connection reset instead of the answer
-        stall: so many seconds of silence in the middle of the answer's body
-        slow: the answer's body comes at so many bytes a second
-        truncate: the body ends after half of what Content-Length says, and the connection with it
-        bitflip: one bit of the answer's body is flipped; the headers stay, checksums too
-    The last four pass over answers without a body. `times`: how often it may still happen; None: always.
-    """
-
-    kind: str
-    match: str = ""
-    probability: float = 1.0
-    times: int | None = None
-    argument: float | int | None = None
-    call: Callable[[], None] | None = None
-
-    def __post_init__(self) -> None:
-        known = _INSTEAD | _AROUND | _IN_THE_BODY
-        if self.kind not in known:
-            raise ValueError(f"unknown kind of fault {self.kind!r}; known: {', '.join(sorted(known))}")
-        if self.kind in {"hang", "stall", "slow"} and not self.argument:
-            raise ValueError(f"{self.kind!r} needs an argument above 0")
-        if (self.kind in {"before", "after"}) != (self.call is not None):
-            raise ValueError(f"{self.kind!r}: 'before' and 'after' need a `call`, no other kind takes one")
 
 
 class FaultProxy:
@@ -113,7 +76,7 @@ class FaultProxy:
 
     def choose(self, name: str, client: str, has_body: bool) -> Fault | None:
         """The fault that the request `name` of `client` is to suffer; it counts from now on."""
-        passed_over = (_IN_THE_BODY if name.startswith("HEAD ") else set()) | (set() if has_body else {"flip_up"})
+        passed_over = (IN_THE_BODY if name.startswith("HEAD ") else set()) | (set() if has_body else {"flip_up"})
         with self._lock:
             self.seen.append(name)
             self.asked.append((client, name))
@@ -186,7 +149,7 @@ class _Conversation(BaseHTTPRequestHandler):
         fault = self.proxy.choose(f"{self.command} {self.target}", self.client_address[0], bool(sent))
         if self.proxy.closing.is_set():
             self.close_connection = True
-        elif fault and fault.kind in _INSTEAD:
+        elif fault and fault.kind in INSTEAD:
             self._refuse(fault)
         else:
             self._forward(sent, fault)
@@ -243,9 +206,9 @@ class _Conversation(BaseHTTPRequestHandler):
             fault.call()
         if kind == "lost_ack":
             return self._reset()
-        if fault and kind in _IN_THE_BODY and body:
+        if fault and kind in IN_THE_BODY and body:
             return self._spoil(head, body, fault)
-        if fault and kind in _IN_THE_BODY:
+        if fault and kind in IN_THE_BODY:
             self.proxy.take_back(fault)
         return self._send(head, body)
 

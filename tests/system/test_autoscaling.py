@@ -81,9 +81,8 @@ def kinds(head: Head) -> Counter[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_all_models_start_gpus_and_cpus_and_when_they_are_done_nothing_is_left_but_the_head(
-    head: Head, tmp_path: Path, jpegs: list[bytes]
-) -> None:
+def test_all_models_start_gpus_and_cpus_and_leave_only_the_head(head: Head, tmp_path: Path, jpegs: list[bytes]) -> None:
+    """All models start nodes with GPUs and nodes with CPUs; when they are done, nothing is left but the head."""
     data, store = faulty_runs.put_shards(str(tmp_path / "val"), jpegs, 24), str(tmp_path / "out")
     assert kinds(head) == {"head": 1}
     options = ["--models", "all", "--data", data, "--store", store, "--batch-size", str(faulty_runs.IMAGES)]

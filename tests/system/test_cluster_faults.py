@@ -200,9 +200,8 @@ def test_sigterm_ends_a_job_within_20_seconds_and_keeps_what_is_committed(site: 
     assert faulty_runs.committed(str(store)) == site.cells
 
 
-def test_an_old_driver_that_wakes_after_its_head_is_gone_writes_over_nothing_of_the_next_job(
-    site: Site, tmp_path: Path, capsys
-) -> None:
+def test_an_old_driver_without_a_head_writes_over_nothing(site: Site, tmp_path: Path, capsys) -> None:
+    """An old driver that wakes after its head is gone writes over nothing of the next job."""
     store = tmp_path / "headless"
     old = site.start(store)
     faulty_runs.wait_until(lambda: faulty_runs.committed(str(store)), old)

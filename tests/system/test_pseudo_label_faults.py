@@ -17,7 +17,8 @@ from pipelines.data import read
 from pipelines.data.dataset import find_dataset
 from pipelines.selection.files import read_selection
 from tests.support import faulty_runs
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 OBJECTS = 40

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support import faulty_runs
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -12,7 +12,8 @@ from pipelines import storage
 from pipelines.models import members
 from pipelines.training import checkpoint
 from tests.support import faulty_runs
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 from tests.support.faulty_runs import Driver
 from tests.support.small_trainings import CLASSES, put
 
@@ -79,9 +80,8 @@ def test_sigterm_leaves_a_checkpoint_of_that_moment_and_the_same_command_goes_on
 
 
 @pytest.mark.thorough
-def test_killed_again_and_again_also_while_it_writes_checkpoints_it_ends_as_if_undisturbed(
-    data: str, calm: tuple[str, list], tmp_path: Path
-) -> None:
+def test_killed_again_and_again_it_ends_as_if_undisturbed(data: str, calm: tuple[str, list], tmp_path: Path) -> None:
+    """A training that is killed again and again, also while it writes checkpoints, ends as if undisturbed."""
     store, chance = str(tmp_path), random.Random(4)
     for _ in range(3):
         before = len(saved(store)) and saved(store)[-1].step
@@ -116,9 +116,10 @@ def test_a_node_that_is_lost_costs_the_steps_since_the_last_checkpoint(
         cluster.shutdown()
 
 
-def test_a_store_that_fails_or_kills_the_driver_in_the_middle_of_a_checkpoint_loses_nothing(
+def test_a_fault_in_the_middle_of_a_checkpoint_loses_nothing(
     data: str, calm: tuple[str, list], network: FaultProxy, s3_server: str
 ) -> None:
+    """A store that fails in the middle of a checkpoint loses nothing, nor does a driver that is killed there."""
     store = f"{s3_server}/{uuid.uuid4().hex}"
     for kind in ("before", "after"):
         driver = start(data, store, "--save-seconds", "1")

@@ -50,9 +50,10 @@ def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs
         _ = absent.file
 
 
-def test_the_first_run_shows_the_commands_every_picture_with_class_names_and_where_to_look_next(
+def test_the_first_run_shows_commands_predictions_and_places(
     first: subprocess.CompletedProcess[str], output: Path
 ) -> None:
+    """The first run shows the commands, every image with class names, and where to look next."""
     shown = first.stdout
     assert "-m jobs.pack_shards --images" in shown
     assert "-m jobs.evaluate --models efficientnet_lite0" in shown

@@ -1,10 +1,9 @@
-"""Covers jobs.steps.maintenance: what --verify, --retry-failed and --gc show, ask and change."""
+"""Covers jobs.steps.maintenance: what --status, --verify and --retry-failed show and change."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,42 +16,15 @@ from jobs.steps import preflight
 from pipelines import storage
 from pipelines.cells.cell import cell_uri, encode_cell, publish_cell, read_cell
 from pipelines.cells.plan import Plan
-from pipelines.cells.runs import RunRecorder
 from pipelines.data.dataset import find_dataset
 from pipelines.pixels.sandbox import QUARANTINED
-from pipelines.records import Dataset, Settings
+from pipelines.records import Settings
 from pipelines.storage import s3_retries
 from pipelines.walk import filling
 from tests.support import cell_rows
-from tests.support.fault_proxy import Fault
+from tests.support.fault import Fault
+from tests.support.kept_stores import COLUMN, IMAGES, files, fill
 from tests.support.paths import ROOT
-from tests.support.shard_files import tar_of
-
-COLUMN = replace(cell_rows.COLUMN, settings=Settings(batch_size=4))
-SHARDS, IMAGES = 4, 2
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory, jpegs: list[bytes]) -> Path:
-    """Four shards of two labelled pictures each; tests work on copies, which keep the times and so the cells' names."""
-    folder = tmp_path_factory.mktemp("pictures") / "val"
-    folder.mkdir()
-    for shard in range(SHARDS):
-        members = []
-        for i in range(IMAGES * shard, IMAGES * shard + IMAGES):
-            members += [(f"{i}.jpg", jpegs[i]), (f"{i}.cls", b"%d" % i)]
-        (folder / f"{shard:05d}.tar").write_bytes(tar_of(members))
-    return folder
-
-
-@pytest.fixture
-def data(pictures: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pictures, tmp_path / "val"))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    return tmp_path / "out"
 
 
 @pytest.fixture(scope="module")
@@ -72,29 +44,8 @@ def run(data: Path, store: Path | str, *flags: str) -> int:
     return evaluate.main(arguments(data, store, *flags))
 
 
-def collect(store: Path, *flags: str) -> int:
-    return evaluate.main(["--store", str(store), "--gc", *flags])
-
-
-def files(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Content and modification time of everything below `folder`."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
-
-
 def cells_of(store: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (store / "cells").rglob("*.parquet")}
-
-
-def fill(store: Path | str, data: Path, names: str = "0123") -> Dataset:
-    """Commit a cell for each of the shards `names`, in a run that has ended."""
-    dataset = find_dataset([str(data)])
-    recorder = RunRecorder(str(store), dataset, (str(data),), None, pending=len(dataset.shards))
-    for shard in dataset.shards:
-        if shard.name[-1] in names:
-            publish_cell(str(store), dataset, COLUMN, shard, cell_rows.cell_rows(IMAGES))
-    recorder.close("finished" if len(names) == SHARDS else "unfinished", {})
-    return dataset
 
 
 LOOKING = """
@@ -144,9 +95,8 @@ def spoil(store: Path, data: Path) -> dict[str, str]:
     return {str(path): fault for path, fault in zip(where[1:], faults, strict=True)}
 
 
-def test_damaged_cells_are_named_and_what_is_then_advised_makes_the_store_that_of_a_calm_run(
-    data, store, calm, capsys
-) -> None:
+def test_damaged_cells_are_named_and_the_advice_repairs_the_store(data, store, calm, capsys) -> None:
+    """Damaged cells are named, and the command that is then advised makes the store that of a calm run."""
     shutil.copytree(calm, store)
     assert run(data, store, "--verify") == DONE
     assert "verified 4 cells: 0 damaged" in capsys.readouterr().err
@@ -235,9 +185,8 @@ def test_where_nothing_has_failed_a_retry_computes_nothing(data, store, monkeypa
     assert files(store / "cells") == before
 
 
-def test_a_shard_that_was_broken_and_one_that_was_away_leave_no_trace_once_they_are_mended(
-    data, store, calm, monkeypatch, capsys
-) -> None:
+def test_broken_and_absent_shards_leave_no_trace_once_mended(data, store, calm, monkeypatch, capsys) -> None:
+    """A shard that was broken and one that was away leave no trace once they are mended."""
     broken, away, check = data / "00001.tar", data / "00002.tar", preflight.unfit
     whole, listed = broken.read_bytes(), broken.stat().st_mtime_ns
     broken.write_bytes(whole[: len(whole) // 2])
@@ -263,71 +212,3 @@ def test_a_shard_that_was_broken_and_one_that_was_away_leave_no_trace_once_they_
     assert run(data, store, "--retry-failed") == DONE
     assert good.items() <= files(store / "cells").items()
     assert cells_of(store) == cells_of(calm)
-
-
-@pytest.fixture
-def garbage(data: Path, store: Path) -> set[str]:
-    """The names of two cells that no plan can reach, since their shards were replaced and removed."""
-    fill(store, data)
-    (data / "00001.tar").write_bytes(tar_of([("0.jpg", b"other")] * 9))
-    (data / "00003.tar").unlink()
-    return {name for name in files(store) if "00001-" in name or "00003-" in name}
-
-
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A terminal as standard input; what is written into it, the job reads."""
-    keyboard, terminal = os.openpty()
-    with open(terminal) as stdin:
-        monkeypatch.setattr(sys, "stdin", stdin)
-        yield keyboard
-        monkeypatch.undo()
-    os.close(keyboard)
-
-
-def test_away_from_a_terminal_garbage_is_listed_and_kept(store, garbage, monkeypatch, capsys) -> None:
-    before = files(store)
-    with open(os.devnull) as stdin:
-        monkeypatch.setattr(sys, "stdin", stdin)
-        assert collect(store) == DONE
-    said = capsys.readouterr().err
-    assert all(f"garbage  {store}/{name}: its shard is gone or has changed" in said for name in garbage)
-    assert said.endswith("nothing was removed; --yes removes 2 objects\n")
-    assert files(store) == before
-
-
-@pytest.mark.parametrize(("answer", "removes"), [(b"n\n", False), (b"\n", False), (b"\x04", False), (b"y\n", True)])
-def test_at_a_terminal_garbage_goes_if_the_answer_is_yes(answer, removes, store, garbage, typed, capsys) -> None:
-    before = files(store)
-    os.write(typed, answer)
-    assert collect(store) == DONE
-    assert "remove 2 objects?" in capsys.readouterr().err
-    assert before.keys() - files(store).keys() == (garbage if removes else set())
-
-
-def test_yes_removes_the_garbage_without_asking_and_nothing_else(store, garbage, capsys) -> None:
-    before = files(store)
-    assert collect(store, "--yes") == DONE
-    assert "removed  2 objects" in capsys.readouterr().err
-    assert files(store) == {name: entry for name, entry in before.items() if name not in garbage}
-    assert collect(store, "--yes") == DONE
-    assert capsys.readouterr().err == "nothing to remove\n"
-
-
-def test_a_dry_run_of_gc_lists_and_removes_nothing_even_with_yes(store, garbage, capsys) -> None:
-    before = files(store)
-    assert collect(store, "--dry-run", "--yes") == DONE
-    said = capsys.readouterr().err
-    assert all(f"garbage  {store}/{name}: " in said for name in garbage)
-    assert "removed" not in said
-    assert files(store) == before
-
-
-def test_the_cells_of_data_that_is_away_are_kept_and_that_is_said(data, store, garbage, capsys) -> None:
-    before = files(store)
-    data.rename(data.with_name("away"))
-    assert collect(store, "--yes") == DONE
-    said = capsys.readouterr().err
-    assert said.startswith("kept     the data of 'val' cannot be listed now: ")
-    assert said.endswith("nothing to remove\n")
-    assert files(store) == before

@@ -22,7 +22,7 @@ from pipelines.pixels.sandbox import QUARANTINED
 from pipelines.records import Dataset, Settings, Shard
 from pipelines.storage import s3_client, s3_read, s3_retries
 from tests.support.cell_rows import COLUMN, cell_rows
-from tests.support.fault_proxy import Fault
+from tests.support.fault import Fault
 from tests.support.shard_files import WriteTar
 
 SHARDS = tuple(Shard(name=f"{i:05d}", uri=f"/d/{i:05d}.tar", size=100 + i, etag=f"e{i}", rows=5) for i in range(6))

@@ -14,7 +14,8 @@ from pipelines.data import read
 from pipelines.models import mirror
 from pipelines.records import Sample, Shard
 from tests.support.cell_rows import COLUMN, cell_rows
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 from tests.support.servers import WebFiles
 from tests.support.shard_files import shard_at, write_both
 from zoo.weights.wanted import Wanted

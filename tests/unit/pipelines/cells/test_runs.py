@@ -13,7 +13,8 @@ from pipelines.cells import runs
 from pipelines.cells.runs import Intervals, Run, RunRecorder
 from pipelines.records import Dataset, Shard
 from pipelines.storage import s3_retries
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 from tests.support.paths import ROOT
 
 SHARD = Shard(name="00000", uri="/d/00000.tar", size=100, etag="e")

@@ -14,7 +14,8 @@ from pipelines.cells.plan import plan_cells
 from pipelines.data.dataset import find_dataset
 from pipelines.storage import s3_read
 from tests.support.cell_rows import COLUMN
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 
 MANY = 5_000
 LISTING = "list-type=2"

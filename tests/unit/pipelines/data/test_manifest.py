@@ -16,7 +16,8 @@ from pipelines.data.manifest import (
     require_complete,
     write_manifest,
 )
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 from tests.support.scripted_store import ScriptedStore
 from tests.support.servers import BUCKET
 
@@ -44,10 +45,13 @@ def test_a_manifest_is_not_written_over(store: str) -> None:
     assert read_manifest(store) == MANIFEST
 
 
-def test_a_store_that_will_not_say_whether_there_is_a_manifest_has_none_and_that_is_said_once(
+def test_a_manifest_that_may_not_be_read_counts_as_absent(
     faulty_s3: tuple[str, FaultProxy], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without the right to list, that is what AWS answers where nothing is there."""
+    """A store that does not say whether there is a manifest has none, and one message says so.
+
+    Without the right to list, that is what AWS answers where nothing is there.
+    """
     folder, proxy = faulty_s3
     begin(folder)
     proxy.faults.append(Fault("status", match=f"{NAME}|{BEGUN}", argument=403))

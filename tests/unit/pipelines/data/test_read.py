@@ -13,7 +13,8 @@ from pipelines import storage
 from pipelines.data import read
 from pipelines.records import CHUNK, Dataset, Sample, Shard
 from pipelines.storage import s3_retries
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 from tests.support.shard_files import (
     FOLDER,
     SAMPLES,

@@ -1,10 +1,7 @@
-"""models.mirror: weights are verified, put into a store and locked there, and come out unchanged or not at all."""
+"""Covers pipelines.models.mirror: weights are verified, stored, locked, found again and loaded unchanged."""
 
 import dataclasses
 import hashlib
-import io
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,33 +13,7 @@ import zoo
 from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.models import mirror
-from zoo.weights import load
-
-BASE = zoo.card("efficientnet_lite0")
-
-
-def saved(state: dict[str, Tensor]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-@pytest.fixture(scope="module")
-def state() -> dict[str, Tensor]:
-    torch.manual_seed(0)
-    return zoo.create("efficientnet_lite0", num_classes=2).state_dict()
-
-
-def published(url: str, data: bytes, digits: int = 8) -> zoo.Card:
-    """A card of a model with two classes; the name of its weights, at `url`, has their digest."""
-    digest = hashlib.sha256(data).hexdigest()[:digits]
-    file = zoo.WeightsFile(location=f"{url}/student-{digest}.pth", sha256=digest, license="MIT")
-    return dataclasses.replace(BASE, name="student", num_classes=2, weights=file)
-
-
-def place(card: zoo.Card) -> str:
-    assert card.weights is not None
-    return "/" + card.weights.location.rpartition("/")[2]
+from tests.support.published_weights import BASE, place, published, saved
 
 
 def test_what_is_mirrored_is_locked_whole_and_found_on_a_machine_without_network(
@@ -112,85 +83,6 @@ def test_weights_without_a_published_digest_are_used_once_a_lock_pins_them(
         mirror.load(card, wanted)
 
 
-class Malice:
-    """Runs `open(path, "w")` if a parser that runs code unpickles it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-def spoiled(kind: str, state: dict[str, Tensor], witness: Path) -> bytes:
-    spoilt = dict(state)
-    if kind == "extra":
-        spoilt["stranger.weight"] = torch.zeros(2)
-    elif kind == "missing":
-        del spoilt["classifier.bias"]
-    elif kind == "mis-shaped":
-        spoilt["classifier.bias"] = torch.zeros(3)
-    elif kind == "pickled code":
-        spoilt["more"] = Malice(witness)  # pyright: ignore[reportArgumentType]
-    data = saved(spoilt)
-    return data[: len(data) // 2] if kind == "cut short" else data
-
-
-@pytest.mark.parametrize(
-    ("kind", "told"),
-    [
-        ("extra", r"student-\w{8}\.pth does not fit EfficientNetLite: 1 extra: stranger\.weight"),
-        ("missing", r"does not fit EfficientNetLite: 1 missing: classifier\.bias"),
-        ("mis-shaped", r"1 mis-shaped: classifier\.bias is \(3,\), not \(2,\)"),
-        ("pickled code", r"student-\w{8}\.pth: not loaded, since it contains pickled code \(\w+\.open\)"),
-        ("cut short", r"student-\w{8}\.pth: not a complete checkpoint, truncated or damaged"),
-    ],
-)
-def test_a_file_that_is_not_the_models_is_refused_by_name_and_never_stored(
-    kind: str, told: str, store: str, web, new_machine: Callable[[], Path], state: dict[str, Tensor], tmp_path: Path
-):
-    new_machine()
-    witness = tmp_path / "witness"
-    data = spoiled(kind, state, witness)
-    card = published(web.url, data)
-    web.put(place(card), data)
-    with pytest.raises(ValueError, match=told):
-        mirror.mirror(store, card)
-    assert list(storage.list_objects(f"{store}/weights")) == []
-    assert not witness.exists()
-
-
-@pytest.mark.parametrize("change", ["one bit", "cut short"])
-def test_a_stored_file_that_changed_is_refused_before_it_is_parsed(
-    change: str, store: str, new_machine: Callable[[], Path], state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
-):
-    new_machine()
-    data = saved(state)
-    card = published("http://127.0.0.1:9", data)
-    assert card.weights is not None
-    spoilt = bytearray(data)
-    spoilt[len(data) // 2] ^= 1
-    storage.put(f"{store}/weights{place(card)}", bytes(spoilt) if change == "one bit" else data[:-1000])
-    monkeypatch.setattr(load, "load_state", lambda *_: pytest.fail("parsed"))
-    wanted = mirror.find(store, card)
-    with pytest.raises((FileNotFoundError, ValueError), match=f"expected SHA-256 {card.weights.sha256}, found"):
-        mirror.load(card, wanted)
-    with pytest.raises(ValueError, match=f"{place(card)[1:]}: expected SHA-256 {card.weights.sha256}, found"):
-        mirror.verify(mirror.uri(store, wanted), wanted)
-
-
-def test_a_wrong_digest_in_a_files_name_is_refused_on_every_way(
-    store: str, new_machine: Callable[[], Path], state: dict[str, Tensor], tmp_path: Path
-):
-    new_machine()
-    path = tmp_path / "student-deadbeef.pth"
-    path.write_bytes(saved(state))
-    card = dataclasses.replace(BASE, name="student", num_classes=2, weights=None)
-    for way in (mirror.find, mirror.mirror):
-        with pytest.raises(ValueError, match=r"student-deadbeef\.pth: expected SHA-256 deadbeef,.* found \w{64}"):
-            way(store, card, str(path))
-
-
 def test_the_label_order_is_that_of_the_file_that_was_mirrored(
     store: str, new_machine: Callable[[], Path], tmp_path: Path
 ):
@@ -213,24 +105,6 @@ def test_a_card_without_weights_has_those_that_are_locked(
         mirror.find(store, card)
     mirror.mirror(store, card, str(tmp_path / "student.pth"))
     new_machine()
-    assert torch.equal(
-        mirror.load(card, mirror.find(store, card)).state_dict()["classifier.bias"], state["classifier.bias"]
-    )
-
-
-def test_mirroring_over_a_damaged_copy_is_refused_and_not_called_right(
-    store: str, web, new_machine: Callable[[], Path], state: dict[str, Tensor]
-):
-    new_machine()
-    data = saved(state)
-    card = published(web.url, data)
-    web.put(place(card), data)
-    lock = mirror.mirror(store, card)
-    spoilt = bytearray(data)
-    spoilt[len(data) // 2] ^= 1
-    storage.replace(f"{store}/weights/{lock.file}", bytes(spoilt))
-    with pytest.raises(FileExistsError, match="exists with other content"):
-        mirror.mirror(store, card)
     assert torch.equal(
         mirror.load(card, mirror.find(store, card)).state_dict()["classifier.bias"], state["classifier.bias"]
     )
@@ -268,60 +142,6 @@ def test_relative_paths_mean_the_same_in_every_process(tmp_path: Path, monkeypat
     package = mirror.find("store", BASE).sources
     assert package[0].startswith(f"{tmp_path}/store/weights/")
     assert package[1].startswith("package:")
-
-
-def test_a_disk_that_is_full_is_said_and_not_taken_for_missing_weights(
-    s3_server: str, new_machine: Callable[[], Path], state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
-):
-    new_machine()
-    data = saved(state)
-    card = published("http://127.0.0.1:9", data)
-    store = f"{s3_server}/{card.weights.sha256}"  # pyright: ignore[reportOptionalMemberAccess]
-    storage.put(f"{store}/weights{place(card)}", data)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left on device") as told:
-        mirror.obtain(mirror.find(store, card))
-    assert not isinstance(told.value, FileNotFoundError)
-
-
-def test_resnest200e_refuses_resnest101es_file(tmp_path: Path, new_machine: Callable[[], Path]):
-    new_machine()
-    data = saved(zoo.create("resnest101e").state_dict())
-    path = tmp_path / "resnest101.pth"
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"resnest101\.pth does not fit ResNet: \d+ missing: layer2\.4\.conv1\.weight"):
-        zoo.create("resnest200e", weights=path)
-    with pytest.raises(ValueError, match=r"resnest200e: its card names SHA-256 75117900, .*resnest101\.pth has "):
-        mirror.mirror(str(tmp_path / "store"), zoo.card("resnest200e"), str(path))
-
-
-def lock_of(**changed: object) -> bytes:
-    lock = {"model": "student", "file": "x.pth", "sha256": "f" * 64, "size": 1, "label_order": "synset", "sources": []}
-    return json.dumps({**lock, **changed}).encode()
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (b"{", "not a lock of student's weights"),
-        (b'{"model": "student"}', "not a lock of student's weights"),
-        (lock_of(model="other"), "it is of 'other'"),
-        (lock_of(sha256=""), "is not a SHA-256"),
-        (lock_of(sha256="f" * 8), "it is of 'student', SHA-256 'ffffffff'"),
-        (lock_of(file="../x.pth"), r"'\.\./x\.pth' is not a valid name for a file of weights"),
-        (lock_of(file="/etc/x.pth"), "'/etc/x.pth' is not a valid name for a file of weights"),
-        (lock_of(), r"student: its card names SHA-256 \w{8}, .*student\.lock\.json has ffff"),
-    ],
-)
-def test_a_lock_that_is_damaged_or_contradicts_the_card_is_refused(content: bytes, told: str, tmp_path: Path):
-    card = published("https://x.org", b"")
-    storage.put(f"{tmp_path}/weights/student.lock.json", content)
-    with pytest.raises(ValueError, match=told):
-        mirror.find(str(tmp_path), card)
 
 
 def test_an_explicit_checkpoint_comes_before_everything_and_is_known_by_its_whole_digest(

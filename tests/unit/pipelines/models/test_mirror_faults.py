@@ -11,7 +11,8 @@ import zoo
 from pipelines import storage
 from pipelines.models import mirror
 from pipelines.storage import s3_read, s3_retries
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 from zoo.weights.wanted import Wanted
 
 CONTENT = bytes(range(256)) * 100

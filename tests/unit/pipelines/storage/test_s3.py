@@ -1,28 +1,24 @@
-"""storage.s3_read, s3_write, s3_retries: faults that pass change no result, faults that last are an error.
+"""Covers pipelines.storage.s3_read, s3_write, s3_retries: passing faults change no result, lasting ones are an error.
 
-Every request goes through a proxy to a real S3 server. Messages of errors are in test_s3_errors.py.
+Every request goes through a proxy to a real S3 server. Messages of errors are in test_s3_errors.py, uploads in parts
+in test_s3_uploads.py.
 """
 
 import io
-import os
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import boto3
 import pytest
 
 from pipelines import storage
-from pipelines.storage import s3_client, s3_read, s3_retries, s3_write
-from tests.support.fault_proxy import Fault, FaultProxy
-from tests.support.servers import BUCKET, RcloneServer
+from pipelines.storage import s3_client, s3_read, s3_retries
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
+from tests.support.s3_objects import CONTENT, LARGE, content, put_in_parts
 
-CONTENT = bytes(range(256)) * 20
-PART = 5 << 20
-"""The smallest part that S3 accepts."""
-LARGE = bytes(range(256)) * (PART // 256) + b"the second part"
+pytestmark = pytest.mark.usefixtures("small_parts")
 
 FAULTS: dict[str, list[Fault]] = {
     "statuses": [Fault("status", argument=code, times=1) for code in (503, 500, 429)],
@@ -35,37 +31,11 @@ FAULTS: dict[str, list[Fault]] = {
 WITH_EVERY_METHOD = ["statuses", "reset", "lost_ack", "hang"]
 
 
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes pauses short and parts small, so that no test takes long."""
-    monkeypatch.setattr(s3_retries, "_LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(s3_write, "_UPLOAD_PART_BYTES", PART)
-
-
-@pytest.fixture
-def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes three attempts, the fewest, so that a longer fault is an error."""
-    monkeypatch.setattr(s3_retries, "_PATIENCE_SECONDS", 0)
-    monkeypatch.setattr(s3_retries, "_FIRST_SECONDS", 0)
-
-
 @pytest.fixture
 def short_reads(faulty_s3: tuple[str, FaultProxy], monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a silent store time out soon."""
     monkeypatch.setattr(s3_client, "_READ_SECONDS", 0.3)
     storage.forget_clients()
-
-
-@pytest.fixture
-def folder(faulty_s3: tuple[str, FaultProxy]) -> str:
-    """A folder with one object, `a`."""
-    storage.put(f"{faulty_s3[0]}/a", CONTENT)
-    return faulty_s3[0]
-
-
-@pytest.fixture
-def proxy(faulty_s3: tuple[str, FaultProxy]) -> FaultProxy:
-    return faulty_s3[1]
 
 
 def copies(faults: str, match: str = "") -> list[Fault]:
@@ -76,10 +46,6 @@ def ranged(folder: str) -> bytes:
     with storage.open_input(f"{folder}/a") as stream:
         stream.seek(-3000, io.SEEK_END)
         return stream.read()
-
-
-def put_in_parts(folder: str) -> None:
-    storage.put(f"{folder}/large", LARGE)
 
 
 READS: dict[str, Callable[[str], Any]] = {
@@ -104,10 +70,6 @@ WRITTEN = {
     "remove": {},
     "put_in_parts": {"a": CONTENT, "large": LARGE},
 }
-
-
-def content(folder: str) -> dict[str, bytes]:
-    return {entry.uri.removeprefix(f"{folder}/"): storage.read(entry.uri) for entry in storage.list_objects(folder)}
 
 
 @pytest.mark.parametrize("faults", FAULTS)
@@ -192,7 +154,8 @@ def test_a_body_that_trickles_for_too_long_is_a_stall(
     assert proxy.counts["slow"] == 3
 
 
-def test_bodies_that_trickle_again_and_again_last_hardly_longer_than_a_store_is_waited_for() -> None:
+def test_bodies_that_trickle_again_and_again_are_given_up_in_time() -> None:
+    """Bodies that trickle again and again last hardly longer than the patience with a store."""
     assert 3 * s3_read._PART_SECONDS <= 1.5 * s3_retries._PATIENCE_SECONDS
 
 
@@ -257,67 +220,3 @@ def test_listing_goes_on_where_a_page_was_lost(folder: str, proxy: FaultProxy, m
     proxy.faults.append(Fault("truncate", match="continuation-token", times=2))
     assert [entry.uri[-1] for entry in storage.list_objects(folder)] == list("abcdefg")
     assert proxy.counts["truncate"] == 2
-
-
-def test_a_part_that_fails_three_times_is_the_only_one_sent_again(folder: str, proxy: FaultProxy) -> None:
-    proxy.faults.append(Fault("reset", match="partNumber=1", times=3))
-    put_in_parts(folder)
-    parts = [name.split("partNumber=")[1][:1] for name in proxy.seen if "partNumber=" in name]
-    assert parts == ["1", "1", "1", "1", "2"]
-    assert content(folder)["large"] == LARGE
-
-
-@pytest.mark.parametrize(("status", "error"), [(403, PermissionError), (503, storage.UnavailableError)])
-@pytest.mark.parametrize("failing", ["partNumber=2", "^POST .*uploadId="])
-def test_an_upload_that_fails_for_good_leaves_neither_object_nor_parts(
-    folder: str, proxy: FaultProxy, no_patience: None, failing: str, status: int, error: type[OSError]
-) -> None:
-    proxy.faults.append(Fault("status", match=failing, argument=status))
-    with pytest.raises(error, match="large"):
-        put_in_parts(folder)
-    assert content(folder) == {"a": CONTENT}
-    assert storage.leftovers(folder, -60) == []
-
-
-def test_parts_that_cannot_be_dropped_either_are_found_later(folder: str, proxy: FaultProxy) -> None:
-    proxy.faults.append(Fault("status", match="partNumber=2|^DELETE", argument=403))
-    with pytest.raises(PermissionError, match="AccessDenied"):
-        put_in_parts(folder)
-    proxy.faults.clear()
-    (found,) = storage.leftovers(folder, -60)
-    storage.discard(found)
-    assert storage.leftovers(folder, -60) == []
-
-
-@pytest.mark.parametrize("write", [storage.put, storage.replace])
-def test_a_completed_upload_whose_acknowledgement_is_lost_is_ours(
-    folder: str, proxy: FaultProxy, write: Callable[[str, bytes], Any]
-) -> None:
-    proxy.faults.append(Fault("lost_ack", match="^POST .*uploadId=", times=1))
-    write(f"{folder}/large", LARGE)
-    assert content(folder) == {"a": CONTENT, "large": LARGE}
-
-
-@pytest.mark.parametrize("write", [storage.put, storage.replace])
-def test_the_same_holds_on_a_store_that_forgets_an_upload_once_it_is_complete(
-    rclone_server: RcloneServer, at_endpoint: Callable[[str], None], write: Callable[[str, bytes], Any]
-) -> None:
-    uri = f"s3://{BUCKET}/{uuid.uuid4().hex}"
-    with FaultProxy(rclone_server.url) as proxy:
-        at_endpoint(proxy.url)
-        proxy.faults.append(Fault("lost_ack", match="^POST .*uploadId=", times=1))
-        write(uri, LARGE)
-        assert storage.read(uri) == LARGE
-
-
-def test_another_object_that_appears_during_our_upload_is_left_as_it_is(folder: str, proxy: FaultProxy) -> None:
-    def win() -> None:
-        boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).put_object(
-            Bucket=BUCKET, Key=s3_read.split(f"{folder}/large")[1], Body=b"the other's"
-        )
-
-    proxy.faults.append(Fault("before", match="^POST .*uploadId=", times=1, call=win))
-    with pytest.raises(FileExistsError, match="large exists with other content"):
-        put_in_parts(folder)
-    assert content(folder)["large"] == b"the other's"
-    assert storage.leftovers(folder, -60) == []

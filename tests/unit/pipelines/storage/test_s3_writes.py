@@ -7,7 +7,8 @@ import pytest
 
 from pipelines import storage
 from pipelines.storage import s3_errors, s3_retries, s3_write
-from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.fault import Fault
+from tests.support.fault_proxy import FaultProxy
 from tests.support.scripted_store import CALLS, LEAK, URI, ScriptedStore, message_of
 from tests.support.servers import BUCKET
 

@@ -33,7 +33,8 @@ def test_a_gpu_takes_multiply_accumulates_divided_by_its_rate() -> None:
     assert work.gpu_seconds == pytest.approx(2000 * 5_371_160_576 / 2.1e13)
 
 
-def test_dollars_are_hours_times_the_price_of_a_gpu_and_of_a_sixteenth_of_a_node_for_a_cpu() -> None:
+def test_dollars_are_hours_times_the_price_of_a_gpu_or_cpu() -> None:
+    """Dollars are hours times the price of a GPU, or of a sixteenth of a node for a CPU."""
     work = estimate.Estimate(images=0, gpu_seconds=HOUR, cpu_seconds=HOUR, decode_seconds=16 * HOUR)
     assert work.usd("cuda") == pytest.approx(0.40 + 0.30)
     assert work.usd("cpu") == pytest.approx(0.30 / 16 + 0.30)

@@ -14,7 +14,7 @@ from pipelines.records import Dataset, Shard
 from pipelines.walk import publisher
 from pipelines.walk.publisher import Publisher
 from tests.support.cell_rows import COLUMN, cell_rows
-from tests.support.fault_proxy import Fault
+from tests.support.fault import Fault
 
 SHARDS = tuple(Shard(name=f"{i:05d}", uri=f"/d/{i:05d}.tar", size=100 + i, etag=f"e{i}") for i in range(40))
 DATASET = Dataset(name="d", source="/d", shards=SHARDS)

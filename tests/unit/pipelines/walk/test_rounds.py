@@ -77,9 +77,8 @@ def test_a_model_that_kills_its_workers_is_parted_from_the_others_and_named(scri
     assert script.passes[0] == [1, 2, 3, 4, 5]
 
 
-def test_models_without_room_are_run_in_passes_after_the_others_and_then_nothing_is_said_of_them(
-    script, tmp_path
-) -> None:
+def test_models_without_room_are_run_in_passes_after_the_others(script, tmp_path) -> None:
+    """Models without room are run in passes after the others, and then the outcome does not name them."""
     script.most = 2
     outcome = fill(str(tmp_path))
     assert (outcome.plan.pending, outcome.unusable) == (0, {})

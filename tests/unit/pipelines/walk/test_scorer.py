@@ -1,9 +1,5 @@
 """Covers pipelines.walk.scorer: against plain PyTorch, and independence of neighbours, padding and label."""
 
-import mmap
-import re
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,71 +8,16 @@ import pytest
 import torch
 
 import zoo
-from pipelines.cells.column import Column
-from pipelines.models import mirror
 from pipelines.pixels.decoded import decoded_schema
 from pipelines.records import SCORES, Settings
-from pipelines.walk import scorer as score_module
 from pipelines.walk.passes import PassConfig
 from pipelines.walk.scorer import Scorer
-from zoo.weights import wanted
-
-NAME = "efficientnet_lite0"
-CARD = zoo.card(NAME)
-COLUMN = Column(card=CARD, file=wanted.published(CARD), settings=Settings(batch_size=4))
-CONFIG = PassConfig(
-    columns=(COLUMN,),
-    views=(COLUMN.view,),
-    chunk=4,
-    device="cpu",
-    memory=None,
-)
-PIXELS = np.random.default_rng(3).integers(0, 256, (4, 224, 224, 3), np.uint8)
-
-
-def with_column(**changes: object) -> PassConfig:
-    return replace(CONFIG, columns=(replace(COLUMN, **changes),))
-
-
-class Network(torch.nn.Module):
-    """Logits by a function of the images."""
-
-    def __init__(self, logits: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.forward = logits
-
-
-def with_networks(monkeypatch, *logits: Callable[[torch.Tensor], torch.Tensor], **changes: object) -> Scorer:
-    """A scorer whose models are these functions, where no file of weights gives such a model."""
-    networks = iter(map(Network, logits))
-    monkeypatch.setattr(mirror, "load", lambda *_: next(networks))
-    return Scorer(replace(CONFIG, columns=(COLUMN,) * len(logits), **changes))
+from tests.support.scorers import CARD, COLUMN, CONFIG, NAME, PIXELS, chunk, score, with_column, with_networks
 
 
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
     return Scorer(CONFIG)
-
-
-def chunk(pixels: np.ndarray, labels=None, errors=None, *, start=0, last=True) -> pa.Table:
-    rows = len(pixels)
-    row = {
-        "shard": 5,
-        "start": start,
-        "last": last,
-        "failure": None,
-        "keys": [f"k{start + i}" for i in range(rows)],
-        "labels": labels or list(range(rows)),
-        "offsets": [512 * (start + i) for i in range(rows)],
-        "digests": [start + i for i in range(rows)],
-        "errors_0": errors or [None] * rows,
-        "pixels_0": pixels.tobytes(),
-    }
-    return pa.Table.from_pylist([row], schema=decoded_schema(1))
-
-
-def score(scorer: Scorer, *args, **options) -> list[dict]:
-    return pa.concat_tables(scorer(chunk(*args, **options))).to_pylist()
 
 
 def reference(pixels: np.ndarray) -> np.ndarray:
@@ -146,17 +87,6 @@ def test_equal_probabilities_are_ranked_by_class_index(monkeypatch) -> None:
     assert all(row["classes"] == list(range(10)) for row in score(scorer, PIXELS))
 
 
-def test_scores_that_are_no_numbers_are_an_error_of_their_row(monkeypatch) -> None:
-    def overflowing(x: torch.Tensor) -> torch.Tensor:
-        logits = torch.zeros(len(x), 1000)
-        logits[2, 5] = float("nan")
-        return logits
-
-    rows = score(with_networks(monkeypatch, overflowing), PIXELS)
-    reason = "non-finite scores: the model's output is not a number"
-    assert [(row["error"], row["offset"]) for row in rows] == [(None, None)] * 2 + [(reason, 1024), (None, None)]
-
-
 @pytest.mark.parametrize(("transient", "kind"), [(False, "failed_shard"), (True, "absent_shard")])
 def test_a_failed_shard_passes_through_with_its_reason_told_from_one_that_is_away(scorer, transient, kind) -> None:
     row = {"shard": 3, "start": 0, "last": False, "failure": "cut", "transient": transient}
@@ -176,17 +106,6 @@ def test_errors_of_a_parquet_shard_have_no_place_in_a_tar(scorer) -> None:
     assert [(row["error"], row["offset"]) for row in rows] == [(None, None), ("empty file", None)] + [(None, None)] * 2
 
 
-@pytest.mark.parametrize(("there", "kind"), [(True, "failed_model"), (False, "absent_model")])
-def test_a_model_with_wrong_weights_is_told_from_one_whose_weights_are_away(tmp_path, there, kind) -> None:
-    path = tmp_path / "misfit.pth"
-    if there:
-        torch.save({"stranger": torch.zeros(1)}, path)
-    scorer = Scorer(with_column(file=wanted.explicit(CARD, str(path))))
-    (row,) = [row for table in scorer(chunk(PIXELS)) for row in table.to_pylist()]
-    assert (row["kind"], row["shard"], row["slot"]) == (kind, 5, 0)
-    assert "misfit.pth" in row["error"]
-
-
 def test_a_scorer_gives_the_declared_columns(scorer) -> None:
     assert next(scorer(chunk(PIXELS))).schema.equals(SCORES)
 
@@ -197,53 +116,6 @@ def test_lower_precision_is_near_fp32(scorer, precision, tolerance) -> None:
     for got, expected in zip(lower, score(scorer, PIXELS), strict=True):
         assert got["probs"][0] == pytest.approx(expected["probs"][0], abs=tolerance)
         assert got["probs"] != expected["probs"]
-
-
-def fine(x: torch.Tensor) -> torch.Tensor:
-    return torch.arange(1000.0).expand(len(x), 1000)
-
-
-def out_of_memory(_: torch.Tensor) -> torch.Tensor:
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-
-def misfit(x: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(3, 4) @ x
-
-
-def kinds(scorer: Scorer) -> list[tuple[int, str, str | None]]:
-    """(Slot, kind, error) of each row of one image."""
-    return [(row["slot"], row["kind"], row["error"]) for row in score(scorer, PIXELS[:1])]
-
-
-def test_a_model_that_raises_loses_its_own_rows_with_the_reason(monkeypatch) -> None:
-    first, second, third = kinds(with_networks(monkeypatch, fine, misfit, fine))
-    assert (first, third) == ((0, "scored", None), (2, "scored", None))
-    assert second[:2] == (1, "failed_model")
-    assert re.match("RuntimeError: Expected size", second[2] or "")
-
-
-def test_a_model_without_room_beside_others_is_absent_and_alone_it_has_failed(monkeypatch) -> None:
-    beside = with_networks(monkeypatch, fine, out_of_memory)
-    for _ in range(2):
-        assert kinds(beside) == [(0, "scored", None), (1, "absent_model", "no room beside the others")]
-    assert kinds(with_networks(monkeypatch, out_of_memory)) == [(0, "failed_model", "out of memory")]
-
-
-def test_models_above_the_allowance_are_absent_but_never_the_first(monkeypatch) -> None:
-    resident = iter([0, 200, 200])  # before, and beside the first model; that one is not asked about
-    monkeypatch.setattr(score_module, "_resident_bytes", lambda: next(resident))
-    rows = kinds(with_networks(monkeypatch, fine, fine, fine, memory=100))
-    assert rows == [(0, "scored", None), *((slot, "absent_model", "no room beside the others") for slot in (1, 2))]
-
-
-def test_what_a_process_holds_is_measured() -> None:
-    before = score_module._resident_bytes()
-    held, deadline = mmap.mmap(-1, 1 << 28), time.monotonic() + 10  # what malloc has may be resident already
-    held.write(bytes(len(held)))
-    while score_module._resident_bytes() - before <= len(held) // 2:  # a kernel may count a moment later
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_rows_say_how_long_the_model_took_but_not_while_it_warms_up() -> None:
@@ -293,15 +165,6 @@ def test_an_ensemble_averages_the_probabilities_of_its_members_whatever_their_se
         [(a["label_prob"] + b["label_prob"]) / 2 for a, b in zip(*alone, strict=True)], abs=1e-9
     )
     assert [row["probs"] for row in rows[4:]] == [row["probs"] for row in alone[0]]
-
-
-def test_of_an_ensemble_one_member_that_cannot_be_run_loses_the_rows(monkeypatch) -> None:
-    networks = iter(map(Network, (fine, misfit, fine)))
-    monkeypatch.setattr(mirror, "load", lambda *_: next(networks))
-    ensemble = Scorer(replace(CONFIG, columns=(replace(COLUMN, ensemble=(COLUMN,)), COLUMN)))
-    (slot, kind, reason), single = kinds(ensemble)
-    assert (slot, kind, single) == (0, "failed_model", (1, "scored", None))
-    assert re.match("RuntimeError: Expected size", reason or "")
 
 
 def test_a_row_of_an_ensemble_needs_the_pixels_of_every_member() -> None:
