@@ -67,7 +67,7 @@ def run(config: PseudoLabelConfig) -> int:
 
 
 def _fill(planned: PlannedRun, how: RunOptions) -> int:
-    """Fill the missing cells and print options many are committed; returns the exit code."""
+    """Fill the missing cells and print how many are committed; returns the exit code."""
     outcome = None
     if planned.plan.pending:
         filled = fill.run(planned, how, labelled=False)

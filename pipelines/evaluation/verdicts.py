@@ -41,7 +41,7 @@ class Measured:
     as_published: bool
     """Whether the weights are those that the card names."""
     plan: Mapping[str, Any] | None = None
-    """The cells' settings (`cells.column.Column.plan`); None where they are those of the card and the set."""
+    """The cells' settings (`cells.column.Column.identity`); None where they are those of the card and the set."""
     repeated_keys: int = 0
     """Rows whose key stands in an earlier shard too."""
 
