@@ -28,13 +28,13 @@ _TILES = 4
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """Scores compared with plain fp32: `agreeing` of `pictures` images have the same top-1 class.
+    """Scores compared with plain fp32: `agreeing` of `images` have the same top-1 class.
 
     `difference` is the largest difference of a probability.
     """
 
     agreeing: int
-    pictures: int
+    images: int
     difference: float
 
 
