@@ -129,7 +129,7 @@ def _student_comparisons(holdings: "Sequence[Holding]", cards: Sequence[zoo.Card
     for pair in related_pairs(holdings, cards):
         try:
             compared.append(diff.compare(pair, {}))
-        except ValueError as error:  # a damaged cell costs one comparison, as it costs one row
+        except ValueError as error:  # a damaged cell prevents one comparison, not the others
             say(f"warning: not compared: {error}")
     return compared
 

@@ -1,4 +1,4 @@
-"""Selects the training set of a student: for each class the K images that a teacher scored highest, exactly.
+r"""Selects the training set of a student: for each class the K images that a teacher scored highest, exactly.
 
     python -m jobs.select_topk --models resnest50d --data 's3://bucket/yfcc/{0000..9999}.tar' --store s3://bucket/out \
         --k 16000 --output s3://bucket/selections/resnest50d-16k

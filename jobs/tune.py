@@ -6,9 +6,9 @@
 
 Tries memory layouts, batch norms folded into convolutions, torch.compile and batch sizes, one line each, on synthetic
 images and the bare architecture: speed does not depend on the weights, so none are needed. The precision is the user's
-choice; within it, settings are rejected whose top-1 deviates more from plain fp32 than that of the plain settings. So
-are settings that cannot run here (torch.compile needs a C++ compiler). Leaves STORE/tuning/MODEL-PRECISION-DEVICE.json,
-which replaces an earlier one. A model of ResNet-50's size takes a minute or two on a CPU, most of it to compile.
+choice; within it, settings are rejected if their top-1 deviates more from plain fp32 than that of the plain settings,
+or if they cannot run here (torch.compile needs a C++ compiler). Leaves STORE/tuning/MODEL-PRECISION-DEVICE.json, which
+replaces an earlier one. A model of ResNet-50's size takes a minute or two on a CPU, most of it to compile.
 Exit codes: 0 done, 2 bad arguments, 3 models that could not be tuned, each with its reason.
 """
 

@@ -1,6 +1,6 @@
 """The speed of a model with some settings on one device, and how its scores differ from those of plain settings.
 
-Measured are the images per second of one process in the model alone, on synthetic images. The model is the bare
+The speed is the images per second of one process in the model alone, on synthetic images. The model is the bare
 architecture, since speed does not depend on the weights. Its norms are set by the images, so that its classes differ
 from image to image and a comparison of them means something.
 """
