@@ -49,9 +49,9 @@ class LeaderboardConfig(cli.Job):
     models: str = "all"
     """Model names or patterns, comma-separated (see `python -m zoo`)."""
     cards: tuple[str, ...] = ()
-    """Model-index files (path or URI) with cards of your own models."""
+    """Model-index files (path or URI) with cards of your own models; docs/zoo.md shows one."""
     datasets: tuple[str, ...] = ()
-    """YAML files (path or URI) that define your own evaluation sets."""
+    """YAML files (path or URI) that define your own evaluation sets; docs/claims.md shows one."""
     diff: tuple[str, str] | None = None
     """Compare two sides image by image instead.
     A side is another store, a setting (`precision=bf16`), or a column (`resnest50d-528c19ca-1a2b3c4d`)."""
@@ -129,7 +129,7 @@ def _student_comparisons(holdings: "Sequence[Holding]", cards: Sequence[zoo.Card
     for pair in related_pairs(holdings, cards):
         try:
             compared.append(diff.compare(pair, {}))
-        except ValueError as error:  # a damaged cell costs one comparison, as it costs one row
+        except ValueError as error:  # a damaged cell prevents one comparison, not the others
             say(f"warning: not compared: {error}")
     return compared
 

@@ -46,7 +46,7 @@ class MaterializeConfig(cli.Job):
     format: Literal["tar", "parquet"] = "tar"
     """WebDataset tar, or Parquet with the columns key, image, label, rank, score, source."""
     sheets: tuple[int, ...] = ()
-    """Classes (numbers) that get a contact sheet; by default ten, evenly spread over all classes."""
+    """Classes (numbers) that get a contact sheet; by default ten, spread evenly over the classes with images."""
     dry_run: bool = False
     """Print what would be read and written, then stop."""
     tracking_uri: str | None = None

@@ -1,4 +1,4 @@
-"""Selects the training set of a student: for each class the K images that a teacher scored highest, exactly.
+r"""Selects the training set of a student: for each class the K images that a teacher scored highest, exactly.
 
     python -m jobs.select_topk --models resnest50d --data 's3://bucket/yfcc/{0000..9999}.tar' --store s3://bucket/out \
         --k 16000 --output s3://bucket/selections/resnest50d-16k
@@ -79,9 +79,9 @@ class SelectTopkConfig(teachers.TeacherConfig):
     """Shards (as for --data) whose images, compared by their bytes, are left out.
     Give the validation set, so that none of its images leaks into training."""
     incomplete: bool = False
-    """Select even if cells are missing, from the shards that have one."""
+    """Select even if cells are missing; shards without a cell are left out."""
     dry_run: bool = False
-    """Print what would be selected from, then stop."""
+    """Print which cells the selection would use, then stop."""
     tracking_uri: str | None = None
     """MLflow server; `none` for no tracking.
     The default is the file mlflow.db in the store, or in the working directory if the store is s3://."""

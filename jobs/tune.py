@@ -6,16 +6,16 @@
 
 Tries memory layouts, batch norms folded into convolutions, torch.compile and batch sizes, one line each, on synthetic
 images and the bare architecture: speed does not depend on the weights, so none are needed. The precision is the user's
-choice; within it, settings are rejected whose top-1 deviates more from plain fp32 than that of the plain settings. So
-are settings that cannot run here (torch.compile needs a C++ compiler). Leaves STORE/tuning/MODEL-PRECISION-DEVICE.json,
-which replaces an earlier one. A model of ResNet-50's size takes a minute or two on a CPU, most of it to compile.
+choice; within it, settings are rejected if their top-1 deviates more from plain fp32 than that of the plain settings,
+or if they cannot run here (torch.compile needs a C++ compiler). Leaves STORE/tuning/MODEL-PRECISION-DEVICE.json, which
+replaces an earlier one. A model of ResNet-50's size takes a minute or two on a CPU, most of it to compile.
 Exit codes: 0 done, 2 bad arguments, 3 models that could not be tuned, each with its reason.
 """
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class TuneConfig(cli.Job):
     """Find the fastest settings of models on this cluster; `jobs.evaluate --tuned` then uses them.
 
-    The first candidate is the settings without tuning. Exit codes: 0 done, 2 bad arguments, 3 models that could not be
+    The first candidate is a model's default settings. Exit codes: 0 done, 2 bad arguments, 3 models that could not be
     tuned.
     """
 
@@ -51,7 +51,7 @@ class TuneConfig(cli.Job):
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`: GPUs if the cluster has any."""
     cards: tuple[str, ...] = ()
-    """Model-index files (path or URI) with cards of your own models."""
+    """Model-index files (path or URI) with cards of your own models; docs/zoo.md shows one."""
     results_file: str | None = None
     """File (path or URI) to which the measurements are also written as JSON."""
 
@@ -103,7 +103,7 @@ def _tune(store: str, card: zoo.Card, precision: Precision, device: str) -> "Tun
 def _trial_line(trial: "Trial") -> str:
     if trial.failure is not None:
         return f"{trial.settings}: cannot run: {trial.failure}"
-    agreement = f"{trial.agreeing} of {trial.pictures} top-1 as plain fp32"
+    agreement = f"{trial.agreeing} of {trial.images} top-1 as plain fp32"
     return f"{trial.settings}: {trial.images_per_second:.1f} images/s, {agreement}, within {trial.difference:.1e}"
 
 
@@ -111,7 +111,7 @@ def _report(config: TuneConfig, tunings: "Sequence[Tuning]", failed: dict[str, s
     if tunings:
         cli.stdout.print(_tunings_table(tunings))
     if config.results_file:
-        content = {"tunings": [asdict(tuning) for tuning in tunings], "failed": failed}
+        content = {"tunings": [tuning.to_json() for tuning in tunings], "failed": failed}
         storage.replace(config.results_file, json.dumps(content, indent=1).encode())
     for name, reason in failed.items():
         say(f"failed   {name}: {reason}")
@@ -132,7 +132,7 @@ def _tunings_table(tunings: "Sequence[Tuning]") -> Table:
             f"{best.images_per_second:.1f}",
             f"{plain.images_per_second:.1f}",
             f"{best.images_per_second / plain.images_per_second:.2f}",
-            f"{best.agreeing} of {best.pictures}",
+            f"{best.agreeing} of {best.images}",
             f"{best.difference:.1e}",
         )
     if tunings:

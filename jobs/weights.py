@@ -51,7 +51,7 @@ class WeightsConfig(cli.Job):
     checkpoint: str | None = None
     """Weights (path or URI) of the one model of --models, if the location in its card cannot be fetched from."""
     cards: tuple[str, ...] = ()
-    """Model-index files (path or URI) with cards of your own models."""
+    """Model-index files (path or URI) with cards of your own models; docs/zoo.md shows one."""
     results_file: str | None = None
     """File (path or URI) to which the table is also written as JSON."""
 

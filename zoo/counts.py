@@ -34,7 +34,7 @@ def macs(model: nn.Module, size: int) -> int:
 def published_flops(model: nn.Module, size: int) -> int:
     """The "FLOPs" of timm's cards for a short side of `size` pixels, by the rules of thop 0.0.31.
 
-    Counted are the multiply-accumulates and biases of convolutions, two operations per element of a batch norm, one per
+    These are the multiply-accumulates and biases of convolutions, two operations per element of a batch norm, one per
     output of an average pool, and the window's elements plus one per output of a global average pool. The classifier is
     not counted.
     """

@@ -91,8 +91,9 @@ def parse(config_type: type[ConfigT], argv: Sequence[str] | None = None) -> Conf
     path = finder.parse_known_args(arguments)[0].config
     from_file = _flags(config_type, path) if path else []
     _require_each_list_once(config_type, arguments)
-    _require_single_values(config_type, from_file)
     _require_single_values(config_type, arguments)
+    from_file = _without_overridden(config_type, from_file, arguments)
+    _require_single_values(config_type, from_file)
     # A positional argument goes first; after a list option of the file it would be parsed as one of the list's values.
     first = 1 if arguments and not arguments[0].startswith("-") else 0
     module = config_type.__module__ if config_type.__module__ != "__main__" else _main_module()
@@ -149,13 +150,32 @@ def _require_each_list_once(config_type: Any, arguments: Sequence[str]) -> None:
 
 def _require_single_values(config_type: Any, arguments: Sequence[str]) -> None:
     """Raise if an option of one value (`tuple[X]`) has several; the parser would not name the option."""
-    for name, hint in get_type_hints(config_type).items():
-        option = f"--{name.replace('_', '-')}"
-        if get_origin(hint) is tuple and len(get_args(hint)) == 1 and option in arguments:
-            after = arguments[arguments.index(option) + 1 :]
-            values = list(takewhile(lambda value: not value.startswith("--"), after))
-            if len(values) > 1:
-                raise ValueError(f"{option} {' '.join(values)}: this job takes one value")
+    for option in _single_values(config_type):
+        if len(values := _values_of(option, arguments)) > 1:
+            raise ValueError(f"{option} {' '.join(values)}: this job takes one value")
+
+
+def _without_overridden(config_type: Any, from_file: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """`from_file` without options of one value that `arguments` set: a file for several jobs may list more values."""
+    kept = list(from_file)
+    for option in _single_values(config_type):
+        if option in kept and any(argument.partition("=")[0] == option for argument in arguments):
+            at = kept.index(option)
+            del kept[at : at + 1 + len(_values_of(option, kept))]
+    return kept
+
+
+def _single_values(config_type: Any) -> list[str]:
+    """The options of one value (`tuple[X]`), as written on the command line."""
+    hints = get_type_hints(config_type).items()
+    tuples = [(name, get_args(hint)) for name, hint in hints if get_origin(hint) is tuple]
+    return [f"--{name.replace('_', '-')}" for name, values in tuples if len(values) == 1]
+
+
+def _values_of(option: str, arguments: Sequence[str]) -> list[str]:
+    """The values after the first `option` in `arguments`; none if it is not there."""
+    after = arguments[arguments.index(option) + 1 :] if option in arguments else ()
+    return list(takewhile(lambda value: not value.startswith("-"), after))
 
 
 def _lists(config_type: Any) -> list[str]:

@@ -35,14 +35,14 @@ _LABELLED = 50
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartConfig(cli.Job):
-    """See every step once: a model is evaluated on photographs, and a student is trained on handwritten digits."""
+    """Run every step once: evaluate a model on photographs, and train a student on handwritten digits."""
 
     data: str | None = None
     """Folder of your images: with a `labels.csv` (key,label), with one subfolder per ImageNet synset, or unlabelled."""
     part: Literal["all", "photographs", "digits"] = "all"
     """Run only one part; your own images are photographs."""
     output: str = "quickstart"
-    """Folder for everything that is made."""
+    """Folder for all shards, results and models."""
 
 
 def run(config: QuickstartConfig) -> int:

@@ -1,4 +1,4 @@
-"""When a dataset, or a model's arithmetic, is wrong as a whole: too many errors, labels that are not classes."""
+"""Checks of a dataset, or a model's arithmetic, as a whole: too many errors, labels that are not classes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def has_labels(evaluation: "Evaluation") -> bool:
-    """Whether any image has a label, be it one out of range."""
+    """Whether any image has a label, in range or not."""
     summary = evaluation.result.summary
     return summary.labelled > 0 or LABEL_RANGE in summary.error_reasons
 

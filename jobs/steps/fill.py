@@ -1,7 +1,7 @@
 """From a plan to committed cells: fetch the weights, leave out models that do not fit, fill the rest with progress.
 
-Each run leaves a record in the store. A fault of one model is reported and costs no other model. The results are the
-committed cells; reporting on them is a step of its own.
+Each run leaves a record in the store. A fault of one model is reported and does not affect the others. The results are
+the committed cells; reporting on them is a step of its own.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def run(planned: PlannedRun, options: RunOptions, *, labelled: bool = True) -> F
         labelled: whether the labels of the data, if any, are classes of the models. A pool's need not be.
 
     Raises:
-        FileNotFoundError: if no model's weights can be had.
+        FileNotFoundError: if no model's weights are available.
         ValueError: if the data or the device cannot be used.
         OSError: if the store cannot be written.
     """

@@ -179,7 +179,7 @@ def remove_failed(planned: PlannedRun, options: RunOptions) -> PlannedRun:
     A cell is removed only once weights, shard, device and store are known to be available for computing it again.
 
     Returns:
-        The run without those cells, and without the models whose weights cannot be had.
+        The run without those cells, and without the models whose weights are not available.
     """
     every_shard = tuple(range(len(planned.plan.dataset.shards)))
     whole = replace(planned.plan, missing=(every_shard,) * len(planned.plan.columns))

@@ -33,7 +33,7 @@ class WalkConfig(cli.Job):
     checkpoint: str | None = None
     """Weights (path or URI) for the one model of --models, instead of those that its card names."""
     cards: tuple[str, ...] = ()
-    """Model-index files (path or URI) with cards of your own models."""
+    """Model-index files (path or URI) with cards of your own models; docs/zoo.md shows one."""
     precision: tuple[Precision, ...] = ("fp32",)
     """Arithmetic of the models; several (`fp32 bf16`) run in one pass.
     Part of a cell's identity: each precision has its own cells."""
@@ -57,7 +57,7 @@ class WalkConfig(cli.Job):
     A claim is judged only on the evaluation set it was published for.
     A set with fewer classes than the model masks the other classes."""
     datasets: tuple[str, ...] = ()
-    """YAML files (path or URI) that define your own evaluation sets."""
+    """YAML files (path or URI) that define your own evaluation sets; docs/claims.md shows one."""
     limit: int | None = None
     """Use only the first N images."""
     max_bad_rate: float = 0.01

@@ -30,10 +30,10 @@ def fetch_weights(plan: Plan, others: bool) -> dict[str, str]:
         others: whether the run has further models besides those of `plan`.
 
     Returns:
-        Why weights cannot be had, by the model's name.
+        Why weights are not available, by the model's name.
 
     Raises:
-        FileNotFoundError: if no model's weights can be had and there are no `others`.
+        FileNotFoundError: if no model's weights are available and there are no `others`.
     """
     lacking = [column for column, missing in zip(plan.columns, plan.missing, strict=True) if missing]
     by_model = {member.card.name: member for column in lacking for member in column.members}.values()

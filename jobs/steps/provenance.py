@@ -1,6 +1,7 @@
 """Provenance of a result (code, libraries), and logging it to MLflow.
 
-A tracking server that is unavailable costs a warning, never a result: results are committed and reported before.
+If a tracking server is unavailable, a warning is printed; no result is lost, since results are committed and reported
+before.
 """
 
 import importlib.metadata

@@ -29,9 +29,9 @@ class TrainingConfig(cli.Job):
     name: str | None = None
     """Name of the trained model, --model by default; eight hexadecimal digits of its identity are appended."""
     pre: Recipe = field(default_factory=recipe.pretraining)
-    """The first stage; a billion images long, unless images or epochs are given."""
+    """The first stage; a billion images long unless images or epochs are given."""
     fine: Recipe = field(default_factory=recipe.finetuning)
-    """The second stage; 30 epochs long, unless images or epochs are given."""
+    """The second stage; 30 epochs long unless images or epochs are given."""
     classes: int | None = None
     """Number of classes; by default one more than the greatest label in the manifests of the shards."""
     size: int | None = None
@@ -47,7 +47,7 @@ class TrainingConfig(cli.Job):
     Batches do not depend on their number."""
     streams: int = 8
     """Maximum number of parts of the data that are read in parallel.
-    With at least as many workers, each worker reads one part only."""
+    If there are at least as many workers, each of them reads one part only."""
     gpus: int = 0
     """GPUs to use on an autoscaling cluster, including those that are already running."""
     precision: Precision = "fp32"

@@ -116,11 +116,13 @@ def claim(folder_uri: str, mark: str, own: Mapping[str, object]) -> None:
     """
     uri = storage.join(folder_uri, mark)
     if not storage.exists(uri) and (other := next(iter(storage.list_objects(folder_uri)), None)):
-        raise ValueError(f"{folder_uri}: {other.uri} is there already and belongs to something else; take a new folder")
+        raise ValueError(
+            f"{folder_uri}: {other.uri} is there already and belongs to something else; choose a new folder"
+        )
     try:
         storage.put(uri, (json.dumps(own) + "\n").encode())
     except FileExistsError:
-        raise ValueError(f"{uri} says that the folder is for something else; take a new folder") from None
+        raise ValueError(f"{uri} says that the folder is for something else; choose a new folder") from None
     begin(folder_uri)
 
 

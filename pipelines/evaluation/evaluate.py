@@ -39,7 +39,7 @@ class Evaluation:
     result: ModelResult
     files: Mapping[str, bytes]
     repeated_keys: int
-    """Rows whose key stands in an earlier shard too."""
+    """Rows whose key occurs in an earlier shard too."""
     verdicts: tuple[Verdict, ...] = ()
 
 
@@ -113,7 +113,7 @@ def record(plan: Plan, evaluation: Evaluation, environment: Mapping[str, str], s
         plan: names the dataset.
         evaluation: the result of one model.
         environment: library versions and the commit of the code.
-        speeds: images a second of one actor in the model alone, by column name, for the models that this command ran.
+        speeds: images per second of one actor in the model alone, by column name, for the models that this command ran.
     """
     column, summary = evaluation.column, evaluation.result.summary
     scores = {name: value for name, value in asdict(summary).items() if isinstance(value, int | float)}
@@ -173,6 +173,6 @@ def _class_names(column: Column) -> Sequence[str] | None:
 
 
 def _repeated_keys(parts: Iterable[tuple[Shard, pa.Table]]) -> int:
-    """Rows whose key stands in an earlier shard too; within one shard the reader makes the second an error."""
+    """Rows whose key occurs in an earlier shard too; within one shard the reader makes the second an error."""
     in_shards = [set(rows["key"].to_pylist()) for _, rows in parts]
     return sum(map(len, in_shards)) - len(set().union(*in_shards))

@@ -62,7 +62,7 @@ class Logged:
 
 
 def default_uri(store: str) -> str:
-    """An SQLite file in the store, or in the working folder where the store is remote: SQLite needs a local disk."""
+    """An SQLite file in the store, or in the working directory where the store is remote: SQLite needs a local disk."""
     folder = Path() if storage.is_remote(store) else storage.local_path(store)
     return f"sqlite:///{folder.absolute() / 'mlflow.db'}"
 
@@ -123,7 +123,7 @@ def register(tracking_uri: str, name: str, run: str, tags: Mapping[str, str]) ->
 
 
 def find_run(tracking_uri: str, identity: str | None, model: str | None = None) -> str | None:
-    """The id of the earliest run with an identity, or where that is None of a model; None where there is none.
+    """The id of the earliest run with `identity`, or of `model` if `identity` is None; None if there is none.
 
     Raises:
         TrackingError: if MLflow cannot be reached or reports an error.

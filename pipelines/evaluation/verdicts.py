@@ -41,9 +41,9 @@ class Measured:
     as_published: bool
     """Whether the weights are those that the card names."""
     plan: Mapping[str, Any] | None = None
-    """The cells' settings (`cells.column.Column.plan`); None where they are those of the card and the set."""
+    """The cells' settings (`cells.column.Column.identity`); None where they are those of the card and the set."""
     repeated_keys: int = 0
-    """Rows whose key stands in an earlier shard too."""
+    """Rows whose key occurs in an earlier shard too."""
 
 
 class VerdictJson(TypedDict):
@@ -74,7 +74,7 @@ class Verdict:
         return self.word == "differs"
 
     def to_json(self) -> VerdictJson:
-        """The verdict as it stands in files."""
+        """The verdict as files store it."""
         return {
             "metric": self.claim.metric,
             "claimed": self.claim.value,
@@ -136,7 +136,7 @@ def _half_a_unit(claim: Claim) -> Decimal:
 
 
 def _obstacles(card: Card, claim: Claim, found: Measured, measured_set: EvaluationSet) -> Iterable[str]:
-    """Why the measurement is of something else than the claim."""
+    """Why the claim is not about what was measured."""
     if not found.as_published:
         named = card.weights and card.weights.sha256
         yield (
@@ -145,9 +145,9 @@ def _obstacles(card: Card, claim: Claim, found: Measured, measured_set: Evaluati
     asked = card.preprocessing.size
     size = found.plan["preprocessing"]["size"] if found.plan else asked
     if size != (claim.size or asked):
-        yield f"the claim is of {claim.size or asked} px, measured at {size} px"
+        yield f"the claim is for {claim.size or asked} px, measured at {size} px"
     if found.plan and (found.plan["subset"] and tuple(found.plan["subset"])) != measured_set.subset:
-        yield f"other classes count than those of {measured_set.title}"
+        yield f"the classes that count are not those of {measured_set.title}"
 
 
 def _gaps(found: Measured, measured_set: EvaluationSet) -> Iterable[str]:
@@ -157,11 +157,11 @@ def _gaps(found: Measured, measured_set: EvaluationSet) -> Iterable[str]:
     if measured_set.images is not None and found.summary.n != measured_set.images:
         yield f"{found.summary.n} images of {measured_set.images}"
     if measured_set.images is None:
-        yield f"nobody has said how many images {measured_set.name} has"
+        yield f"the number of images of {measured_set.name} is not known"
     if found.summary.errors:
         yield f"{found.summary.errors} images are errors"
     if found.repeated_keys:
-        yield f"{found.repeated_keys} keys stand twice"
+        yield f"{found.repeated_keys} keys occur twice"
 
 
 def _reasons(card: Card, found: Measured) -> Iterable[str]:

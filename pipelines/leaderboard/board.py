@@ -1,7 +1,7 @@
 """Committed cells and cards -> the leaderboard as data: a row for each model, its weights and its settings.
 
-A cell is read once for all that is computed from it, since a zoo's cells are gigabytes in an object store. A cell that
-cannot be read costs its column alone and becomes a note. Evaluation sets and verdicts are in `sets`.
+A cell is read once for all that is computed from it, since a zoo's cells are gigabytes in an object store. If a cell
+cannot be read, only its column is left out, with a note. Evaluation sets and verdicts are in `sets`.
 """
 
 import json
@@ -29,7 +29,7 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardEntry:
-    """One row on one set: counts, mistakes, verdicts on the card's claims; `speed` in images a second."""
+    """One row on one set: counts, mistakes, verdicts on the card's claims; `speed` in images per second."""
 
     column: StoredColumn
     set: LeaderboardSet
@@ -92,7 +92,7 @@ class Board:
 
 
 Speed = Callable[[StoredColumn], float | None]
-"""Images a second of a column; None where that is not known."""
+"""Images per second of a column; None where that is not known."""
 
 
 def build(
@@ -108,7 +108,7 @@ def build(
         holdings: from `inventory.holdings`.
         sets: the sets of each holding, from `sets.leaderboard_sets`.
         cards: of the models to show; cells of others are left out.
-        speed: images a second of a column.
+        speed: images per second of a column.
         watch: called with the number of columns that are read, after each.
     """
     known = {card.name: card for card in cards}
@@ -166,7 +166,7 @@ _Part = tuple[Tally, Mistakes]
 def _entries(
     column: StoredColumn, shown_sets: Sequence[LeaderboardSet], card: Card, speed: float | None
 ) -> tuple[list[BoardEntry], list[str]]:
-    """A column's entries, and why a set has none: labels that do not fit the cells cost that set alone."""
+    """A column's entries, and why a set has none: labels that do not fit the cells exclude only that set."""
     parts: dict[str, _Part] = {}
     failed: dict[str, str] = {}
     for shard, cell in column.load():

@@ -75,7 +75,10 @@ class Difference:
 
     @property
     def p_value(self) -> float:
-        """McNemar's exact test, two-sided: how probable so uneven flips are if both directions are equally likely."""
+        """McNemar's exact test, two-sided.
+
+        The probability of flips at least this uneven if both directions are equally likely.
+        """
         lost, won = self.images[RIGHT_WRONG], self.images[WRONG_RIGHT]
         return float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0
 
@@ -147,7 +150,7 @@ def _joined(pair: Pair) -> Iterator[tuple[str, pa.Table, pa.Table, tuple[int, in
         if shard.name not in there:
             continue
         a, b = pair.a.read(shard), pair.b.read(there[shard.name])
-        if a["key"].equals(b["key"]):  # nearly always; and of a key that stands twice, the rows are paired in order
+        if a["key"].equals(b["key"]):  # nearly always; and rows of a key that occurs twice are paired in order
             yield shard.name, a, b, (0, 0)
             continue
         places = pc.index_in(a["key"], value_set=b["key"])

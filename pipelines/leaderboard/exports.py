@@ -1,6 +1,6 @@
 """The leaderboard -> tables for a terminal, CSV that begins with timm's columns, JSON, a model-index.
 
-They hold no time or host: the same store gives the same bytes, except for images a second, which come from MLflow.
+They hold no time or host: the same store gives the same bytes, except for images per second, which come from MLflow.
 """
 
 import csv
@@ -57,7 +57,7 @@ def model_index(board: Board) -> bytes:
     It is deliberately no input for `zoo.read_cards`: what was measured here is not a publisher's claim.
     """
     measured: dict[str, list[dict[str, object]]] = {row.model: [] for row in board.rows}
-    models = {row.model: row for row in reversed(board.rows)}  # the first row of each stands
+    models = {row.model: row for row in reversed(board.rows)}  # the first row of each is used
     for row in board.rows:
         measured[row.model] += [_measured(row, entry) for entry in row.scores.values() if entry.summary.labelled]
     document = {

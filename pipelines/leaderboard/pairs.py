@@ -57,7 +57,9 @@ def select_side(name: str, holdings: Sequence[Holding]) -> Side:
     chosen = tuple(column for column in columns if _value(column, key) == value.lower())
     if not chosen:
         known = sorted({_value(column, key) for column in columns})
-        raise ValueError(f"--diff {name}: no cells of it; {key} here is {' or '.join(known) or 'of nothing'}")
+        raise ValueError(
+            f"--diff {name}: no column has this setting; values of {key} here: {', '.join(known) or 'none'}"
+        )
     return Side(name, chosen)
 
 

@@ -54,7 +54,7 @@ def leaderboard_sets(holdings: Sequence[Holding], files: Sequence[str]) -> list[
     same = defaultdict[str, list[Holding]](list)
     for held in holdings:
         same[held.definition or held.dataset.name].append(held)
-    # Of several copies and parts of a set, the largest has the plain name.
+    # The largest of several copies and parts of a set has the plain name.
     plain = {id(max(group, key=lambda held: _extent(held.dataset))) for group in same.values()}
     return [_sets_of(held, known, "" if id(held) in plain else f"-{held.dataset.digest}") for held in holdings]
 

@@ -1,6 +1,6 @@
 """The speed of a model with some settings on one device, and how its scores differ from those of plain settings.
 
-Measured are the images per second of one process in the model alone, on synthetic images. The model is the bare
+The speed is the images per second of one process in the model alone, on synthetic images. The model is the bare
 architecture, since speed does not depend on the weights. Its norms are set by the images, so that its classes differ
 from image to image and a comparison of them means something.
 """
@@ -28,13 +28,13 @@ _TILES = 4
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """Scores compared with plain fp32: `agreeing` of `pictures` images have the same top-1 class.
+    """Scores compared with plain fp32: `agreeing` of `images` have the same top-1 class.
 
     `difference` is the largest difference of a probability.
     """
 
     agreeing: int
-    pictures: int
+    images: int
     difference: float
 
 

@@ -1,6 +1,6 @@
 """The fastest settings of a model on a kind of device: measured once, kept in the store.
 
-Measured is where models will run, with as many processes at once as a node will have actors: a single one would have
+Candidates run where models will run, in as many processes at once as a node will have actors: a single one would have
 the node's memory bandwidth to itself. The precision is the user's choice and never traded for speed: settings whose
 top-1 classes differ more from plain fp32 than those of plain settings in that precision are not chosen.
 """
@@ -26,6 +26,8 @@ from pipelines.storage.layout import Folder
 from zoo.cards import Card
 
 _SECONDS = 3.0
+_STORED_NAMES = {"images": "pictures"}
+"""Names in the files, of fields that are called otherwise here."""
 _WORTH = 1.03
 """Settings must be faster than simpler ones by this factor: less is noise."""
 
@@ -51,16 +53,20 @@ compiling takes the longest. On CPUs more than 16 images exceed the caches, and 
 class Trial:
     """The measurement of one candidate: images per second of a process, and its scores compared with plain fp32.
 
-    `agreeing` of `pictures` images have the same top-1 class; `difference` is the largest difference of a probability.
+    `agreeing` of `images` have the same top-1 class; `difference` is the largest difference of a probability.
     `failure` is the reason why the settings cannot run; the other fields are then None.
     """
 
     settings: Settings
     images_per_second: float | None = None
     agreeing: int | None = None
-    pictures: int | None = None
+    images: int | None = None
     difference: float | None = None
     failure: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The measurement as it stands in files."""
+        return {_STORED_NAMES.get(name, name): value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +81,10 @@ class Tuning:
     torch: str
     settings: Settings
     trials: tuple[Trial, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """The tuning as it stands in files."""
+        return {**asdict(self), "trials": [trial.to_json() for trial in self.trials]}
 
 
 def device(option: str, gpus: int = 0) -> str:
@@ -123,7 +133,7 @@ def find(store: str, card: Card, precision: Precision, device: str) -> Settings 
 
 def save(store: str, card: Card, tuning: Tuning) -> None:
     """Store `tuning`, in place of an earlier one."""
-    content = json.dumps(asdict(tuning), indent=1, sort_keys=True).encode() + b"\n"
+    content = json.dumps(tuning.to_json(), indent=1, sort_keys=True).encode() + b"\n"
     storage.replace(uri(store, card, tuning.precision, tuning.device), content)
 
 
@@ -193,8 +203,8 @@ def choose(card: Card, trials: Sequence[Trial]) -> Trial:
 
 def _differing(trial: Trial) -> int:
     """The number of images with another top-1 class than in plain fp32."""
-    assert trial.agreeing is not None and trial.pictures is not None
-    return trial.pictures - trial.agreeing
+    assert trial.agreeing is not None and trial.images is not None
+    return trial.images - trial.agreeing
 
 
 def _allowed(plain: Trial) -> float:
@@ -236,6 +246,6 @@ def _trials(measurers: Sequence[Any], settings: Sequence[Settings]) -> Iterator[
             settings=one,
             images_per_second=round(sum(rates) / len(rates), 2),
             agreeing=outcome.agreeing,
-            pictures=outcome.pictures,
+            images=outcome.images,
             difference=outcome.difference,
         )

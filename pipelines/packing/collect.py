@@ -42,7 +42,7 @@ class Object:
 
     @property
     def suffix(self) -> str:
-        """The suffix of its URI, or `jpg` if that is no image's; readers look at the bytes alone."""
+        """The suffix of its URI, or `jpg` if that is not an image's; readers look only at the bytes."""
         suffix = self.uri.rpartition(".")[2].lower()
         return suffix if suffix in IMAGE_SUFFIXES else "jpg"
 
@@ -72,7 +72,7 @@ class Collected:
 def forget_unread(location: str, target: Target, limit: int | None, dedup: bool) -> int:
     """Remove the notes and shards of slices with unread objects, so that they are packed again.
 
-    If there is one and `dedup` is set, those of all slices: another of several equal images may now be the first.
+    If there is one and `dedup` is set, this applies to all slices: another of equal images may now be the first.
 
     Returns:
         The number of slices to pack again.
@@ -109,11 +109,11 @@ def collect(
         limit: the number of rows of the list that count.
         dedup: whether only the first of several images with the same bytes is packed.
         max_bad_rate: the share of objects that may be unread; ten always may.
-        watch: called with the number and result of each slice, as they get ready.
+        watch: called with the number and result of each slice, in order of completion.
 
     Raises:
         ValueError: if the list is wrong, another packing is in the target's folder, or too many objects are unread.
-        UnavailableError: if a store is away.
+        UnavailableError: if a store is unavailable.
     """
     _claim(location, target, limit, dedup)
     fresh = _first_of_equal(location, target, limit) if dedup else None
@@ -155,7 +155,7 @@ def _notes(
     function: Callable[..., bytes],
     fresh: np.ndarray | None = None,
 ) -> Iterator[tuple[int, bytes]]:
-    """The note of each slice, which `function` makes, with the slice's number; notes lie in the folder `kind`."""
+    """The note of each slice, which `function` makes, with the slice's number; notes are in the folder `kind`."""
     slices = -(-min(uri_list.count(location), limit or sys.maxsize) // target.samples_per_shard)
     names = [f"{number:06d}.note" for number in range(slices)]
 
@@ -170,7 +170,7 @@ def _notes(
 
 
 def _first_of_equal(location: str, target: Target, limit: int | None) -> np.ndarray:
-    """For each row of the list, whether no earlier row has the same image; takes 8 bytes of memory a row."""
+    """For each row of the list, whether no earlier row has the same image; takes 8 bytes of memory per row."""
     digests = dict(_notes(location, target, limit, "digests", _digest))
     every = np.concatenate([np.frombuffer(digests[number], np.uint64) for number in sorted(digests)])
     fresh = np.zeros(len(every), bool)
@@ -185,7 +185,7 @@ def _digest(listed: Listed, *_: object) -> bytes:
 
 
 def _write(listed: Listed, fresh: np.ndarray | None, number: int, target: Target) -> bytes:
-    """Write the shard of a slice; its note, which is `Collected` as JSON."""
+    """Write the shard of a slice; returns the content of its note, `Collected` as JSON."""
     keep = range(len(listed.uris)) if fresh is None else np.flatnonzero(fresh).tolist()
     unfit = _unfit([listed.keys[row] for row in keep])
     with ThreadPoolExecutor(_READS) as pool:

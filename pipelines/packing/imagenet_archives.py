@@ -88,7 +88,7 @@ def _ground_truth(devkit: Path) -> list[int]:
 
 
 def _labels_by_id(meta: bytes, devkit: Path) -> dict[str, int]:
-    """The label of each ILSVRC2012_ID, as text: the devkit numbers classes in another order than models do."""
+    """The label of each ILSVRC2012_ID, as text: the devkit's order of classes is not that of models."""
     try:
         synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
         ids = {str(entry["WNID"]): str(int(entry["ILSVRC2012_ID"])) for entry in synsets if entry["num_children"] == 0}

@@ -98,7 +98,7 @@ def pack(images: Sequence[Image], target: Target, written: Callable[[PackedShard
         shard = PackedShard(name=name, size=len(data), rows=len(batch), sha256=hashlib.sha256(data).hexdigest())
         if before and before.shards[position] != shard:
             raise ValueError(
-                f"{target.output}: its {NAME} belongs to another packing ({name} differs); take a new folder"
+                f"{target.output}: its {NAME} belongs to another packing ({name} differs); choose a new folder"
             )
         storage.put(storage.join(target.output, name), data)
         shards.append(shard)
@@ -118,12 +118,12 @@ def earlier_packing(target: Target, samples: int) -> Manifest | None:
     expected = set(names)
     for entry in storage.list_objects(target.output):
         if entry.uri.endswith(SUFFIXES) and entry.uri.removeprefix(folder) not in expected:
-            raise ValueError(f"{entry.uri} is none of the {len(names)} shards to be packed there; take a new folder")
+            raise ValueError(f"{entry.uri} is none of the {len(names)} shards to be packed there; choose a new folder")
     before = read_manifest(target.output)
     if before and (before.samples, [shard.name for shard in before.shards]) != (samples, names):
         raise ValueError(
             f"{target.output}: its {NAME} is of another packing: {before.samples} samples in {len(before.shards)} "
-            f"shards, now {samples} in {len(names)}; take a new folder"
+            f"shards, now {samples} in {len(names)}; choose a new folder"
         )
     return before
 

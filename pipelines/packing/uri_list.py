@@ -1,4 +1,4 @@
-"""A list of images in object storage, one URI a row: CSV or Parquet -> slices of as many rows as a shard holds.
+"""A list of images in object storage, one URI per row: CSV or Parquet -> slices of as many rows as a shard holds.
 
 The column `uri` is required. Without a column `key`, a key is the path in the bucket without suffix; `label` is
 optional. The list is never held as a whole: it is read a slice at a time, and twice if its rows have to be counted.

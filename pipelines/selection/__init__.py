@@ -1,4 +1,4 @@
-"""Of each class the K images of a pool that a teacher scored highest -> shards to train on.
+"""For each class the K images of a pool that a teacher scored highest -> shards to train on.
 
 Owns     the exact order (score, then hash, then place), files of a selection, the shards made of it.
 In       committed cells of a teacher on a pool; K, floors, exclusions.

@@ -27,11 +27,11 @@ RankBy = Literal["prob", "logit"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What is selected: of each class the `k` best by `score`, none below `floor`.
+    """The rule of a selection: for each class the `k` best by `score`, none below `floor`.
 
-    With `dedup`, only one of images with the same bytes counts, the first by place. Excluded are samples whose keys are
-    in `keys`, shards whose names match a pattern of `shards`, and images whose digests (`read.digest_of`) are in
-    `images`.
+    With `dedup`, only one of images with the same bytes counts, the first by place. The rule excludes samples whose
+    keys are in `keys`, shards whose names match a pattern of `shards`, and images whose digests (`read.digest_of`) are
+    in `images`.
     """
 
     k: int
@@ -44,7 +44,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= _MAX_K:
-            raise ValueError(f"--k {self.k}: expected a number of images a class, from 1 to {_MAX_K:,}")
+            raise ValueError(f"--k {self.k}: expected a number of images per class, from 1 to {_MAX_K:,}")
 
     @property
     def digest(self) -> str:
@@ -53,7 +53,7 @@ class Rule:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of a cell that `of_cell` reads; without keys unless needed, which take longer than all others."""
+        """The columns that `of_cell` reads; keys only if they are needed, since they take longer than all others."""
         return ("key", *_COLUMNS) if self.keys else _COLUMNS
 
     def takes(self, shard: Shard) -> bool:

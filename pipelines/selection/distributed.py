@@ -31,8 +31,9 @@ _COUNTS_KEY = b"menagerie.part"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupBest:
-    """The best candidates of some cells, by class, and by rank where the cells are all; the counts of their images.
+    """The best candidates of some cells, and the counts of their images.
 
+    Candidates are in the order of class, and of rank where the cells are all.
     `rows` is the number of rows of each cell, by the position of its shard.
     """
 
@@ -93,14 +94,14 @@ def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int]
 
 
 def groups(plan: Plan, rule: Rule) -> list[tuple[int, ...]]:
-    """Positions of the shards that are selected from, a tuple for each task."""
+    """Positions of the shards to select from, one tuple for each task."""
     shards, missing = enumerate(plan.dataset.shards), set(*plan.missing)
     taken = [position for position, shard in shards if position not in missing and rule.takes(shard)]
     return [tuple(taken[start : start + _GROUP]) for start in range(0, len(taken), _GROUP)]
 
 
 def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator[GroupBest]:
-    """Each group's part, as they get ready: those of an earlier run first, then those of tasks."""
+    """The part of each group, in order of completion: those of an earlier run first, then those of tasks."""
     names = [f"{number:06d}.parquet" for number in range(len(groups))]
 
     def calls(pending: Sequence[int]) -> Iterator[tuple[int, tuple[object, ...]]]:
@@ -111,7 +112,7 @@ def _parts(job: _Job, groups: Sequence[tuple[int, ...]], best: TopK) -> Iterator
 
 
 def _fold_group(job: _Job, group: Sequence[int], least: np.ndarray) -> bytes:
-    """The best of the cells of one group, of what is at least as good as `least`, as its note."""
+    """Select from the cells of one group, among scores of at least `least`; returns the content of its note."""
     fold = job.fold()
     fold.least = least.copy()
     seen, counts = PoolCounts(), {}
@@ -137,7 +138,7 @@ def _encoded_part(part: GroupBest) -> bytes:
 
 
 def _decoded_part(_: int, content: bytes) -> GroupBest | None:
-    """A part as it was noted; None if the note is damaged, so that the part is found again."""
+    """The part in a note; None if the note is damaged and the part has to be computed again."""
     try:
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         seen, rows = json.loads(table.schema.metadata[_COUNTS_KEY])

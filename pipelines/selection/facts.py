@@ -19,7 +19,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
-    """The column of cells that was selected from: its name, its model or ensemble, the number of its classes."""
+    """The column of cells that the selection was made from: its model or ensemble, its name, its number of classes."""
 
     model: str
     column: str
@@ -31,7 +31,7 @@ class Teacher:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleFacts:
-    """The rule (see `candidates.Rule`), with counts for the sets of what it excludes; `digest` is of the whole rule."""
+    """The rule (see `candidates.Rule`), with counts for the sets that it excludes; `digest` is of the whole rule."""
 
     k: int
     score: RankBy
@@ -44,13 +44,13 @@ class RuleFacts:
     digest: str
 
     def to_json(self) -> dict[str, object]:
-        """The rule as it stands in files, with lists for tuples."""
+        """The rule as files store it, with lists for tuples."""
         return {**asdict(self), "excluded_shards": list(self.excluded_shards)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellCounts:
-    """Cells of the pool: `missing` of those `needed` are not committed, `excluded` of shards left out by the rule."""
+    """Cells of the pool: of those `needed`, `missing` are not committed; `excluded` are of shards the rule excludes."""
 
     needed: int
     missing: int
@@ -70,7 +70,7 @@ class SelectionFacts:
     images: PoolCounts
 
     def to_json(self) -> dict[str, object]:
-        """The facts as they stand in files."""
+        """The facts as files store them."""
         return {**asdict(self), "rule": self.rule.to_json()}
 
     @classmethod

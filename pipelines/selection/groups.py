@@ -1,8 +1,8 @@
 """Which shards of a pool are read together, and to which output shards their chosen samples go.
 
-A group of input shards is read once. Its chosen samples are shuffled by a hash and dealt evenly to its output shards.
-The shards of a group are picked by a hash too, and a group is as large as memory allows, so that classes are mixed even
-where the pool is sorted by class. All of it is a function of the selection alone.
+A group of input shards is read once. Its chosen samples are shuffled by a hash and distributed evenly over its output
+shards. The shards of a group are picked by a hash too, and a group is as large as memory allows, so that classes are
+mixed even where the pool is sorted by class. All of it is a function of the selection alone.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Where training data comes from: which selection it is, and whose.
+"""The origin of training data: the selection that it was made from, and its teacher.
 
     OUTPUT/materialized.json    beside the shards that `materialize` wrote
 

@@ -1,4 +1,4 @@
-"""A selection -> shards to train on: the chosen images as they are, with pseudo-label, score, rank and source.
+"""A selection -> shards to train on: the chosen images unchanged, with pseudo-label, score, rank and source.
 
 Each Ray task writes the output shards of one group (see `groups`) and after them a note, which lists them and holds
 thumbnails of some ranks for contact sheets. A resumed run skips groups that have a note. Images are never re-encoded; a
@@ -44,7 +44,7 @@ class Chosen:
 
     @property
     def key(self) -> str:
-        """Unique: of its class and rank."""
+        """The key of the sample: its class and rank, and so unique."""
         return key_of(self.label, self.rank)
 
     @property
@@ -82,7 +82,7 @@ def materialize(
         selection: what was chosen.
         groups: from `groups.group_shards`.
         target: where shards go, and their format.
-        shown: (rows of the selection,) bool; of which a thumbnail is wanted.
+        shown: (rows of the selection,) bool; whether a thumbnail of the row is wanted.
         watch: called with the number of output shards that are written and of their samples, after each group.
 
     Returns:
@@ -118,7 +118,7 @@ _Written = tuple[list[PackedShard], pa.Table]
 def _written_groups(
     selection: Selection, groups: Sequence[Group], target: Target, shown: np.ndarray, notes: str
 ) -> Iterator[tuple[Group, _Written]]:
-    """Each group with what was written, as they get ready: those of an earlier run first."""
+    """Each group with its output, in order of completion: those of an earlier run first."""
     by_shard = selection.chosen.append_column("shown", pa.array(shown)).sort_by("shard")
     position = by_shard["shard"].to_numpy()
 
@@ -140,7 +140,7 @@ def _written_groups(
 
 
 def _write(pool: Dataset, rows: pa.Table, group: Group, target: Target) -> bytes:
-    """Write the output shards of `group`, whose rows of the selection `rows` are; their note."""
+    """Write the output shards of `group` from `rows`, its rows of the selection; returns the content of its note."""
     images: list[Chosen] = []
     for position in group.shards:
         try:

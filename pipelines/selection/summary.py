@@ -130,13 +130,15 @@ def summary_lines(found: SelectionSummary, k: int) -> list[str]:
     lines = [f"{found.chosen:,} chosen for {found.classes:,} classes: {found.images:,} images{several}"]
     if found.shortfall:
         short = f"{found.short_classes:,} classes have fewer than {k:,}, {found.empty_classes:,} of these none"
-        lines.append(f"{short}: {found.shortfall:,} are lacking in all")
+        lines.append(f"{short}: {found.shortfall:,} are missing in total")
     if labels := found.labels:
         lines.append(
             f"{labels.right:,} of the {labels.labelled:,} that have a label were chosen for it: "
             f"precision {100 * labels.precision:.1f} %"
         )
-        lines.append(f"rank 1 is right in {labels.first_right:,} of the {labels.named_classes:,} classes of labels")
+        lines.append(
+            f"rank 1 is right in {labels.first_right:,} of the {labels.named_classes:,} classes that labels name"
+        )
     return lines
 
 

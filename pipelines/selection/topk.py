@@ -1,4 +1,4 @@
-"""Candidates -> for each class the K best, exactly, in whatever order and parts they come.
+"""Candidates -> for each class exactly the K best, independent of the order and grouping of the candidates.
 
 Yalniz et al. 2019, section 3: per class the K images with the highest scores, an image in any number of classes.
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 _SLACK = 1 << 20
-"""At least so many candidates are collected before the K best are picked out, so that small folds sort only once."""
+"""The K best are picked out only when at least this many candidates wait, so that small folds sort only once."""
 _GOLDEN, _MIX_1, _MIX_2 = (np.uint64(v) for v in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 Key = npt.NDArray[np.uint64]
@@ -142,7 +142,7 @@ def _in_order(every: Candidates, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.i
 
 
 def _key(score: npt.NDArray[np.float32], tie: Key) -> Key:
-    """Sorts ascending in the order of descending score, then of the upper half of the tie."""
+    """A key whose ascending order is that of descending score, then of the upper half of the tie."""
     bits = (score + np.float32(0)).view(np.uint32)  # minus zero is zero
     rising = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(1 << 31))
     return (~rising).astype(np.uint64) << np.uint64(32) | tie >> np.uint64(32)

@@ -139,7 +139,7 @@ def test_two_stores_are_compared_with_the_versions_that_mlflow_knows(filled: str
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--diff", "precision=fp16", "precision=fp32"], "precision here is bf16 or fp32"),
+        (["--diff", "precision=fp16", "precision=fp32"], "values of precision here: bf16, fp32"),
         (["--diff", "precision=fp32", "decoder=exact", "--fail-on-mismatch"], "--diff judges none"),
         (["--diff", "precision=fp32", "nowhere"], "neither a store with cells nor a column or setting"),
         (["--models", "resnset*"], "resnset"),

@@ -121,7 +121,7 @@ def test_equal_images_count_once_and_excluded_ones_not_at_all(work, tmp_path) ->
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--k", "0"], "--k 0: expected a number of images a class"),
+        (["--k", "0"], "--k 0: expected a number of images per class"),
         (["--classes-per-image", "0"], "--classes-per-image 0: expected a positive number"),
         (["--precision", "fp32", "bf16"], "--precision fp32 bf16: this job takes one value"),
         (["--exclude-keys", "nowhere.txt"], "nowhere.txt"),

@@ -79,6 +79,19 @@ def test_an_option_of_one_value_names_itself_and_all_that_were_given(tmp_path) -
             cli.parse(OneDecoder, arguments)
 
 
+def test_a_file_for_several_jobs_may_list_values_where_the_command_line_gives_one(tmp_path) -> None:
+    flags = write(tmp_path, "decoder: [exact, fast]\ndata: [a]\n")
+    for override in (["--decoder", "fast"], ["--decoder=fast"]):
+        parsed = cli.parse(OneDecoder, [*flags, *override])
+        assert (parsed.decoder, parsed.data) == (("fast",), ("a",))
+
+
+def test_help_after_an_option_of_one_value_is_not_taken_for_a_second_value() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.parse(OneDecoder, ["--decoder", "fast", "-h"])
+    assert stopped.value.code == cli.DONE
+
+
 @pytest.mark.parametrize("run", [lambda _: zoo.card("x"), lambda _: storage.read("nowhere.bin")])
 def test_what_the_user_gave_wrong_is_one_line_and_2(run, capsys) -> None:
     assert cli.run_job(Config, run, []) == cli.BAD_ARGUMENTS

@@ -122,7 +122,7 @@ def test_what_the_claim_is_not_of_is_not_compared() -> None:
     assert verdicts.judge(CARD, measured(rows, evaluation_set=evaluation_sets.named("imagenet-v2"))) == []
     assert judged(rows, as_published=False).word == "not comparable"
     at_320 = replace(CARD, claims=(replace(CLAIM, size=320),))
-    assert judged(rows, at_320).reasons == ("the claim is of 320 px, measured at 224 px",)
+    assert judged(rows, at_320).reasons == ("the claim is for 320 px, measured at 224 px",)
 
 
 def test_a_model_without_weights_has_a_verdict_for_each_claim() -> None:
@@ -152,11 +152,11 @@ def test_a_plan_as_the_card_has_it_changes_no_verdict() -> None:
 def test_cells_of_another_size_or_of_other_classes_are_not_compared() -> None:
     rows, used = cell(right_for(0)), plan()
     found = judged(rows, plan=plan(preprocessing=used["preprocessing"] | {"size": 288}))
-    assert (found.word, found.reasons) == ("not comparable", ("the claim is of 224 px, measured at 288 px",))
+    assert (found.word, found.reasons) == ("not comparable", ("the claim is for 224 px, measured at 288 px",))
     found = judged(rows, plan=plan(subset=[1, 2, 3]))
     assert (found.word, found.reasons) == (
         "not comparable",
-        ("other classes count than those of ImageNet-1k validation",),
+        ("the classes that count are not those of ImageNet-1k validation",),
     )
 
 

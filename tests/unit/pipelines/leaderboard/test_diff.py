@@ -74,7 +74,7 @@ def test_nothing_in_common_is_said_with_what_each_side_has(tmp_path) -> None:
         ValueError, match=r"nothing to compare: precision=fp32 has resnest50d fp32 exact on photos; .* has selecsls60"
     ):
         paired(holdings, "precision=fp32", "precision=bf16")
-    with pytest.raises(ValueError, match="precision here is bf16 or fp32"):
+    with pytest.raises(ValueError, match="values of precision here: bf16, fp32"):
         paired(holdings, "precision=fp16", "precision=bf16")
 
 

@@ -1,6 +1,7 @@
 """models.tune, models.measure, models.precision: the choice among trials, its file, and measuring on a cluster."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 from torch._inductor import config as inductor
@@ -17,7 +18,7 @@ PLAIN, FASTER = Settings(precision="bf16"), Settings(precision="bf16", fold=True
 
 
 def trial(rate: float, agreeing: int = 30, settings: Settings = FASTER) -> Trial:
-    return Trial(settings=settings, images_per_second=rate, agreeing=agreeing, pictures=32, difference=0.01)
+    return Trial(settings=settings, images_per_second=rate, agreeing=agreeing, images=32, difference=0.01)
 
 
 def test_the_fastest_settings_are_chosen() -> None:
@@ -69,6 +70,15 @@ def test_what_was_saved_is_found_again_by_model_precision_and_device(store: str)
     assert tune.find(store, CARD, "bf16", "cpu") == PLAIN
 
 
+def test_files_of_tunings_keep_the_names_of_their_fields(store: str) -> None:
+    tune.save(store, CARD, tuning())
+    stored = json.loads(storage.read(tune.uri(store, CARD, "bf16", "cpu")))
+    names = {"model", "precision", "device", "hardware", "processes", "torch", "settings", "trials"}
+    assert stored.keys() == names
+    measured = {"images_per_second": 30, "agreeing": 30, "pictures": 32, "difference": 0.01, "failure": None}
+    assert stored["trials"] == [{"settings": asdict(FASTER), **measured}]
+
+
 def test_a_timm_models_tuning_has_a_file_name(store: str) -> None:
     card = replace(CARD, name="timm:resnet18")
     tune.save(store, card, tuning(model=card.name))
@@ -96,7 +106,7 @@ def test_without_a_compiler_compiling_is_said_to_be_impossible_and_the_rest_goes
     assert "compiler" in said
     likeness = measurer.prepare(Settings(fold=True, channels_last=True, batch_size=8))
     assert isinstance(likeness, Likeness)
-    assert likeness.agreeing == likeness.pictures == 32
+    assert likeness.agreeing == likeness.images == 32
     assert 0 < likeness.difference < 1e-5
     assert measurer.measure(0.01) > 0
 

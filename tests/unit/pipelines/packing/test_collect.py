@@ -168,7 +168,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(listed, store) -> None
 def test_another_list_or_other_options_in_the_folder_are_refused(listed, store) -> None:
     run(listed, f"{store}/out", limit=5)
     for more in ({"limit": 6}, {"limit": 5, "dedup": True}, {"limit": 5, "samples_per_shard": 4}):
-        with pytest.raises(ValueError, match="says that the folder is for something else; take a new folder"):
+        with pytest.raises(ValueError, match="says that the folder is for something else; choose a new folder"):
             run(listed, f"{store}/out", **more)
 
 

@@ -99,5 +99,5 @@ def test_another_rule_is_another_selection(changed) -> None:
 
 
 def test_a_k_that_selects_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="--k 0: expected a number of images a class"):
+    with pytest.raises(ValueError, match="--k 0: expected a number of images per class"):
         Rule(k=0)

@@ -124,7 +124,7 @@ def test_a_pool_that_changed_or_another_selection_in_the_folder_is_refused(chose
     run(chosen, where)
     other = replace(chosen, chosen=chosen.chosen.slice(0, 40), facts=fake_pools.facts("00000000"))
     for owner, place in ((other, where), (chosen, target(tmp_path, samples_per_shard=7))):
-        with pytest.raises(ValueError, match="says that the folder is for something else; take a new folder"):
+        with pytest.raises(ValueError, match="says that the folder is for something else; choose a new folder"):
             run(owner, place)
     write_tar(tmp_path / "pool" / "1.tar", [("000.jpg", b"x")])
     with pytest.raises(ValueError, match=r"pool/1.tar: \d+ chosen samples are not in it|1.tar: changed since"):
