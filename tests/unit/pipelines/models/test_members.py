@@ -170,7 +170,7 @@ def member(name: str, architecture: str, **descent: str) -> zoo.Card:
 
 def column(model: str, plan: dict, data: Dataset) -> StoredColumn:
     return StoredColumn(
-        store="s", name=f"{model}-x", dataset=data, model=model, weights="ab", plan=plan, committed=data.shards
+        store="s", name=f"{model}-x", dataset=data, model=model, weights="ab", identity=plan, committed=data.shards
     )
 
 

@@ -127,7 +127,7 @@ def test_a_device_that_is_lost_between_rounds_ends_the_walk_with_its_reason(data
     monkeypatch.setattr(shares, "_NODE_SECONDS", 0.6)
     outcome = filling.fill(store, plan(data, store), OPTIONS, print)
     assert outcome.plan.pending == 3
-    assert "no node for --device cuda has come" in (outcome.broken or "")
+    assert "no node for --device cuda has joined" in (outcome.broken or "")
 
 
 @pytest.mark.usefixtures("local_ray")
