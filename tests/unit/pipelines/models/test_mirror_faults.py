@@ -30,7 +30,9 @@ def wanted(faulty_s3: tuple[str, FaultProxy], new_machine: Callable[[], Path]) -
     return dataclasses.replace(file, sources=file.sources[:1])
 
 
-@pytest.mark.parametrize(("status", "words", "requests"), [(403, r"403 \(403\): rejected", 1), (503, r"503 \(503\)", 3)])
+@pytest.mark.parametrize(
+    ("status", "words", "requests"), [(403, r"403 \(403\): rejected", 1), (503, r"503 \(503\)", 3)]
+)
 def test_a_store_that_refuses_or_is_away_is_asked_no_more_than_storage_asks(
     wanted: Wanted,
     faulty_s3: tuple[str, FaultProxy],
