@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from matplotlib import image
 
 from pipelines import storage
 from pipelines.models import members
@@ -124,6 +123,8 @@ def _split(labels: np.ndarray, labelled: int, seed: int) -> dict[str, list[int]]
 
 
 def _png(grey: np.ndarray) -> bytes:
+    from matplotlib import image  # not needed for --help
+
     buffer = io.BytesIO()
     image.imsave(buffer, grey, cmap="gray", vmin=0, vmax=16, format="png")
     return buffer.getvalue()

@@ -37,7 +37,7 @@ LOADED = {
     },
     "mlflow": {"pipelines.evaluation.evaluate", "pipelines.evaluation.tracking"},
     "matplotlib": {
-        *("jobs.quickstart.digits", "pipelines.evaluation.evaluate", "pipelines.evaluation.reliability"),
+        *("pipelines.evaluation.evaluate", "pipelines.evaluation.reliability"),
         *("pipelines.figures", "pipelines.selection.pictures", "pipelines.training.curve"),
     },
 }
