@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from pipelines import storage
 from pipelines.cells import runs
@@ -70,7 +70,7 @@ def inspect(store: str, plan: Plan) -> Iterator[CellProblem]:
     def check(target: tuple[Column, Shard]) -> CellProblem:
         uri = cell_uri(store, plan.dataset, *target)
         try:
-            errors = verify_cell(store, plan.dataset, *target)["error"].drop_null().to_pylist()
+            errors = cast(list[str], verify_cell(store, plan.dataset, *target)["error"].drop_null().to_pylist())
         except ValueError as error:
             return CellProblem(uri, str(error).removeprefix(f"{uri} ").removesuffix(f"; {REMEDY}"))
         except OSError as error:  # removed meanwhile, or the store is away: the others can still be checked

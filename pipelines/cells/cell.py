@@ -6,7 +6,7 @@ A cell's path, its bytes and its seal are defined here. A cell whose bytes or ro
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -97,18 +97,20 @@ def verify_cell(store: str, dataset: Dataset, column: Column, shard: Shard) -> p
     location = cell_uri(store, dataset, column, shard)
     content = _read_sealed(location)
     rows, stored = _parse_rows(content, column.classes_kept), _stored_identity(content)
-    expected = _cell_identity(column, shard, shard.limit or shard.rows or rows.num_rows)
+    count = shard.limit or shard.rows or rows.num_rows
+    expected = _cell_identity(column, shard, count)
     # Compared as JSON, in which tuples are lists.
     wrong = [name for name, value in json.loads(json.dumps(expected)).items() if stored.get(name) != value]
-    if wrong or not np.array_equal(rows["index"], np.arange(expected["rows"])):
+    if wrong or not np.array_equal(rows["index"], np.arange(count)):
         differences = "; ".join(_difference(name, stored.get(name), expected[name]) for name in wrong)
         raise ValueError(f"{location} is not what it should be: {differences or 'its rows are not in order'}")
     return rows
 
 
 def _difference(name: str, found: Any, expected: Any) -> str:
-    if name == "shard" and isinstance(found, dict) and found.get("name") != expected["name"]:
-        return f"it is of shard {found.get('name')}, not {expected['name']}"
+    other = cast(dict[str, object], found) if isinstance(found, dict) else None
+    if name == "shard" and other is not None and other.get("name") != expected["name"]:
+        return f"it is of shard {other.get('name')}, not {expected['name']}"
     return f"{name} {found}, expected {expected}"
 
 
@@ -150,13 +152,15 @@ def cell_identity(location: str) -> dict[str, Any]:
 
 def _parse_rows(content: bytes, classes_kept: int, columns: Sequence[str] | None = None) -> pa.Table:
     schema = cell_schema(classes_kept)
-    wanted = [schema.field(name) for name in columns or schema.names]
-    table = pq.read_table(pa.BufferReader(content), columns=columns and list(columns))
+    wanted = [cast("pa.Field[Any]", schema.field(name)) for name in columns or schema.names]  # pyright: ignore[reportUnknownMemberType]
+    some = None if columns is None else list(columns)
+    table = pq.read_table(pa.BufferReader(content), columns=some)  # pyright: ignore[reportUnknownMemberType]
     return table.cast(pa.schema(wanted))
 
 
 def _stored_identity(content: bytes) -> dict[str, Any]:
-    return json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[_IDENTITY_KEY.encode()])
+    footer = pq.read_metadata(pa.BufferReader(content))  # pyright: ignore[reportUnknownMemberType]
+    return json.loads(cast(dict[bytes, bytes], footer.metadata)[_IDENTITY_KEY.encode()])
 
 
 def _read_sealed(location: str) -> bytes:

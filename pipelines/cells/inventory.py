@@ -166,7 +166,7 @@ def holdings(store: str, watch: Callable[[int], None] | None = None) -> list[Hol
         ValueError: if a note is damaged.
     """
     notes = [_read_note(entry.uri) for entry in storage.list_objects(storage.join(store, Folder.DATASETS))]
-    found = []
+    found: list[Holding] = []
     for name, same in groupby(
         sorted(notes, key=lambda pair: (pair[0].name, pair[0].digest)), lambda pair: pair[0].name
     ):
@@ -245,7 +245,7 @@ def _by_set(
     if unreadable and not by_classes:
         by_classes["all"] = []
     for classes, counted in by_classes.items():
-        reported, unreadable = unreadable, {}  # by the first holding alone
+        reported, unreadable = unreadable, dict[str, str]()  # by the first holding alone
         yield Holding(dataset=dataset, definition=sets.get(classes), columns=tuple(counted), unreadable=reported)
 
 
