@@ -22,7 +22,7 @@ Tag = TypeVar("Tag")
 Result = TypeVar("Result")
 
 
-def run(function: Callable[..., Any], calls: Iterable[tuple[Tag, tuple]]) -> Iterator[tuple[Tag, Any]]:
+def run(function: Callable[..., Any], calls: Iterable[tuple[Tag, tuple[object, ...]]]) -> Iterator[tuple[Tag, Any]]:
     """Run `function` as a task for each of `calls`, which are pairs of a tag and arguments.
 
     A call is drawn only when there is room for it, so its arguments may depend on the results so far.
