@@ -10,13 +10,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
-from typing import Any
 
 import pyarrow as pa
 
 from pipelines import storage
 from pipelines.cells.cell import cell_identity, cell_location, read_cell
-from pipelines.cells.column import SCHEMA_VERSION
+from pipelines.cells.column import SCHEMA_VERSION, ColumnIdentity
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.records import Dataset, Decoder, Settings, Shard, mode_name, short_digest
 from pipelines.storage.layout import Folder
@@ -45,7 +44,7 @@ class StoredColumn:
     dataset: Dataset
     model: str
     weights: str
-    identity: Mapping[str, Any]
+    identity: ColumnIdentity
     committed: tuple[Shard, ...]
 
     @property
