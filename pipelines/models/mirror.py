@@ -89,8 +89,8 @@ def obtain(file: Wanted, watch: Watch | None = None) -> Path:
     return cache.obtain(file, _OPENERS, watch)
 
 
-def load(card: Card, file: Wanted) -> Any:
-    """The model of `card` (an `nn.Module`) with the weights in `file`, in evaluation mode on the CPU."""
+def load(card: Card, file: Wanted) -> "zoo.nn.Module":
+    """The model of `card` with the weights in `file`, in evaluation mode on the CPU."""
     return zoo.create(card, dataclasses.replace(file, sources=(str(obtain(file)),)))
 
 
