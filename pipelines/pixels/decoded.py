@@ -96,6 +96,7 @@ class DecodedChunk:
     def pixels(self, view: View) -> np.ndarray:
         """The samples as a uint8 array (samples, size, size, 3), not copied; zeros where there is an error."""
         size = view.geometry.size
+        # Arrow's buffers have the buffer protocol, which their stub lacks.
         flat = np.frombuffer(cast(memoryview, self._pixels[view].as_buffer()), np.uint8)
         return flat.reshape(len(self.keys), size, size, 3)
 
