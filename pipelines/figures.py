@@ -15,12 +15,12 @@ _GRID = "#e3e6ea"
 def tidy(axes: Axes) -> None:
     """Leave of a frame the left and the bottom side, with light horizontal lines behind what is drawn."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)  # pyright: ignore[reportUnknownMemberType]
     axes.set_axisbelow(True)
 
 
 def png_bytes(figure: Figure) -> bytes:
     """The figure as a PNG without the version of Matplotlib, so that equal drawings are equal bytes."""
     png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
+    figure.savefig(png, format="png", metadata={"Software": None})  # pyright: ignore[reportUnknownMemberType]
     return png.getvalue()

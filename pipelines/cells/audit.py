@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import cast
 
 from pipelines import storage
 from pipelines.cells import runs
-from pipelines.cells.cell import REMEDY, cell_identity, cell_uri, verify_cell
+from pipelines.cells.cell import REMEDY, CellIdentity, cell_identity, cell_uri, verify_cell
 from pipelines.cells.column import SCHEMA_VERSION, Column
 from pipelines.cells.plan import Plan
 from pipelines.cells.runs import Run
@@ -70,7 +70,7 @@ def inspect(store: str, plan: Plan) -> Iterator[CellProblem]:
     def check(target: tuple[Column, Shard]) -> CellProblem:
         uri = cell_uri(store, plan.dataset, *target)
         try:
-            errors = verify_cell(store, plan.dataset, *target)["error"].drop_null().to_pylist()
+            errors = cast(list[str], verify_cell(store, plan.dataset, *target)["error"].drop_null().to_pylist())
         except ValueError as error:
             return CellProblem(uri, str(error).removeprefix(f"{uri} ").removesuffix(f"; {REMEDY}"))
         except OSError as error:  # removed meanwhile, or the store is away: the others can still be checked
@@ -193,5 +193,5 @@ def _is_reachable(uri: str, path: re.Match[str], known: _ShardsByName) -> bool:
     return any(_cell_name(replace(shard, limit=stored["shard"]["limit"])) == path["cell"] for shard in same)
 
 
-def _column_name(stored: dict[str, Any]) -> str:
+def _column_name(stored: CellIdentity) -> str:
     return f"{stored['model']}-{stored['weights'][:8]}-{short_digest(stored['plan'])}"

@@ -5,15 +5,15 @@ A cell's path, its bytes and its seal are defined here. A cell whose bytes or ro
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.cells.column import Column
+from pipelines.cells.column import Column, ColumnIdentity
 from pipelines.records import Dataset, Shard, cell_schema
 from pipelines.storage.layout import Folder
 
@@ -23,6 +23,26 @@ _SEAL_DIGITS = 64
 _BLANK_SEAL = "@" + "0" * _SEAL_DIGITS
 REMEDY = "--retry-failed of the job that made it computes it again"
 """What the message about a damaged cell ends with."""
+
+
+class ShardIdentity(TypedDict):
+    """Of which shard a cell is."""
+
+    name: str
+    size: int
+    etag: str
+    limit: int | None
+
+
+class CellIdentity(TypedDict):
+    """What a cell stores about itself, as JSON."""
+
+    schema: int
+    shard: ShardIdentity
+    rows: int
+    model: str
+    weights: str
+    plan: ColumnIdentity
 
 
 def cell_uri(store: str, dataset: Dataset, column: Column, shard: Shard) -> str:
@@ -66,7 +86,7 @@ def encode_cell(column: Column, shard: Shard, rows: pa.Table) -> bytes:
     return content[:start] + seal + content[start + _SEAL_DIGITS :]
 
 
-def _cell_identity(column: Column, shard: Shard, rows: int) -> dict[str, Any]:
+def _cell_identity(column: Column, shard: Shard, rows: int) -> CellIdentity:
     return {
         "schema": column.identity["schema"],
         "shard": {"name": shard.name, "size": shard.size, "etag": shard.etag, "limit": shard.limit},
@@ -96,19 +116,22 @@ def verify_cell(store: str, dataset: Dataset, column: Column, shard: Shard) -> p
     """
     location = cell_uri(store, dataset, column, shard)
     content = _read_sealed(location)
-    rows, stored = _parse_rows(content, column.classes_kept), _stored_identity(content)
-    expected = _cell_identity(column, shard, shard.limit or shard.rows or rows.num_rows)
+    rows = _parse_rows(content, column.classes_kept)
+    stored = cast(Mapping[str, Any], _stored_identity(content))
+    count = shard.limit or shard.rows or rows.num_rows
+    expected = cast(Mapping[str, Any], _cell_identity(column, shard, count))
     # Compared as JSON, in which tuples are lists.
     wrong = [name for name, value in json.loads(json.dumps(expected)).items() if stored.get(name) != value]
-    if wrong or not np.array_equal(rows["index"], np.arange(expected["rows"])):
+    if wrong or not np.array_equal(rows["index"], np.arange(count)):
         differences = "; ".join(_difference(name, stored.get(name), expected[name]) for name in wrong)
         raise ValueError(f"{location} is not what it should be: {differences or 'its rows are not in order'}")
     return rows
 
 
 def _difference(name: str, found: Any, expected: Any) -> str:
-    if name == "shard" and isinstance(found, dict) and found.get("name") != expected["name"]:
-        return f"it is of shard {found.get('name')}, not {expected['name']}"
+    other = cast(dict[str, object], found) if isinstance(found, dict) else None
+    if name == "shard" and other is not None and other.get("name") != expected["name"]:
+        return f"it is of shard {other.get('name')}, not {expected['name']}"
     return f"{name} {found}, expected {expected}"
 
 
@@ -139,7 +162,7 @@ def read_cell(location: str, classes_kept: int, columns: Sequence[str] | None = 
     return _parse_rows(_read_sealed(location), classes_kept, columns)
 
 
-def cell_identity(location: str) -> dict[str, Any]:
+def cell_identity(location: str) -> CellIdentity:
     """The identity that the cell at `location` stores: schema, shard, rows, model, weights, plan.
 
     Raises:
@@ -150,13 +173,15 @@ def cell_identity(location: str) -> dict[str, Any]:
 
 def _parse_rows(content: bytes, classes_kept: int, columns: Sequence[str] | None = None) -> pa.Table:
     schema = cell_schema(classes_kept)
-    wanted = [schema.field(name) for name in columns or schema.names]
-    table = pq.read_table(pa.BufferReader(content), columns=columns and list(columns))
+    wanted = [cast("pa.Field[Any]", schema.field(name)) for name in columns or schema.names]  # pyright: ignore[reportUnknownMemberType]
+    some = None if columns is None else list(columns)
+    table = pq.read_table(pa.BufferReader(content), columns=some)  # pyright: ignore[reportUnknownMemberType]
     return table.cast(pa.schema(wanted))
 
 
-def _stored_identity(content: bytes) -> dict[str, Any]:
-    return json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[_IDENTITY_KEY.encode()])
+def _stored_identity(content: bytes) -> CellIdentity:
+    footer = pq.read_metadata(pa.BufferReader(content))  # pyright: ignore[reportUnknownMemberType]
+    return json.loads(cast(dict[bytes, bytes], footer.metadata)[_IDENTITY_KEY.encode()])
 
 
 def _read_sealed(location: str) -> bytes:

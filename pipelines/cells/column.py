@@ -1,7 +1,9 @@
 """A column: the cells of one model with one set of settings, identified by everything but the shard."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any, TypedDict
 
 from pipelines.records import PLAIN, Decoder, Settings, View, mode_name, short_digest
 from zoo.cards import Card
@@ -11,6 +13,24 @@ SCHEMA_VERSION = 4
 """Raised with every change to what a cell holds: cells of another version are other cells."""
 _CLASSES_KEPT = 10
 """Default for the classes kept of each row: P of Yalniz et al. 2019 (arXiv:1905.00546), and enough for top-5."""
+
+
+class _Ensemble(TypedDict, total=False):
+    others: list[list[object]]
+
+
+class ColumnIdentity(_Ensemble):
+    """The JSON of `Column.identity`; `others` stands in that of an ensemble alone."""
+
+    schema: int
+    architecture: str
+    preprocessing: dict[str, Any]
+    label_order: str
+    num_classes: int
+    subset: Sequence[int] | None
+    settings: dict[str, Any]
+    decoder: Decoder
+    top: int
 
 
 def is_as_published(card: Card, weights: str | None) -> bool:
@@ -85,12 +105,14 @@ class Column:
         return mode_name(self.settings, self.decoder)
 
     @property
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> ColumnIdentity:
         """Everything that a cell's content depends on beyond its model, weights and shard.
 
         Stores hold it under the key `plan`, and its digest in the names of folders: neither keys nor values may change.
         """
-        others = {"others": [[other.name, other.identity] for other in self.ensemble]} if self.ensemble else {}
+        others: _Ensemble = (
+            {"others": [[other.name, other.identity] for other in self.ensemble]} if self.ensemble else {}
+        )
         return {
             **others,
             "schema": SCHEMA_VERSION,

@@ -10,13 +10,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
-from typing import Any
 
 import pyarrow as pa
 
 from pipelines import storage
 from pipelines.cells.cell import cell_identity, cell_location, read_cell
-from pipelines.cells.column import SCHEMA_VERSION
+from pipelines.cells.column import SCHEMA_VERSION, ColumnIdentity
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.records import Dataset, Decoder, Settings, Shard, mode_name, short_digest
 from pipelines.storage.layout import Folder
@@ -45,7 +44,7 @@ class StoredColumn:
     dataset: Dataset
     model: str
     weights: str
-    identity: Mapping[str, Any]
+    identity: ColumnIdentity
     committed: tuple[Shard, ...]
 
     @property
@@ -166,7 +165,7 @@ def holdings(store: str, watch: Callable[[int], None] | None = None) -> list[Hol
         ValueError: if a note is damaged.
     """
     notes = [_read_note(entry.uri) for entry in storage.list_objects(storage.join(store, Folder.DATASETS))]
-    found = []
+    found: list[Holding] = []
     for name, same in groupby(
         sorted(notes, key=lambda pair: (pair[0].name, pair[0].digest)), lambda pair: pair[0].name
     ):
@@ -245,7 +244,7 @@ def _by_set(
     if unreadable and not by_classes:
         by_classes["all"] = []
     for classes, counted in by_classes.items():
-        reported, unreadable = unreadable, {}  # by the first holding alone
+        reported, unreadable = unreadable, dict[str, str]()  # by the first holding alone
         yield Holding(dataset=dataset, definition=sets.get(classes), columns=tuple(counted), unreadable=reported)
 
 

@@ -22,7 +22,9 @@ Tag = TypeVar("Tag")
 Result = TypeVar("Result")
 
 
-def run(function: Callable[..., Any], calls: Iterable[tuple[Tag, tuple]]) -> Iterator[tuple[Tag, Any]]:
+def run(
+    function: Callable[..., Result], calls: Iterable[tuple[Tag, tuple[object, ...]]]
+) -> Iterator[tuple[Tag, Result]]:
     """Run `function` as a task for each of `calls`, which are pairs of a tag and arguments.
 
     A call is drawn only when there is room for it, so its arguments may depend on the results so far.
@@ -35,7 +37,7 @@ def run(function: Callable[..., Any], calls: Iterable[tuple[Tag, tuple]]) -> Ite
         UnavailableError: if the process or node of a task is lost again and again.
     """
     task = ray.remote(function).options(num_cpus=_CPUS, max_retries=_RETRIES)
-    running: dict = {}
+    running: dict[Any, Tag] = {}
     try:
         for tag, arguments in calls:
             running[task.remote(*arguments)] = tag
@@ -52,7 +54,7 @@ def resumed(
     function: Callable[..., bytes],
     folder: str,
     names: Sequence[str],
-    calls: Callable[[Sequence[int]], Iterable[tuple[int, tuple[Any, ...]]]],
+    calls: Callable[[Sequence[int]], Iterable[tuple[int, tuple[object, ...]]]],
     decoded: Callable[[int, bytes], Result | None],
 ) -> Iterator[tuple[int, Result]]:
     """As `run`, where each result is noted in an object of its own and what is noted already is not done again.
@@ -92,7 +94,7 @@ def _note(uri: str) -> bytes | None:
         return None
 
 
-def _write_note(function: Callable[..., bytes], uri: str, *arguments: Any) -> bytes:
+def _write_note(function: Callable[..., bytes], uri: str, *arguments: object) -> bytes:
     content = function(*arguments)
     storage.replace(uri, content)
     return content
@@ -103,12 +105,12 @@ def _room() -> int:
     return _AHEAD * max(1, int(resources()[0] / _CPUS))
 
 
-def broadcast(value: Any) -> Any:
+def broadcast(value: Result) -> "ray.ObjectRef[Result]":
     """A reference to `value` to pass to many tasks; the value travels to each node once."""
     return ray.put(value)
 
 
-def _next(running: dict) -> tuple[Any, Any]:
+def _next(running: dict[Any, Tag]) -> tuple[Tag, Any]:
     (ready,), _ = ray.wait(list(running))
     tag = running.pop(ready)
     try:

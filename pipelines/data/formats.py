@@ -60,10 +60,10 @@ class _StrictMember(tarfile.TarInfo):
     """tarfile takes an unreadable or missing header for the end of the archive; here only the end marker is the end."""
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> "_StrictMember":
+    def fromtarfile(cls, tar: tarfile.TarFile) -> "_StrictMember":  # pyright: ignore[reportIncompatibleMethodOverride]
         try:
             member = cast("_StrictMember", super().fromtarfile(tar))
-        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]
+        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"not a tar, or cut or damaged at byte {tar.offset}: {error}") from error
@@ -194,7 +194,7 @@ def _parquet_samples(shard: Shard) -> Iterator[Sample]:
     if missing:
         raise ShardError(f"lacks column {' and '.join(sorted(missing))}; it has {', '.join(file.schema_arrow.names)}")
     columns = [name for name in ("key", "image", "label") if name in file.schema_arrow.names]
-    for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
+    for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):  # pyright: ignore[reportUnknownMemberType]
         for row in batch.to_pylist():
             yield _row(row)
 

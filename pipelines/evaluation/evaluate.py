@@ -175,4 +175,4 @@ def _class_names(column: Column) -> Sequence[str] | None:
 def _repeated_keys(parts: Iterable[tuple[Shard, pa.Table]]) -> int:
     """Rows whose key occurs in an earlier shard too; within one shard the reader makes the second an error."""
     in_shards = [set(rows["key"].to_pylist()) for _, rows in parts]
-    return sum(map(len, in_shards)) - len(set().union(*in_shards))
+    return sum(map(len, in_shards)) - len(set[object]().union(*in_shards))

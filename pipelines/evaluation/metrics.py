@@ -5,23 +5,19 @@ and any grouping, and the summary is the same to the last bit. Nothing here read
 out.
 """
 
-# pyarrow carries no types:
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
-
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-pc: Any = pyarrow.compute  # its functions are made at import, so no type checker knows them
+pc: Any = pyarrow.compute  # the stubs do not know what many of its functions take and return for a column
 
 NUM_BINS = 15
 """Bins of the calibration error, as in Guo et al. 2017."""
@@ -118,7 +114,9 @@ class Summary:
     error_reasons: dict[str, int]
 
 
-def reasons(cell: pa.Table, num_classes: int, subset: Sequence[int] | None = None) -> pa.ChunkedArray:
+def reasons(
+    cell: pa.Table, num_classes: int, subset: Sequence[int] | None = None
+) -> "pa.ChunkedArray[pa.StringScalar]":
     """Why each row is an error, null where it is valid.
 
     The reason is the row's `error` up to the first ": "; else LABEL_RANGE where its label is outside [0, num_classes)
@@ -152,7 +150,7 @@ def tally(cell: pa.Table, num_classes: int, subset: Sequence[int] | None = None)
 
     return Tally(
         n=cell.num_rows,
-        reasons=_by_reason(Counter(why.drop_null().to_pylist())),
+        reasons=_by_reason(Counter(cast(list[str], why.drop_null().to_pylist()))),
         classes=ClassCounts(
             n=by_class(cell["label"].drop_null().to_numpy()),
             errors=by_class(failed["label"].drop_null().to_numpy()),
@@ -221,7 +219,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float] | tuple[None, Non
     return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
 
 
-def _matrix(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+def _matrix(column: "pa.ChunkedArray[Any]") -> npt.NDArray[Any]:
     """A column of fixed-size lists without nulls as an array (rows, list size)."""
     return pc.list_flatten(column).to_numpy().reshape(len(column), column.type.list_size)
 

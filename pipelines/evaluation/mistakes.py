@@ -16,7 +16,7 @@ import pyarrow.compute
 from pipelines.evaluation import metrics
 from pipelines.records import Shard
 
-pc: Any = pyarrow.compute  # its functions are made at import, so no type checker knows them
+pc: Any = pyarrow.compute  # the stubs do not know what many of its functions take and return for a column
 
 KEPT = 50
 """Mistakes, pairs and errors that are kept of a model on a dataset, each."""
@@ -55,7 +55,7 @@ class BadRow:
 class Mistakes:
     """Of any number of cells: wrong rows by (label, predicted class), the worst of them, the first errors."""
 
-    confused: Counter[tuple[int, int]] = field(default_factory=Counter)
+    confused: Counter[tuple[int, int]] = field(default_factory=Counter[tuple[int, int]])
     worst: tuple[Mistake, ...] = ()
     errors: tuple[BadRow, ...] = ()
 
@@ -86,7 +86,7 @@ def merge(a: Mistakes, b: Mistakes) -> Mistakes:
     )
 
 
-def _first(lists: pa.ChunkedArray) -> pa.ChunkedArray:
+def _first(lists: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
     return pc.list_element(lists, 0)
 
 
@@ -98,7 +98,8 @@ def _pairs(wrong: pa.Table) -> Counter[tuple[int, int]]:
 
 def _worst(shard: Shard, wrong: pa.Table) -> tuple[Mistake, ...]:
     order = np.lexsort((wrong["index"].to_numpy(), -wrong["probability"].to_numpy()))[:KEPT]
-    rows = wrong.take(pa.array(order)).select(["index", "key", "label", "predicted", "probability", "label_prob"])
+    worst = wrong.take(pa.array(order, pa.int64()))
+    rows = worst.select(["index", "key", "label", "predicted", "probability", "label_prob"])
     return tuple(
         Mistake(shard=shard.name, **{"label_probability": row.pop("label_prob"), **row}) for row in rows.to_pylist()
     )

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ def relabelled(cell: pa.Table, label_set: EvaluationSet) -> pa.Table:
     assert label_set.labels
     assert label_set.key
     sets = _label_sets(label_set.labels)
-    numbers = [_number(key, label_set.key, len(sets)) for key in cell["key"].to_pylist()]
+    numbers = [_number(key, label_set.key, len(sets)) for key in cast(list[str], cell["key"].to_pylist())]
     kept = np.array([bool(sets[number]) for number in numbers], bool)
     cell = cell.filter(pa.array(kept))
     rows = zip(
@@ -52,8 +53,9 @@ def _chosen_label(labels: Sequence[int], classes: Sequence[int], probs: Sequence
     return next((found for found in zip(classes, probs, strict=True) if found[0] in labels), (labels[0], 0.0))
 
 
-def _with(cell: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    return cell.set_column(cell.schema.get_field_index(name), cell.schema.field(name), values)
+def _with(cell: pa.Table, name: str, values: "pa.Array[Any]") -> pa.Table:
+    field = cast("pa.Field[Any]", cell.schema.field(name))  # pyright: ignore[reportUnknownMemberType]
+    return cell.set_column(cell.schema.get_field_index(name), field, values)
 
 
 def _number(key: str, pattern: str, most: int) -> int:
@@ -71,10 +73,12 @@ def _label_sets(location: str) -> list[list[int]]:
     else:
         content = storage.read(location)
     try:
-        sets = json.loads(gzip.decompress(content) if location.endswith(".gz") else content)
+        sets: object = json.loads(gzip.decompress(content) if location.endswith(".gz") else content)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{location}: not JSON: {error}") from None
-    lists = sets if isinstance(sets, list) else [None]
-    if not all(isinstance(some, list) and all(type(label) is int for label in some) for some in lists):
+    lists = cast(list[object], sets) if isinstance(sets, list) else [None]
+    if not all(
+        isinstance(some, list) and all(type(label) is int for label in cast(list[object], some)) for some in lists
+    ):
         raise ValueError(f"{location}: expected a list of lists of labels")
-    return sets
+    return cast(list[list[int]], lists)

@@ -1,5 +1,8 @@
 """A tally -> the reliability diagram: does a confidence of 80 % mean right in 80 of 100 cases?"""
 
+# matplotlib gives its keyword arguments no types.
+# pyright: reportUnknownMemberType=false
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

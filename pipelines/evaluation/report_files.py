@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +72,7 @@ def per_class_parquet(result: ModelResult, names: Sequence[str] | None = None) -
     classes = len(counts.n)
     if names is not None and len(names) != classes:
         raise ValueError(f"{len(names)} class names for the {classes} classes of {result.model}")
-    columns = {
+    columns: dict[str, Any] = {
         "class": pa.array(range(classes), pa.int32()),
         "name": pa.array(names or [None] * classes, pa.string()),
         "n": counts.n,
@@ -183,7 +184,7 @@ def _complement(percent: str) -> str:
     return percent and f"{100 - float(percent):.3f}"
 
 
-def _errors(shard: Shard, cell: pa.Table, why: pa.ChunkedArray) -> pa.Table:
+def _errors(shard: Shard, cell: pa.Table, why: "pa.ChunkedArray[pa.StringScalar]") -> pa.Table:
     named = cell.append_column("reason", why)
     named = named.append_column("shard", pa.array([shard.name] * len(cell), pa.string()))
     return named.filter(named["reason"].is_valid()).select(ERRORS.names)
@@ -191,5 +192,5 @@ def _errors(shard: Shard, cell: pa.Table, why: pa.ChunkedArray) -> pa.Table:
 
 def _parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)  # pyright: ignore[reportUnknownMemberType]
     return sink.getvalue().to_pybytes()

@@ -8,7 +8,7 @@ MLflow is slow with a thousand metrics in a run.
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,19 +152,19 @@ def logged(tracking_uri: str) -> dict[str, Logged]:
 
 def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
     page = None
-    while page is None or page.token:
+    while page is None or page.token:  # pyright: ignore[reportUnknownMemberType]
         page = client.search_runs(
             [experiment],
             f"tags.`{_IDENTITY}` LIKE '%'",
             max_results=_PAGE,
             order_by=["attributes.start_time ASC"],
-            page_token=page.token if page else None,
+            page_token=page.token if page else None,  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
         )
         yield from page
 
 
 @contextmanager
-def _client(tracking_uri: str) -> Iterator[MlflowClient]:
+def _client(tracking_uri: str) -> Generator[MlflowClient]:
     """A client whose errors become a TrackingError without passwords."""
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -208,7 +208,7 @@ def _run(client: MlflowClient, experiment: str, record: Record) -> Run:
 
 
 @contextmanager
-def _folder(artifacts: Mapping[str, bytes]) -> Iterator[str]:
+def _folder(artifacts: Mapping[str, bytes]) -> Generator[str]:
     with tempfile.TemporaryDirectory() as folder:
         for name, content in artifacts.items():
             Path(folder, name).write_bytes(content)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any, Literal, TypedDict
 
+from pipelines.cells.column import ColumnIdentity
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.evaluation.metrics import Summary
 from zoo.cards import Card, Claim
@@ -40,7 +41,7 @@ class Measured:
     decoder: str
     as_published: bool
     """Whether the weights are those that the card names."""
-    plan: Mapping[str, Any] | None = None
+    plan: ColumnIdentity | None = None
     """The cells' settings (`cells.column.Column.identity`); None where they are those of the card and the set."""
     repeated_keys: int = 0
     """Rows whose key occurs in an earlier shard too."""
@@ -179,7 +180,7 @@ def _reasons(card: Card, found: Measured) -> Iterable[str]:
             yield f"card, {erratum.field}: {erratum.reason}"
 
 
-def _changed_settings(card: Card, plan: Mapping[str, Any]) -> Iterable[str]:
+def _changed_settings(card: Card, plan: ColumnIdentity) -> Iterable[str]:
     """Where the cells' settings differ from the card's preprocessing and from the default execution."""
     asked, used = _with_lists(asdict(card.preprocessing)), _with_lists(plan["preprocessing"])
     for name in sorted(asked.keys() | used.keys()):

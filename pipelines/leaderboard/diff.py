@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-from scipy.stats import binomtest
+from scipy.stats import binomtest  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from pipelines.cells.inventory import StoredColumn
 from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import Summary, Tally
 from pipelines.leaderboard.pairs import Pair
 
-pc: Any = pyarrow.compute  # its functions are made at import, so no type checker knows them
+pc: Any = pyarrow.compute  # the stubs do not know what many of its functions take and return for a column
 
 BOTH_RIGHT, RIGHT_WRONG, WRONG_RIGHT = "both right", "right to wrong", "wrong to right"
 WRONG_WRONG, ALIKE = "wrong to other wrong", "wrong alike"
@@ -167,9 +167,9 @@ def _kinds(a: _SideRows, b: _SideRows) -> np.ndarray:
 
 def _flips(pair: Pair, shard: str, one: _SideRows, other: _SideRows, kinds: np.ndarray) -> pa.Table:
     place = np.flatnonzero((kinds != KINDS.index(BOTH_RIGHT)) & (kinds != KINDS.index(ALIKE)))
-    rows = one.rows.take(pa.array(place))
+    rows = one.rows.take(pa.array(place, pa.int64()))
     names = {"model_a": pair.a.model, "model_b": pair.b.model, "dataset": pair.a.dataset.name, "shard": shard}
-    columns = {
+    columns: dict[str, Any] = {
         **{name: [value] * len(place) for name, value in names.items()},
         **{name: rows[name] for name in ("key", "index", "label")},
         "class_a": _or_null(one.first[place]),
@@ -181,5 +181,5 @@ def _flips(pair: Pair, shard: str, one: _SideRows, other: _SideRows, kinds: np.n
     return pa.table([columns[name] for name in FLIPS.names], names=FLIPS.names).cast(FLIPS)
 
 
-def _or_null(classes: np.ndarray) -> pa.Array:
+def _or_null(classes: np.ndarray) -> "pa.Array[Any]":
     return pa.array(classes, mask=classes < 0)

@@ -61,7 +61,7 @@ def flips_parquet(differences: Sequence[Difference]) -> bytes:
     """`diff.FLIPS` of all pairs, in their order."""
     sink = pa.BufferOutputStream()
     flips = pa.concat_tables([FLIPS.empty_table(), *(entry.flips for entry in differences)])
-    pq.write_table(flips, sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(flips, sink, compression="zstd", write_page_checksum=True)  # pyright: ignore[reportUnknownMemberType]
     return sink.getvalue().to_pybytes()
 
 

@@ -11,7 +11,7 @@ never replaced.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +89,8 @@ def obtain(file: Wanted, watch: Watch | None = None) -> Path:
     return cache.obtain(file, _OPENERS, watch)
 
 
-def load(card: Card, file: Wanted) -> Any:
-    """The model of `card` (an `nn.Module`) with the weights in `file`, in evaluation mode on the CPU."""
+def load(card: Card, file: Wanted) -> "zoo.nn.Module":
+    """The model of `card` with the weights in `file`, in evaluation mode on the CPU."""
     return zoo.create(card, dataclasses.replace(file, sources=(str(obtain(file)),)))
 
 
@@ -185,7 +185,8 @@ def read_lock(store: str, card: Card) -> Lock | None:
     uri = _lock_uri(store, card)
     try:
         content = json.loads(storage.read(uri))
-        lock = Lock(**{**content, "sources": tuple(content["sources"])})
+        fields: dict[str, Any] = {**content, "sources": tuple(content["sources"])}
+        lock = Lock(**fields)
         if (lock.model, len(lock.wanted.sha256 or "")) != (card.name, 64):  # reading `wanted` checks its fields
             raise ValueError(f"it is of {lock.model!r}, SHA-256 {lock.sha256!r}")
     except FileNotFoundError:
@@ -211,7 +212,7 @@ def _lock_uri(store: str, card: Card) -> str:
 
 
 @contextmanager
-def _open_object(uri: str) -> Iterator[tuple[Iterable[bytes], int | None]]:
+def _open_object(uri: str) -> Generator[tuple[Iterable[bytes], int | None]]:
     """An object in pieces, and its size. Only errors of the store become a `FetchError`, not that of a full disk."""
     with _fetch_errors(uri):
         stream, size = storage.open_input(uri), storage.stat(uri).size
@@ -229,7 +230,7 @@ def _chunks(uri: str, stream: BinaryIO) -> Iterator[bytes]:
 
 
 @contextmanager
-def _fetch_errors(uri: str) -> Iterator[None]:
+def _fetch_errors(uri: str) -> Generator[None]:
     try:
         yield
     except FileNotFoundError as error:

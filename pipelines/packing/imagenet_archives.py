@@ -4,18 +4,16 @@ Nothing is unpacked to disk: images are read from the archives, by offset. An ar
 or class that does not agree, is an error: labels that are off by one look like a bad model.
 """
 
-# scipy carries no types:
-# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 import io
 import tarfile
 import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
+from scipy.io import loadmat  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+from scipy.io.matlab import MatReadError  # pyright: ignore[reportMissingTypeStubs]
 
 from pipelines.packing.folders import Image, sort_images
 from zoo import imagenet
@@ -90,7 +88,7 @@ def _ground_truth(devkit: Path) -> list[int]:
 def _labels_by_id(meta: bytes, devkit: Path) -> dict[str, int]:
     """The label of each ILSVRC2012_ID, as text: the devkit's order of classes is not that of models."""
     try:
-        synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+        synsets = cast(Iterable[Mapping[str, Any]], loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"])
         ids = {str(entry["WNID"]): str(int(entry["ILSVRC2012_ID"])) for entry in synsets if entry["num_children"] == 0}
     except (MatReadError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{devkit}: cannot read {META}: {error!r}") from error

@@ -6,8 +6,6 @@ which writes its version into the file.)
 """
 
 # pyarrow carries no types:
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
 import hashlib
 import io
@@ -15,7 +13,7 @@ import json
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -159,11 +157,13 @@ def parquet_bytes(images: Sequence[Packed]) -> bytes:
     Nothing is compressed, since nearly all of it is encoded images; pages carry checksums.
     """
     keys, labels = [image.key for image in images], [image.label for image in images]
-    table = pa.table([keys, [image.read() for image in images], labels], schema=COLUMNS)
+    columns: list[Any] = [keys, [image.read() for image in images], labels]  # the stub allows arrays alone
+    table = pa.table(columns, schema=COLUMNS)
     for name in images[0].about if images else ():
-        table = table.append_column(name, pa.array([image.about[name] for image in images]))
+        values: Any = [image.about[name] for image in images]
+        table = table.append_column(name, cast("pa.Array[Any]", pa.array(values)))
     buffer = io.BytesIO()
-    pq.write_table(
+    pq.write_table(  # pyright: ignore[reportUnknownMemberType]
         table,
         buffer,
         row_group_size=_ROW_GROUP,

@@ -4,10 +4,6 @@ The column `uri` is required. Without a column `key`, a key is the path in the b
 optional. The list is never held as a whole: it is read a slice at a time, and twice if its rows have to be counted.
 """
 
-# pyarrow carries no types:
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
-
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,7 +69,7 @@ def _batches(uri: str) -> Iterator[pa.RecordBatch]:
             if uri.endswith(".parquet"):
                 file = _parquet(stream, uri)
                 wanted = _wanted(uri, file.schema_arrow.names)
-                found = (batch.select(wanted) for batch in file.iter_batches(columns=wanted))
+                found = (batch.select(wanted) for batch in file.iter_batches(columns=wanted))  # pyright: ignore[reportUnknownMemberType]
             else:
                 found = _csv(stream, uri)
             for batch in found:

@@ -6,6 +6,7 @@ Every sample keeps its place in the chunk, and pixels are written once, where Ar
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -39,8 +40,9 @@ def _decode_chunk(chunk: pa.Table, views: Sequence[View]) -> pa.Table:
     errors: list[list[str | None]] = [list(unread) for _ in views]
     sizes = [view.geometry.size for view in views]
     buffers = [pa.allocate_buffer(len(images) * size * size * 3) for size in sizes]
+    # Arrow's buffers have the buffer protocol, which their stub lacks.
     pixels = [
-        np.frombuffer(buffer, np.uint8).reshape(len(images), size, size, 3)
+        np.frombuffer(cast(memoryview, buffer), np.uint8).reshape(len(images), size, size, 3)
         for buffer, size in zip(buffers, sizes, strict=True)
     ]
     for row, image in enumerate(images):

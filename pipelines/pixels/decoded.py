@@ -5,6 +5,7 @@ The names of these columns are known here alone.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ def decoded_schema(views: int) -> pa.Schema:
     """
     pixels = [pa.field(_pixels_name(i), pa.large_binary()) for i in range(views)]
     errors = [pa.field(_errors_name(i), pa.list_(pa.string())) for i in range(views)]
-    return pa.schema([*(CHUNK.field(name) for name in _KEPT), *pixels, *errors])
+    return pa.schema([*(cast("pa.Field[Any]", CHUNK.field(name)) for name in _KEPT), *pixels, *errors])  # pyright: ignore[reportUnknownMemberType]
 
 
 def decoded_table(chunk: pa.Table, pixels: Sequence[pa.Buffer], errors: Sequence[Sequence[str | None]]) -> pa.Table:
@@ -33,7 +34,7 @@ def decoded_table(chunk: pa.Table, pixels: Sequence[pa.Buffer], errors: Sequence
         pixels: of each view, not copied.
         errors: of each view, by sample.
     """
-    columns: dict[str, object] = {name: chunk[name] for name in _KEPT}
+    columns: dict[str, Any] = {name: chunk[name] for name in _KEPT}
     columns |= {_pixels_name(i): one_value(buffer) for i, buffer in enumerate(pixels)}
     columns |= {_errors_name(i): [list(of_view)] for i, of_view in enumerate(errors)}
     return pa.table(columns, schema=decoded_schema(len(pixels)))
@@ -58,10 +59,10 @@ def decoded_chunks(table: pa.Table, views: Sequence[View]) -> "Iterator[DecodedC
         )
 
 
-def one_value(content: pa.Buffer) -> pa.Array:
+def one_value(content: pa.Buffer) -> pa.LargeBinaryArray:
     """A column of the one value `content`, which is not copied."""
-    ends = pa.py_buffer(np.array([0, content.size], np.int64))
-    return pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, content])
+    ends = pa.py_buffer(np.array([0, content.size], np.int64))  # pyright: ignore[reportArgumentType]
+    return cast(pa.LargeBinaryArray, pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, content]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,8 @@ class DecodedChunk:
     def pixels(self, view: View) -> np.ndarray:
         """The samples as a uint8 array (samples, size, size, 3), not copied; zeros where there is an error."""
         size = view.geometry.size
-        flat = np.frombuffer(self._pixels[view].as_buffer(), np.uint8)
+        # Arrow's buffers have the buffer protocol, which their stub lacks.
+        flat = np.frombuffer(cast(memoryview, self._pixels[view].as_buffer()), np.uint8)
         return flat.reshape(len(self.keys), size, size, 3)
 
     def errors(self, view: View) -> list[str | None]:

@@ -17,7 +17,7 @@ from pipelines.records import Shard, short_digest
 from pipelines.selection import topk
 from pipelines.selection.topk import Candidates
 
-pc: Any = pyarrow.compute  # its functions are made at import, so no type checker knows them
+pc: Any = pyarrow.compute  # the stubs do not know what many of its functions take and return for a column
 
 _MAX_K = (1 << 31) - 1
 _COLUMNS = ("index", "label", "classes", "probs", "logsumexp", "digest", "error")
@@ -96,7 +96,7 @@ def of_cell(
     row = where // left["classes"].type.list_size
     index = left["index"].to_numpy()[row]
     tie = left["digest"].to_numpy()[row] if rule.dedup else topk.tie_of(shard.digest, index)
-    truth = left["label"].fill_null(-1).to_numpy()[row]
+    truth = left["label"].fill_null(-1).to_numpy()[row]  # pyright: ignore[reportArgumentType]
     found = Candidates(label[where], score[where], tie, np.full(len(where), position, np.int32), index, truth)
     return found, counts
 
@@ -123,9 +123,9 @@ def _without_excluded(rows: pa.Table, rule: Rule) -> pa.Table:
 
 
 @lru_cache(maxsize=2)  # the same for every cell: converting a validation set's digests takes longer than a cell
-def _arrow_values(excluded: frozenset[str] | frozenset[int], arrow_type: pa.DataType) -> pa.Array:
+def _arrow_values(excluded: frozenset[str] | frozenset[int], arrow_type: pa.DataType) -> "pa.Array[Any]":
     return pa.array(excluded, arrow_type)
 
 
-def _flat(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+def _flat(column: "pa.ChunkedArray[Any]") -> npt.NDArray[Any]:
     return pc.list_flatten(column).to_numpy()

@@ -84,7 +84,8 @@ def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int]
     (column,) = plan.columns
     job = _Job(store, plan.dataset, column, rule, parts)
     parted = groups(plan, rule)
-    best, seen, rows = job.fold(), PoolCounts(), {}
+    best, seen = job.fold(), PoolCounts()
+    rows: dict[int, int] = {}
     for done, part in enumerate(_parts(job, parted, best), 1):
         best.add(part.best)
         seen += part.seen
@@ -95,7 +96,8 @@ def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int]
 
 def groups(plan: Plan, rule: Rule) -> list[tuple[int, ...]]:
     """Positions of the shards to select from, one tuple for each task."""
-    shards, missing = enumerate(plan.dataset.shards), set(*plan.missing)
+    shards = enumerate(plan.dataset.shards)
+    missing: set[int] = set(*plan.missing)
     taken = [position for position, shard in shards if position not in missing and rule.takes(shard)]
     return [tuple(taken[start : start + _GROUP]) for start in range(0, len(taken), _GROUP)]
 
@@ -115,7 +117,8 @@ def _fold_group(job: _Job, group: Sequence[int], least: np.ndarray) -> bytes:
     """Select from the cells of one group, among scores of at least `least`; returns the content of its note."""
     fold = job.fold()
     fold.least = least.copy()
-    seen, counts = PoolCounts(), {}
+    seen = PoolCounts()
+    counts: dict[int, int] = {}
     for position in group:
         shard = job.dataset.shards[position]
         location = cell_uri(job.store, job.dataset, job.column, shard)
@@ -131,7 +134,7 @@ def _encoded_part(part: GroupBest) -> bytes:
     sink = pa.BufferOutputStream()
     table = pa.table({name: getattr(part.best, name) for name in _CANDIDATE_COLUMNS})
     table = table.replace_schema_metadata({_COUNTS_KEY: json.dumps([asdict(part.seen), list(part.rows.items())])})
-    pq.write_table(
+    pq.write_table(  # pyright: ignore[reportUnknownMemberType]
         table, sink, compression="lz4", use_dictionary=False, write_statistics=False, write_page_checksum=True
     )
     return sink.getvalue().to_pybytes()
@@ -140,7 +143,7 @@ def _encoded_part(part: GroupBest) -> bytes:
 def _decoded_part(_: int, content: bytes) -> GroupBest | None:
     """The part in a note; None if the note is damaged and the part has to be computed again."""
     try:
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)  # pyright: ignore[reportUnknownMemberType]
         seen, rows = json.loads(table.schema.metadata[_COUNTS_KEY])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         return None

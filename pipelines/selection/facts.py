@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from pipelines import storage
 from pipelines.cells.plan import Plan
@@ -74,17 +74,17 @@ class SelectionFacts:
         return {**asdict(self), "rule": self.rule.to_json()}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "SelectionFacts":
+    def from_json(cls, content: Mapping[str, object]) -> "SelectionFacts":
         """The facts that `to_json` wrote.
 
         Raises:
             KeyError: if a key is missing.
             TypeError: if a part is of another type.
         """
-        teacher, rule = content["teacher"], content["rule"]
+        teacher, rule = (cast(Mapping[str, Any], content[name]) for name in ("teacher", "rule"))
         return cls(
-            identity=content["identity"],
-            store=content["store"],
+            identity=cast(str, content["identity"]),
+            store=cast(str, content["store"]),
             teacher=Teacher(
                 model=teacher["model"],
                 column=teacher["column"],
@@ -102,8 +102,8 @@ class SelectionFacts:
                 excluded_images=rule["excluded_images"],
                 digest=rule["digest"],
             ),
-            cells=CellCounts(**content["cells"]),
-            images=PoolCounts(**content["images"]),
+            cells=CellCounts(**cast(Mapping[str, int], content["cells"])),
+            images=PoolCounts(**cast(Mapping[str, int], content["images"])),
         )
 
 

@@ -11,6 +11,7 @@ JSON's is an error.
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +56,8 @@ def by_rank(best: Candidates) -> pa.Table:
     starts = np.searchsorted(best.label, best.label)  # where a row's class begins
     rank = np.arange(len(best), dtype=np.int32) - starts.astype(np.int32) + 1
     truth = pa.array(best.truth, mask=best.truth < 0)
-    return pa.table([best.label, rank, best.score, best.shard, best.index, truth], schema=CHOSEN)
+    columns: list[Any] = [best.label, rank, best.score, best.shard, best.index, truth]  # the stub lacks NumPy's arrays
+    return pa.table(columns, schema=CHOSEN)
 
 
 def write_selection(output: str, selection: Selection) -> None:
@@ -95,7 +97,7 @@ def read_selection(location: str) -> Selection | None:
 
 def _parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")  # pyright: ignore[reportUnknownMemberType]
     return sink.getvalue().to_pybytes()
 
 
@@ -105,7 +107,7 @@ def _verified_table(location: str, sha256: str) -> pa.Table:
         raise ValueError(
             f"{location} is damaged: its SHA-256 is not that in {FACTS_FILE}; remove the folder and select again"
         )
-    return pq.read_table(pa.BufferReader(content))
+    return pq.read_table(pa.BufferReader(content))  # pyright: ignore[reportUnknownMemberType]
 
 
 def _sha256(content: bytes) -> str:

@@ -28,7 +28,7 @@ from pipelines.selection import lineage, thumbnails
 from pipelines.selection.files import Selection
 from pipelines.selection.groups import Group
 
-pc: Any = pyarrow.compute  # its functions are made at import, so no type checker knows them
+pc: Any = pyarrow.compute  # the stubs do not know what many of its functions take and return for a column
 _SHARDS_KEY = b"menagerie.written"
 
 
@@ -101,7 +101,7 @@ def materialize(
         shown_there.append(shown_here)
         watch(len(written), sum(shard.rows for shard in written.values()))
     _finish(selection, target, [written[number] for number in sorted(written)])
-    return pa.concat_tables(shown_there).sort_by([("label", "ascending"), ("rank", "ascending")])
+    return pa.concat_tables(shown_there).sort_by([("label", "ascending"), ("rank", "ascending")])  # pyright: ignore[reportUnknownMemberType]
 
 
 def _finish(selection: Selection, target: Target, written: Sequence[PackedShard]) -> None:
@@ -119,7 +119,7 @@ def _written_groups(
     selection: Selection, groups: Sequence[Group], target: Target, shown: np.ndarray, notes: str
 ) -> Iterator[tuple[Group, _Written]]:
     """Each group with its output, in order of completion: those of an earlier run first."""
-    by_shard = selection.chosen.append_column("shown", pa.array(shown)).sort_by("shard")
+    by_shard = selection.chosen.append_column("shown", pa.array(shown)).sort_by("shard")  # pyright: ignore[reportUnknownMemberType]
     position = by_shard["shard"].to_numpy()
 
     def rows(group: Group) -> pa.Table:
@@ -147,7 +147,7 @@ def _write(pool: Dataset, rows: pa.Table, group: Group, target: Target) -> bytes
             images += _chosen_of_shard(pool, position, rows)
         except ShardError as error:
             raise ValueError(f"{pool.shards[position].uri}: {error}") from None
-    written = []
+    written: list[PackedShard] = []
     for number, places in enumerate(group.dealt([image.key for image in images]), group.first):
         some = [images[place] for place in places]
         data = pack.tar_bytes(some) if target.format == "tar" else pack.parquet_bytes(some)
@@ -180,12 +180,12 @@ def _chosen_of_shard(pool: Dataset, position: int, chosen: pa.Table) -> Iterator
 def _encoded_note(written: Sequence[PackedShard], shown: pa.Table) -> bytes:
     shards = json.dumps([asdict(shard) for shard in written]).encode()
     sink = pa.BufferOutputStream()
-    pq.write_table(shown.replace_schema_metadata({_SHARDS_KEY: shards}), sink, write_page_checksum=True)
+    pq.write_table(shown.replace_schema_metadata({_SHARDS_KEY: shards}), sink, write_page_checksum=True)  # pyright: ignore[reportUnknownMemberType]
     return sink.getvalue().to_pybytes()
 
 
 def _decoded_note(content: bytes) -> _Written:
-    table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)  # pyright: ignore[reportUnknownMemberType]
     shards = json.loads(table.schema.metadata[_SHARDS_KEY])
     return [PackedShard(**shard) for shard in shards], table.replace_schema_metadata(None)
 

@@ -34,7 +34,7 @@ def scores_png(chosen: pa.Table, classes: pa.Table, k: int, title: str) -> bytes
     right.legend(frameon=False)
     for axes in (left, right):
         figures.tidy(axes)
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(title, parse_math=False)  # pyright: ignore[reportUnknownMemberType]
     return figures.png_bytes(figure)
 
 
@@ -44,7 +44,7 @@ def sheet_png(thumbnails: pa.Table, chosen: int, title: str) -> bytes:
     ranks = sorted(rows)
     blocks = [ranks[start : start + ACROSS] for start in range(0, len(ranks), ACROSS)]
     figure = Figure(figsize=(1.1 * ACROSS, 1.35 * len(blocks) + 0.4), dpi=110, layout="constrained")
-    figure.suptitle(f"{title}: {chosen:,} chosen", parse_math=False, fontsize=10)
+    figure.suptitle(f"{title}: {chosen:,} chosen", parse_math=False, fontsize=10)  # pyright: ignore[reportUnknownMemberType]
     for axes, row in zip(figure.subplots(len(blocks), ACROSS, squeeze=False), _padded(blocks), strict=True):
         for place, rank in zip(axes, row, strict=True):
             place.axis("off")

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -69,21 +70,23 @@ def summarise_classes(chosen: pa.Table, classes: int, k: int) -> pa.Table:
         k: images wanted of each class.
     """
     label, score = chosen["label"].to_numpy(), chosen["score"].to_numpy()
-    truth = chosen["truth"].fill_null(-1).to_numpy()
+    truth = chosen["truth"].fill_null(-1).to_numpy()  # pyright: ignore[reportArgumentType]
     counts = np.bincount(label, minlength=classes)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
 
-    def at(rank: int) -> pa.Array:
+    def at(rank: int) -> pa.FloatArray:
         there = counts >= rank
         where = np.where(there, starts + rank - 1, 0)
         return pa.array(score[where] if len(score) else np.zeros(classes, np.float32), mask=~there, type=pa.float32())
 
     labelled = np.bincount(label[truth >= 0], minlength=classes)
     right = np.bincount(label[truth == label], minlength=classes)
-    columns = [range(classes), counts, k - counts, at(1), at(max(1, k // 2)), at(k), labelled, right]
-    return pa.table(
-        [pa.array(column).cast(field.type) for column, field in zip(columns, CLASSES, strict=True)], CLASSES
-    )
+    columns: list[Any] = [range(classes), counts, k - counts, at(1), at(max(1, k // 2)), at(k), labelled, right]
+    typed = [
+        cast("pa.Array[Any]", pa.array(column)).cast(type_)
+        for column, type_ in zip(columns, CLASSES.types, strict=True)
+    ]
+    return pa.table(typed, schema=CLASSES)
 
 
 def summarise(chosen: pa.Table, classes: pa.Table) -> SelectionSummary:
@@ -105,7 +108,7 @@ def summarise(chosen: pa.Table, classes: pa.Table) -> SelectionSummary:
 
 
 def _agreement(chosen: pa.Table, labelled: int, right: int) -> LabelAgreement:
-    label, rank, truth = (chosen[name].fill_null(-1).to_numpy() for name in ("label", "rank", "truth"))
+    label, rank, truth = (chosen[name].fill_null(-1).to_numpy() for name in ("label", "rank", "truth"))  # pyright: ignore[reportArgumentType]
     return LabelAgreement(
         labelled=labelled,
         right=right,

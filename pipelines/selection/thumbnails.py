@@ -4,7 +4,7 @@ A module of its own, since workers cut thumbnails and must not load Matplotlib.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -51,8 +51,9 @@ def thumbnail_rows(images: Sequence[Ranked]) -> pa.Table:
     """SCHEMA rows of `images`; an image that cannot be decoded has no pixels."""
     sandbox = Sandbox("pipelines.pixels.exact_decode")
     try:
-        columns = [[getattr(image, name) for image in images] for name in ("label", "rank", "score")]
-        return pa.table([*columns, [_pixels(sandbox, image.image) for image in images]], schema=SCHEMA)
+        columns: list[Any] = [[getattr(image, name) for image in images] for name in ("label", "rank", "score")]
+        columns.append([_pixels(sandbox, image.image) for image in images])
+        return pa.table(columns, schema=SCHEMA)
     finally:
         sandbox.close()
 

@@ -31,10 +31,18 @@ _making = Lock()
 """Held while a client is made, which takes a while: many threads may ask for the first one at once."""
 
 
+class _Config(Protocol):
+    request_checksum_calculation: str
+
+
+class _Meta(Protocol):
+    config: _Config
+
+
 class Client(Protocol):
     """The calls of boto3's client that storage makes, each with the parameters of S3's API."""
 
-    meta: Any
+    meta: _Meta
     head_object: Call
     get_object: Call
     put_object: Call

@@ -7,10 +7,13 @@ import io
 import time
 from collections.abc import Iterator
 from errno import EINVAL
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pipelines.storage.s3_client import S3, Answer, client, range_client
 from pipelines.storage.s3_retries import persist
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _PART_BYTES = 8 << 20
 _PART_SECONDS = 30.0
@@ -97,7 +100,7 @@ class _Ranges(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         view = memoryview(buffer).cast("B")
         wanted = min(len(view), self._size - self._at, _PART_BYTES)
         if wanted <= 0:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import tenacity
 from botocore import exceptions as sdk
@@ -62,7 +62,7 @@ class _StopDamaged(stop_base):
         return isinstance(error, sdk.FlexibleChecksumError) and retry_state.attempt_number >= _DAMAGED_READS
 
 
-def persist(uri: str, call: Callable[..., T], **request: Any) -> T:
+def persist(uri: str, call: Callable[..., T], **request: object) -> T:
     """Call `call` with `request`, again while the store's errors are transient, after pauses of random length.
 
     Args:

@@ -46,4 +46,4 @@ def _draw_borders(axes: Axes, stages: Sequence[Stage]) -> None:
     border = 0
     for stage in stages[:-1]:
         border += stage.steps * stage.recipe.batch
-        axes.axvline(border, color=_BORDER, linestyle=":", linewidth=1)
+        axes.axvline(border, color=_BORDER, linestyle=":", linewidth=1)  # pyright: ignore[reportUnknownMemberType]

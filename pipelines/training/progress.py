@@ -6,7 +6,21 @@ image.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
+
+
+class _StoredValidation(TypedDict, total=False):
+    metrics: dict[str, float]
+    validation: str | None
+
+
+class StoredPoint(_StoredValidation):
+    """A point of the curve as it stands in a checkpoint; without a validation the two keys of one are absent."""
+
+    stage: int
+    step: int
+    loss: float
+    lr: float
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,13 +51,15 @@ class CurvePoint:
     metrics: Mapping[str, float] | None = None
     validation: str | None = None
 
-    def to_stored(self) -> dict[str, Any]:
+    def to_stored(self) -> StoredPoint:
         """The point as it stands in a checkpoint."""
-        validated = {"metrics": dict(self.metrics), "validation": self.validation} if self.metrics else {}
+        validated: _StoredValidation = (
+            {"metrics": dict(self.metrics), "validation": self.validation} if self.metrics else {}
+        )
         return {"stage": self.stage, "step": self.step, "loss": self.loss, "lr": self.lr, **validated}
 
     @classmethod
-    def from_stored(cls, stored: Mapping[str, Any]) -> "CurvePoint":
+    def from_stored(cls, stored: StoredPoint) -> "CurvePoint":
         """The point that `to_stored` wrote."""
         return cls(**stored)
 

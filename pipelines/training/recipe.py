@@ -5,7 +5,9 @@ The defaults are those of Yalniz et al. 2019 (arXiv:1905.00546, section 3 and th
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
 _REFERENCE_BATCH = 256
 """Learning rates are stated for a batch of so many images and scaled linearly (Goyal et al. 2017, arXiv:1706.02677)."""
@@ -137,13 +139,14 @@ def _check_micro_batches(recipe: Recipe, option: str, workers: int) -> None:
 
 
 def _shown(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return " ".join(map(str, cast(tuple[object, ...], value))) if isinstance(value, tuple) else str(value)
 
 
-_POSITIVE = "a positive number", lambda value: value > 0
-_SHARE = "a share from 0 to 1", lambda value: 0 <= value <= 1
-_NOT_NEGATIVE = "a number not below 0", lambda value: value >= 0
-_RULES = {
+_Rule = tuple[str, Callable[[Any], bool]]
+_POSITIVE: _Rule = "a positive number", lambda value: value > 0
+_SHARE: _Rule = "a share from 0 to 1", lambda value: 0 <= value <= 1
+_NOT_NEGATIVE: _Rule = "a number not below 0", lambda value: value >= 0
+_RULES: dict[str, _Rule] = {
     **dict.fromkeys(("images", "epochs", "batch", "micro_batch", "lr_per_256", "drop_factor", "clip"), _POSITIVE),
     **dict.fromkeys(("warmup", "momentum", "label_smoothing", "flip", "ema"), _SHARE),
     **dict.fromkeys(("drops", "weight_decay", "mixup", "cutmix"), _NOT_NEGATIVE),

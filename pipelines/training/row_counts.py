@@ -25,7 +25,8 @@ def count_rows(training: Training, watch: Callable[[int], None]) -> tuple[Stage,
     Raises:
         ValueError: if a shard cannot be read.
     """
-    done, stages = 0, []
+    done = 0
+    stages: list[Stage] = []
     for stage in training.stages:
         rows = list(_stored_rows(training.home, stage) or stage.rows)
         done += sum(map(bool, rows)) - sum(map(bool, stage.rows))

@@ -4,8 +4,9 @@ The order of the steps and their shares of the cluster. Nothing is kept here: `f
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from typing import cast
 
 import pyarrow as pa
 import ray
@@ -46,7 +47,8 @@ def walk(
     config = configure_pass(columns, device, actor_memory(device))
     decoded = pixels(shards, positions, config.chunk, config.views, shares)
     scored = score(decoded, ScorerActor, config, shares, _count_actors(columns, shards, shares, config))
-    yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    found = scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    yield from cast(Iterable[pa.Table], found)  # as the format says
 
 
 def pixels(
@@ -123,7 +125,7 @@ class ScorerActor:
         return self._scorer(decoded)
 
 
-def _sources(shards: Sequence[Shard], positions: Sequence[int]) -> list[pa.Table]:
+def _sources(shards: Sequence[Shard], positions: Sequence[int]) -> list[pa.Table | bytes]:
     """The shards as rows, one table per reading task."""
     table = read.shard_rows(shards, positions)
     step = -(-len(shards) // _MAX_SOURCES)

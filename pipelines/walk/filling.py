@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -185,6 +186,7 @@ def _count_images(scores: pa.Table, gather: Gather) -> tuple[int, Counter[str]]:
     without = gather.failed_models.keys() | gather.absent_models.keys()
     first = next(slot for slot in count() if slot not in without)
     rows = scores.filter((pc.field("slot") == first) & (pc.field("kind") == SCORED))
-    reasons = Counter(error.partition(": ")[0] for error in rows["error"].drop_null().to_pylist())
+    errors = cast(list[str], rows["error"].drop_null().to_pylist())
+    reasons = Counter(error.partition(": ")[0] for error in errors)
     del reasons[NON_FINITE]  # the fault of this model alone
     return len(rows), reasons

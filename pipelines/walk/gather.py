@@ -39,17 +39,17 @@ class Gather:
     Each SCORES table that arrives is split by cell; shards are known by position in the dataset, models by slot.
     """
 
-    failed_shards: dict[int, str] = field(default_factory=dict)
+    failed_shards: dict[int, str] = field(default_factory=dict[int, str])
     """Shards that cannot be read to their end."""
-    absent_shards: dict[int, str] = field(default_factory=dict)
+    absent_shards: dict[int, str] = field(default_factory=dict[int, str])
     """Shards that could not be read at that time; another attempt may succeed."""
-    failed_models: dict[int, str] = field(default_factory=dict)
+    failed_models: dict[int, str] = field(default_factory=dict[int, str])
     """Models that cannot be loaded or run."""
-    absent_models: dict[int, str] = field(default_factory=dict)
+    absent_models: dict[int, str] = field(default_factory=dict[int, str])
     """Models that some scorer could not load or had no room for; another scorer may have them."""
-    _parts: dict[CellKey, dict[int, pa.Table]] = field(default_factory=dict)
-    _sizes: dict[CellKey, int] = field(default_factory=dict)
-    _lost: set[CellKey] = field(default_factory=set)
+    _parts: dict[CellKey, dict[int, pa.Table]] = field(default_factory=dict[CellKey, dict[int, pa.Table]])
+    _sizes: dict[CellKey, int] = field(default_factory=dict[CellKey, int])
+    _lost: set[CellKey] = field(default_factory=set[CellKey])
     """Cells that cannot become complete in this pass: rows of theirs are dropped."""
 
     @property

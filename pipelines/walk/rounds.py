@@ -27,7 +27,7 @@ class Progress:
 
     images: int = 0
     cells: int = 0
-    bad: Counter[str] = field(default_factory=Counter)
+    bad: Counter[str] = field(default_factory=Counter[str])
     in_flight: int = 0
     model_seconds: float = 0.0
 
@@ -39,15 +39,15 @@ class RoundFailures:
     `absent_*` and `interruption` may be over by the next round and are collected anew in each; the others stay.
     """
 
-    absent_shards: dict[int, str] = field(default_factory=dict)
+    absent_shards: dict[int, str] = field(default_factory=dict[int, str])
     """Shards that could not be read."""
-    absent_models: dict[int, str] = field(default_factory=dict)
+    absent_models: dict[int, str] = field(default_factory=dict[int, str])
     """Models whose weights some scorer could not get, or that had no room."""
-    failed_shards: dict[int, str] = field(default_factory=dict)
+    failed_shards: dict[int, str] = field(default_factory=dict[int, str])
     """Shards whose content is wrong."""
-    failed_models: dict[int, str] = field(default_factory=dict)
+    failed_models: dict[int, str] = field(default_factory=dict[int, str])
     """Models that cannot be loaded or run."""
-    conflicts: dict[int, str] = field(default_factory=dict)
+    conflicts: dict[int, str] = field(default_factory=dict[int, str])
     """Shards with a cell that is committed already, with other bytes."""
     interruption: str | None = None
     """Why the last interrupted pass of this round ended early."""
@@ -84,7 +84,7 @@ class RoundFailures:
 class ModelTimings:
     """Rows scored and seconds taken, by column of the plan."""
 
-    rows: Counter[int] = field(default_factory=Counter)
+    rows: Counter[int] = field(default_factory=Counter[int])
     seconds: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
 
     def add(self, columns: Sequence[int], scores: pa.Table) -> None:

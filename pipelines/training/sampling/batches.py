@@ -5,6 +5,7 @@ A slot whose sample has an error gets zeros for pixels and the label IGNORED, so
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ class SampleBatch:
     pixels: np.ndarray
     labels: np.ndarray
     keys: tuple[str, ...]
-    errors: dict[int, str] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict[int, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class _StepSamples:
     """The samples of one step in a DECODED chunk: their positions in it."""
 
     step: int
-    chunk: dict
+    chunk: dict[str, Any]
     positions: np.ndarray
 
 

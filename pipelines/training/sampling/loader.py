@@ -3,9 +3,10 @@
 Decides how much of the cluster this takes and how far it may run ahead; never which sample comes when, see `order`.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from itertools import islice
+from typing import cast
 
 import pyarrow as pa
 import ray
@@ -52,7 +53,8 @@ def _decoded_chunks(ranges: Iterator[Range], share: WorkerShare, shares: Shares,
     # Not all CPUs: tasks that decode ahead hold them while a validation needs some.
     decoders = max(1, (shares.decoders or shares.readers) // world_size)
     while some := list(islice(ranges, _RANGES)):
-        tables = [pa.Table.from_pylist([{"start": one.start, "stop": one.stop}], schema=RANGE) for one in some]
+        rows = ({"start": one.start, "stop": one.stop} for one in some)
+        tables: list[pa.Table | bytes] = [pa.Table.from_pylist([row], schema=RANGE) for row in rows]
         read = mapped(
             ray.data.from_arrow(tables),
             partial(read_ranges, share=share),
@@ -67,4 +69,5 @@ def _decoded_chunks(ranges: Iterator[Range], share: WorkerShare, shares: Shares,
             num_cpus=shares.decode_cpus,
             max_retries=RETRIES,
         )
-        yield from decoded.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=_AHEAD)
+        found = decoded.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=_AHEAD)
+        yield from cast(Iterable[pa.Table], found)  # as the format says

@@ -117,7 +117,7 @@ def ranges(order: Order, first: int, last: int) -> Iterator[Range]:
 
 def filled_slots(order: Order, slots: Slots, within: Range) -> list[SampleSlot]:
     """A worker's slots that the samples of a range fill, in the order in which batches need them."""
-    found = []
+    found: list[SampleSlot] = []
     sources = {stream: _locations(order, stream, within) for stream in slots.streams(order)}
     for at in range(within.start, within.stop):
         step, offset = divmod(at, order.quota)

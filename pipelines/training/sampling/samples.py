@@ -31,7 +31,7 @@ _UNREADABLE = "unreadable shard"
 _SANDBOX = Sandbox("pipelines.pixels.random_crop")
 RANGE = pa.schema([("start", pa.int64()), ("stop", pa.int64())])
 """One row a range, see `order.Range`."""
-_SAMPLES = [
+_SAMPLES: list[tuple[str, pa.DataType]] = [
     ("steps", pa.list_(pa.int64())),
     ("slots", pa.list_(pa.int32())),
     ("keys", pa.list_(pa.string())),
@@ -47,7 +47,7 @@ READ = pa.schema(
     ]
 )
 """One row a chunk: encoded samples in the order in which batches need them."""
-DECODED = pa.schema([READ.field("failure"), *_SAMPLES, ("pixels", pa.large_binary())])
+DECODED = pa.schema([("failure", pa.string()), *_SAMPLES, ("pixels", pa.large_binary())])
 """One row a chunk: the same samples with their pixels, a uint8 array (samples, size, size, 3)."""
 
 
@@ -196,5 +196,6 @@ def _decoded(chunk: pa.Table, augmentation: Augmentation, salt: tuple[int, ...])
             chance = Chance(augmentation, (*salt, 1, *seeds[row]))
             errors[row] = _SANDBOX.decode(memoryview(image.as_buffer()), [chance], [pixels[row]])
     kept = chunk.drop_columns(["errors", "seeds", "images"])
-    kept = kept.append_column("errors", pa.array([errors], READ.field("errors").type))
-    return kept.append_column("pixels", one_value(pa.py_buffer(pixels))).select(DECODED.names).cast(DECODED)
+    kept = kept.append_column("errors", pa.array([errors], pa.list_(pa.string())))
+    buffer = pa.py_buffer(pixels)  # pyright: ignore[reportArgumentType]  # NumPy's stub has no buffer protocol
+    return kept.append_column("pixels", one_value(buffer)).select(DECODED.names).cast(DECODED)
