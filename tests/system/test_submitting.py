@@ -19,7 +19,7 @@ SHARDS = 60
 WHERE = "import ray, pipelines; print('code:', ray.get(ray.remote(lambda: pipelines.__file__).remote()))"
 MEASURING = """
 import ray, time
-from pipelines.gauges import Gauges
+from pipelines.walk.gauges import Gauges
 ray.init()
 gauges = Gauges("val")
 while True:
