@@ -18,6 +18,7 @@ from pipelines.data.manifest import (
 )
 from tests.support.fault import Fault
 from tests.support.fault_proxy import FaultProxy
+from tests.support.logs import messages_of
 from tests.support.scripted_store import ScriptedStore
 from tests.support.servers import BUCKET
 
@@ -56,7 +57,7 @@ def test_a_manifest_that_may_not_be_read_counts_as_absent(
     begin(folder)
     proxy.faults.append(Fault("status", match=f"{NAME}|{BEGUN}", argument=403))
     assert require_complete(folder) is None
-    (said,) = caplog.messages
+    (said,) = messages_of("pipelines.data.manifest", caplog)
     assert said.startswith(f"{folder}/{NAME}: AccessDenied (403)")
     assert "treated as absent" in said
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.packing import folders
+from tests.support.logs import messages_of
 from zoo import imagenet
 
 
@@ -64,7 +65,7 @@ def test_an_image_without_a_label_and_a_label_without_an_image_are_said_in_one_l
 ) -> None:
     fill(root, "1.jpg", "2.jpg")
     assert labels_of(folders.list_images(root, csv_file(root, "key,label\n2,5\n3,6\n"))) == {"1": None, "2": 5}
-    (line,) = caplog.messages
+    (line,) = messages_of(folders.__name__, caplog)
     assert "1 images have no label there and are packed without (1)" in line
     assert "1 labels without an image are left out (3)" in line
 
@@ -73,7 +74,7 @@ def test_labels_that_fit_say_nothing(root: Path, caplog: pytest.LogCaptureFixtur
     fill(root, "a,b.jpg")
     path = csv_file(root, '\ufefflabel,key,note\r\n3,"a,b",x\r\n\r\n3,"a,b",again\r\n')
     assert labels_of(folders.list_images(root, path)) == {"a,b": 3}
-    assert not caplog.messages
+    assert not messages_of(folders.__name__, caplog)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_synset_folders_have_imagenets_labels_even_where_few_are_present(
     first, last = imagenet.synsets()[7], imagenet.synsets()[999]
     fill(root, f"{last}/{last}_1.JPEG", f"{first}/{first}_1.JPEG")
     assert labels_of(folders.list_images(root)) == {f"{first}/{first}_1": 7, f"{last}/{last}_1": 999}
-    assert not caplog.messages
+    assert not messages_of(folders.__name__, caplog)
 
 
 def test_other_folders_are_labelled_by_position_and_it_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
