@@ -17,7 +17,7 @@ from pipelines.data import evaluation_sets, read
 from pipelines.data.dataset import find_dataset
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.models import mirror
-from pipelines.records import PLAIN, Dataset, Precision, Settings
+from pipelines.records import PLAIN, Precision, Settings
 from pipelines.walk.options import RunOptions
 
 
@@ -91,18 +91,15 @@ def planned_run(config: WalkConfig, models: ResolvedModels, columns: Sequence[Co
         ValueError: if the data cannot be used.
         FileNotFoundError: if it does not exist.
     """
-    plan = plan_cells(config.store, _dataset(config), columns, watch=Listing())
+    plan = plan_cells(
+        config.store, read.limited(find_dataset(config.data, watch=Listing()), config.limit), columns, watch=Listing()
+    )
     return PlannedRun(store=config.store, sources=config.data, limit=config.limit, models=models, plan=plan)
 
 
 def run_options(config: WalkConfig) -> RunOptions:
     """The part of `config` that says how a plan is carried out."""
     return RunOptions(device=config.device, gpus=config.gpus, max_bad_rate=config.max_bad_rate)
-
-
-def _dataset(config: WalkConfig) -> Dataset:
-    dataset = find_dataset(config.data, watch=Listing())
-    return dataset if config.limit is None else read.limited(dataset, config.limit)
 
 
 def resolve_models(config: WalkConfig) -> ResolvedModels:
@@ -112,8 +109,8 @@ def resolve_models(config: WalkConfig) -> ResolvedModels:
         ValueError: if models or settings cannot be used, or no model is left.
         FileNotFoundError: if the weights of the only model do not exist.
     """
-    evaluation_set = evaluation_sets.named(config.dataset, config.datasets) if config.dataset else None
     cards = zoo.select(config.models or "", all_cards(config.cards, config.store))
+    evaluation_set = evaluation_sets.named(config.dataset, config.datasets) if config.dataset else None
     subset = evaluation_set.subset if evaluation_set else None
     if config.checkpoint and len(cards) > 1:
         names = ", ".join(card.name for card in cards)
@@ -140,22 +137,14 @@ def _columns_of(
         raise ValueError(
             f"{card.name}: has {card.num_classes} classes, but class {max(subset)} belongs to the evaluation set"
         )
+    command = _tune_command(card, precision, config)
     file = mirror.find(config.store, card, config.checkpoint)
-    how = _settings(card, precision, config)
+    how = Settings(precision=precision, batch_size=config.batch_size or PLAIN.batch_size)
+    if config.tuned:
+        from pipelines.models import tune
+
+        how = tune.require(config.store, card, precision, tune.device(config.device, config.gpus), command)
     return [Column(card=card, file=file, settings=how, decoder=decoder, subset=subset) for decoder in config.decoder]
-
-
-def _settings(card: zoo.Card, precision: Precision, config: WalkConfig) -> Settings:
-    if not config.tuned:
-        return Settings(precision=precision, batch_size=config.batch_size or PLAIN.batch_size)
-    from pipelines.models import tune
-
-    device = tune.device(config.device, config.gpus)
-    found = tune.find(config.store, card, precision, device)
-    if found is None:
-        command = _tune_command(card, precision, config)
-        raise ValueError(f"{card.name}: --tuned: not tuned in {precision} on {device} yet; run `{command}` first")
-    return found
 
 
 def _tune_command(card: zoo.Card, precision: Precision, config: WalkConfig) -> str:

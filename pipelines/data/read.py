@@ -111,14 +111,16 @@ def samples(shard: Shard) -> Iterator[Sample]:
         raise ShardError(f"changed since it was listed: {shard.size} bytes, {shard.etag}; now {now.size}, {now.etag}")
 
 
-def limited(dataset: Dataset, most: int) -> Dataset:
-    """The first `most` samples of `dataset`; shards without a manifest are read to count their samples.
+def limited(dataset: Dataset, most: int | None) -> Dataset:
+    """The first `most` samples of `dataset`, or all; shards without a manifest are read to count their samples.
 
     A shard that cannot be read is kept, so that it is reported by name, and counts as empty.
 
     Raises:
         ValueError: if `most` is not positive.
     """
+    if most is None:
+        return dataset
     if most < 1:
         raise ValueError(f"--limit {most}: expected a positive number of images")
     kept: list[Shard] = []

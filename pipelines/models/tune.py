@@ -131,6 +131,18 @@ def find(store: str, card: Card, precision: Precision, device: str) -> Settings 
     return settings
 
 
+def require(store: str, card: Card, precision: Precision, device: str, command: str) -> Settings:
+    """The fastest settings of a model; `command` is what tunes it.
+
+    Raises:
+        ValueError: if it was not tuned, with `command`, or the file is another model's.
+    """
+    found = find(store, card, precision, device)
+    if found is None:
+        raise ValueError(f"{card.name}: --tuned: not tuned in {precision} on {device} yet; run `{command}` first")
+    return found
+
+
 def save(store: str, card: Card, tuning: Tuning) -> None:
     """Store `tuning`, in place of an earlier one."""
     content = json.dumps(tuning.to_json(), indent=1, sort_keys=True).encode() + b"\n"
