@@ -40,8 +40,8 @@ class EvaluateConfig(options.MaintenanceOptions, options.WalkConfig):
     retrack: bool = False
     """Compute nothing: report what is committed and log it to MLflow, for results that MLflow missed."""
     gc: bool = False
-    """Compute nothing: list objects anywhere in the store that no plan can reach (cells of replaced shards),
-    ask, and remove them."""
+    """Compute nothing: list what no plan can reach in the store's own folders (cells of replaced shards,
+    unfinished writes), ask, and remove it."""
     yes: bool = False
     """Let --gc remove without asking."""
     tracking_uri: str | None = None
@@ -102,7 +102,7 @@ def _check(config: EvaluateConfig, mode: Mode) -> None:
         options.require_models_and_data(config)
     for option, given in (("--models", config.models), ("--data", config.data)):
         if mode == "gc" and given:
-            raise ValueError(f"{option}: --gc covers the whole store, whatever the models and data; leave it out")
+            raise ValueError(f"{option}: --gc does not depend on models and data; leave it out")
     if mode not in options.READ_ONLY and not config.dry_run:
         if config.results_file:
             storage.require_writable(config.results_file)

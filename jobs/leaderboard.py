@@ -193,13 +193,15 @@ def _say_notes(made: "Board", holdings: "Sequence[Holding]") -> None:
 
 def _judge(config: LeaderboardConfig, made: "Board") -> int:
     """Print the verdicts on claims; returns the exit code. If no claim was judged, none was reproduced."""
-    judged = [(row, score, claim) for row in made.rows for score in row.scores.values() for claim in score.verdicts]
-    words = Counter(claim.word for _, _, claim in judged)
-    verdicts = ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
-    say(f"claims   {verdicts or 'none on these sets; jobs.evaluate --dataset names the set that data is a copy of'}")
-    for row, score, claim in judged:
-        if claim.is_mismatch:
-            say(f"differs  {row.model} {row.column.mode} on {score.set.title}: {claim}")
+    judged = [
+        (row, entry, verdict) for row in made.rows for entry in row.entries.values() for verdict in entry.verdicts
+    ]
+    words = Counter(verdict.word for _, _, verdict in judged)
+    counts = ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
+    say(f"claims   {counts or 'none on these sets; jobs.evaluate --dataset names the set that data is a copy of'}")
+    for row, entry, verdict in judged:
+        if verdict.is_mismatch:
+            say(f"differs  {row.model} {row.column.mode} on {entry.set.title}: {verdict}")
     holds = words["reproduced"] and not words["differs"]
     return cli.MISMATCH if config.fail_on_mismatch and not holds else cli.DONE
 

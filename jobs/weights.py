@@ -58,7 +58,7 @@ class WeightsConfig(cli.Job):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A model's weights: `where` they are, and the `failure` because of which they cannot be used."""
+    """A model's weights: `where` they are, and `failure`, why they cannot be used."""
 
     model: str
     file: str

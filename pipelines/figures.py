@@ -13,7 +13,7 @@ _GRID = "#e3e6ea"
 
 
 def tidy(axes: Axes) -> None:
-    """Leave of a frame the left and the bottom side, with light horizontal lines behind what is drawn."""
+    """Keep only the left and bottom sides of the frame; draw light horizontal lines behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=_GRID, linewidth=0.8)  # pyright: ignore[reportUnknownMemberType]
     axes.set_axisbelow(True)

@@ -39,7 +39,7 @@ def _without_users(path: str) -> str:
 
 
 def public_url(url: str) -> str:
-    """`url`, which may also be a path, without user, password, query and fragment."""
+    """`url` without user, password, query and fragment; a text without a scheme loses only query and fragment."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return _QUERY.split(url, maxsplit=1)[0]
@@ -57,6 +57,6 @@ def one_line(text: object, *, from_end: bool = False) -> str:
 
 
 def error_line(error: BaseException, *, first_paragraph: bool = False) -> str:
-    """The type of `error` and its message in one line, or the message's first paragraph where a compiler adds pages."""
+    """The type of `error` and its message in one line; of a compiler's pages, only the first paragraph."""
     message = str(error).partition("\n\n")[0] if first_paragraph else str(error)
     return one_line(f"{type(error).__name__}: {message}")

@@ -177,13 +177,13 @@ SCORES = pa.schema(
         ("digest", pa.uint64()),
         ("error", pa.string()),
         ("offset", pa.int64()),
-        ("seconds", pa.float32()),  # that the model took for this row: an equal part of the time of its batch
+        ("seconds", pa.float32()),  # of the model for this row: an equal part of its batch's time
     ]
 )
 """One row per model and sample: the columns of a cell (see `cell_schema`), which cell they belong to, and the time.
 
-A row of another kind than `scored` is a failure, in which only `slot`, `shard` and `error` have values. Lists have no
-fixed length here, since models of one pass may keep different numbers of classes.
+A row of another kind than `scored` is a failure: besides `kind`, only `slot`, `shard`, `error` and `last` (false) have
+values. Lists have no fixed length here, since models of one pass may keep different numbers of classes.
 """
 
 
@@ -193,7 +193,7 @@ def cell_schema(classes_kept: int) -> pa.Schema:
     - `classes`, `probs`: the most probable classes, `classes_kept` of them, descending, ties by class index.
     - `label_prob`: the probability of the label.
     - `sq_prob`: the sum of all squared probabilities, for the Brier score.
-    - `logsumexp`: plus the logarithm of a class's probability, the class's logit.
+    - `logsumexp`: added to the logarithm of a class's probability, it gives the class's logit.
     - `digest`: of the encoded image, by which equal images are found; null where there is no image.
     - `error`: why the row has no predictions, which are null then.
     - `offset`: only in rows with an error: where in its tar the image begins, in bytes.

@@ -47,11 +47,11 @@ def published_flops(model: nn.Module, size: int) -> int:
     return _count(model, (size, size * _LONG_SIDE[0] // _LONG_SIDE[1]), rules)
 
 
-Rule = Callable[[nn.Module, Tensor, Tensor], int]
+Count = Callable[[nn.Module, Tensor, Tensor], int]
 """Maps a layer, its input and its output to a number of operations."""
 
 
-def _count(model: nn.Module, size: tuple[int, int], rules: Mapping[type[nn.Module], Rule]) -> int:
+def _count(model: nn.Module, size: tuple[int, int], rules: Mapping[type[nn.Module], Count]) -> int:
     """The sum of `rules` over all layers for one image of `size` (height, width); the meta device computes nothing."""
     total = 0
 

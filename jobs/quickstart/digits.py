@@ -88,7 +88,7 @@ def _train_and_compare(folder: str, shards: dict[str, str], seed: int, run_comma
 
 
 def member(store: str, name: str) -> str:
-    """The full name of the model trained as `name`: with its identity appended."""
+    """The name of the model trained as `name`, which ends with its identity."""
     return next(card.name for card in members.cards(store) if card.name.rpartition("-")[0] == name)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _LoggedPoint:
+class _PendingPoint:
     """A point of the curve, and what else MLflow gets with it."""
 
     point: CurvePoint
@@ -40,7 +40,7 @@ class Follower:
         self._store, self._tracking_uri = store, tracking_uri
         self._training, self._identity = training, identity
         self._meter: Meter | None = None
-        self._points: list[_LoggedPoint] = []
+        self._points: list[_PendingPoint] = []
         self._is_away = False
 
     def final_content(self) -> "CheckpointContent | None":
@@ -68,7 +68,7 @@ class Follower:
         meter.update(before + point.step * stage.recipe.batch, note=note)
         speed = {"images_per_second": progress.images_per_second, "data_share": progress.waiting}
         if self._tracking_uri != "none":
-            self._points.append(_LoggedPoint(point, speed))
+            self._points.append(_PendingPoint(point, speed))
         if point.metrics:
             accuracies = f"top-1 {point.metrics['top1']:.2f}, top-5 {point.metrics['top5']:.2f}"
             say(f"validated {stage.name}, step {point.step:,} of {stage.steps:,}: {accuracies}")
@@ -95,7 +95,7 @@ class Follower:
         say(f"card     {members.uri(store, training.card.name)}")
         say(f"curves   {storage.join(training.home, 'curves.png')}")
         files = {"curves.png": curve, "card.yaml": storage.read(members.uri(store, training.card.name))}
-        self._points = [_LoggedPoint(point, {}) for point in content.curve] + self._points
+        self._points = [_PendingPoint(point, {}) for point in content.curve] + self._points
         self._log(lambda: self._log_end(files, validated, lock))
 
     def _log_points(self) -> None:
@@ -128,14 +128,14 @@ class Follower:
     def _log_curve(self, files: Mapping[str, bytes], validated: Mapping[str, float]) -> str:
         from pipelines.evaluation import tracking
 
-        points = [tracking.Point(logged.point.step, self._values(logged)) for logged in self._points]
+        points = [tracking.Point(pending.point.step, self._values(pending)) for pending in self._points]
         run = tracking.log_curve(self._uri, self._store, self._record(files, validated), points)
         self._points = []
         return run
 
-    def _values(self, logged: _LoggedPoint) -> dict[str, float]:
-        point = logged.point
-        values = {"loss": point.loss, "lr": point.lr, **logged.speed, **(point.metrics or {})}
+    def _values(self, pending: _PendingPoint) -> dict[str, float]:
+        point = pending.point
+        values = {"loss": point.loss, "lr": point.lr, **pending.speed, **(point.metrics or {})}
         return {f"{self._training.stages[point.stage].name}/{name}": float(value) for name, value in values.items()}
 
     def _record(self, files: Mapping[str, bytes], validated: Mapping[str, float]) -> "Record":

@@ -18,7 +18,7 @@ from jobs.steps import cluster, fill, preflight
 from jobs.steps.planning import PlannedRun
 from pipelines import storage
 from pipelines.cells import audit, runs
-from pipelines.cells.audit import CellProblem, Garbage
+from pipelines.cells.audit import CellFinding, Garbage
 from pipelines.cells.plan import Plan
 from pipelines.cells.runs import Run
 from pipelines.walk.options import RunOptions
@@ -27,7 +27,7 @@ _SHOWN_RUNS = 10
 
 
 def status(store: str, plan: Plan) -> int:
-    """Print how many cells of `plan` are committed, and the runs that fill them or did.
+    """Print how many cells of `plan` are committed, and the last runs on the dataset.
 
     Returns:
         0 if every cell is committed, else 3.
@@ -124,11 +124,11 @@ def _cells_to_retry(store: str, plan: Plan) -> list[str]:
     return found
 
 
-def _say_unread(finding: CellProblem) -> None:
+def _say_unread(finding: CellFinding) -> None:
     say(f"unread   {finding.uri}: {finding.fault}")
 
 
-def _inspected(store: str, plan: Plan) -> Iterator[CellProblem]:
+def _inspected(store: str, plan: Plan) -> Iterator[CellFinding]:
     with Meter("cells", plan.needed - plan.pending) as meter:
         for done, finding in enumerate(audit.inspect(store, plan), 1):
             meter.update(done)

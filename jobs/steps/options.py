@@ -69,9 +69,9 @@ class MaintenanceOptions:
     """The modes of every job that fills cells."""
 
     status: bool = False
-    """Compute nothing: show how many cells are committed, in flight and missing, what failed, and all runs."""
+    """Compute nothing: show how many cells are committed, in flight and missing, what failed, and the last ten runs."""
     verify: bool = False
-    """Compute nothing: read every committed cell again and check it against its digest and its shard."""
+    """Compute nothing: read every committed cell again; check its seal and that it belongs to its shard."""
     retry_failed: bool = False
     """Recompute what may have been a machine's fault: cells that are damaged or have quarantined rows."""
 
@@ -133,8 +133,8 @@ def chosen_mode(config: object, modes: Sequence[ModeT], default: ModeT) -> ModeT
 
     Args:
         config: has a boolean attribute for each of `modes`.
-        modes: that exclude each other.
-        default: if no flag is set.
+        modes: the modes; they exclude each other.
+        default: the mode if no flag is set.
 
     Raises:
         ValueError: if more than one flag is set.

@@ -1,7 +1,7 @@
 """From options to a plan: which models, with which settings, on which data.
 
-The options are read here and nowhere below: `PlannedRun` is what the later steps work on. Neither Ray nor a model is
-loaded to make a plan, except that `--tuned --device auto` asks the cluster for its devices.
+The options are read here and nowhere below: `PlannedRun` is what the later steps work on. Ray and torch are not
+imported, except by `--tuned`, which also asks the cluster for its devices with `--device auto`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,8 @@ class ResolvedModels:
 class PlannedRun:
     """What a job is to compute, resolved once from its options.
 
-    `sources` and `limit` are --data and --limit, for the record of the run; `plan` is the missing cells of `store`.
+    `sources` and `limit` are --data and --limit, for the record of the run; `plan` is the cells that the job needs, and
+    which of them are missing.
     """
 
     store: str
@@ -61,7 +62,7 @@ class PlannedRun:
         return replace(self, plan=plan_cells(self.store, self.plan.dataset, self.plan.columns))
 
     def plan_of(self, columns: Sequence[Column]) -> Plan:
-        """The missing cells of some of the columns."""
+        """The plan of some of the columns."""
         return plan_cells(self.store, self.plan.dataset, columns)
 
     def usable_columns(self) -> list[Column]:

@@ -12,6 +12,7 @@ from pipelines.cells.cell import cell_uri
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan
 from pipelines.data import read
+from pipelines.messages import one_line
 from pipelines.models import mirror
 from pipelines.records import Dataset, Shard
 
@@ -52,7 +53,7 @@ def _fetch(column: Column) -> str | None:
     try:
         mirror.obtain(column.file)
     except FileNotFoundError as error:
-        return str(error)
+        return one_line(error)
     say(f"fetched  {column.file.file}")
     return None
 

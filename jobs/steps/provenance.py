@@ -33,8 +33,8 @@ def track(
 
     Args:
         tracking_uri: of MLflow; None for the store's default.
-        store: that the evaluations are of.
-        plan: that they are of.
+        store: holds the evaluated cells.
+        plan: the evaluated plan.
         evaluations: one for each column.
         speeds: images per second by the column's name, where measured.
     """
@@ -53,7 +53,7 @@ def log(
 
     Args:
         tracking_uri: of MLflow; None for the store's default.
-        store: that the records are of.
+        store: whose results the records hold.
         records: one for each run of MLflow.
         again: the option with which the same command logs them later; empty if it needs none.
         sweep: the parent run, if there is one.

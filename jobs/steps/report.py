@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """Where results go: `results_file` as JSON too, `tracking_uri` to MLflow (None its default, `none` nowhere).
+    """Where results go: `results_file` gets them as JSON; `tracking_uri` is the MLflow server, `none` for no tracking.
+
+    None stands for no file, and for the default server.
 
     More than `max_bad_rate` of the images with errors makes the data, or a model's precision, unusable.
     """

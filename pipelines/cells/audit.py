@@ -1,7 +1,7 @@
 """Audit committed cells: intact, worth recomputing, or unreachable.
 
-Nothing is removed here. A cell is never garbage as long as a run's record names data that, as it lies now, the cell
-belongs to.
+Nothing is removed here. A cell is not garbage while the record of some run names data to which, as the data is now, the
+cell belongs.
 """
 
 import re
@@ -13,13 +13,13 @@ from typing import cast
 
 from pipelines import storage
 from pipelines.cells import runs
-from pipelines.cells.cell import REMEDY, CellIdentity, cell_identity, cell_uri, verify_cell
-from pipelines.cells.column import SCHEMA_VERSION, Column
+from pipelines.cells.cell import REMEDY, cell_identity, cell_uri, file_name, verify_cell
+from pipelines.cells.column import SCHEMA_VERSION, Column, column_name
 from pipelines.cells.plan import Plan
 from pipelines.cells.runs import Run
 from pipelines.data.dataset import find_dataset
 from pipelines.pixels.sandbox import QUARANTINED
-from pipelines.records import Shard, short_digest
+from pipelines.records import Shard
 from pipelines.storage import Leftover
 from pipelines.storage.layout import Folder
 
@@ -33,7 +33,7 @@ _ShardsByName = dict[str, set[Shard]]
 
 
 @dataclass(frozen=True, slots=True)
-class CellProblem:
+class CellFinding:
     """What the audit of one cell found.
 
     Attributes:
@@ -64,18 +64,18 @@ class Garbage:
     kept: tuple[str, ...]
 
 
-def inspect(store: str, plan: Plan) -> Iterator[CellProblem]:
+def inspect(store: str, plan: Plan) -> Iterator[CellFinding]:
     """Read every committed cell of `plan` and compare it with what it should be."""
 
-    def check(target: tuple[Column, Shard]) -> CellProblem:
+    def check(target: tuple[Column, Shard]) -> CellFinding:
         uri = cell_uri(store, plan.dataset, *target)
         try:
             errors = cast(list[str], verify_cell(store, plan.dataset, *target)["error"].drop_null().to_pylist())
         except ValueError as error:
-            return CellProblem(uri, str(error).removeprefix(f"{uri} ").removesuffix(f"; {REMEDY}"))
-        except OSError as error:  # removed meanwhile, or the store is away: the others can still be checked
-            return CellProblem(uri, str(error).removeprefix(f"{uri}: "), unread=True)
-        return CellProblem(uri, None, quarantined=sum(error.startswith(QUARANTINED) for error in errors))
+            return CellFinding(uri, str(error).removeprefix(f"{uri} ").removesuffix(f"; {REMEDY}"))
+        except OSError as error:  # removed meanwhile, or the store is unavailable: the others can still be checked
+            return CellFinding(uri, str(error).removeprefix(f"{uri}: "), unread=True)
+        return CellFinding(uri, None, quarantined=sum(error.startswith(QUARANTINED) for error in errors))
 
     targets = _committed(plan)
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
@@ -167,12 +167,8 @@ def _list_datasets(found: Iterable[tuple[str, Run]]) -> tuple[dict[str, _ShardsB
     return {name: shards for name, shards in known.items() if name not in kept}, kept
 
 
-def _cell_name(shard: Shard) -> str:
-    return f"{shard.name}-{shard.digest}.parquet"
-
-
 def _version(uri: str) -> int | None:
-    """None where the cell is damaged, which --verify reports, or gone: the next cell of its column will tell."""
+    """None where the cell is damaged, which --verify reports, or gone; then the next cell of its column is read."""
     try:
         return cell_identity(uri)["schema"]
     except (ValueError, FileNotFoundError):
@@ -181,17 +177,14 @@ def _version(uri: str) -> int | None:
 
 def _is_reachable(uri: str, path: re.Match[str], known: _ShardsByName) -> bool:
     same = known.get(path["shard"], ())
-    if any(_cell_name(shard) == path["cell"] for shard in same):
+    if any(file_name(shard) == path["cell"] for shard in same):
         return True
     try:
         stored = cell_identity(uri)
     except (ValueError, FileNotFoundError):  # only an intact cell is ever called garbage
         return True
     # The path alone is ambiguous: a shard's name may have slashes, and a model's once could.
-    if (_column_name(stored), stored["shard"]["name"]) != (path["column"], path["shard"]):
+    column = column_name(stored["model"], stored["weights"], stored["plan"])
+    if (column, stored["shard"]["name"]) != (path["column"], path["shard"]):
         return True
-    return any(_cell_name(replace(shard, limit=stored["shard"]["limit"])) == path["cell"] for shard in same)
-
-
-def _column_name(stored: CellIdentity) -> str:
-    return f"{stored['model']}-{stored['weights'][:8]}-{short_digest(stored['plan'])}"
+    return any(file_name(replace(shard, limit=stored["shard"]["limit"])) == path["cell"] for shard in same)

@@ -1,6 +1,7 @@
 """A cell: the predictions of one model on one shard, one Parquet object, published by one atomic put.
 
-A cell's path, its bytes and its seal are defined here. A cell whose bytes or row count are wrong is never returned.
+A cell's path, its bytes and its seal are defined here. A cell whose bytes are wrong is never returned; `verify_cell`
+also checks its identity and its number of rows.
 """
 
 import hashlib
@@ -203,7 +204,12 @@ def column_folder(store: str, dataset: Dataset, column: Column) -> str:
 
 def in_folder(folder: str, shard: Shard) -> str:
     """The URI of the cell on `shard` in its column's folder."""
-    return f"{folder}/{shard.name}-{shard.digest}.parquet"
+    return f"{folder}/{file_name(shard)}"
+
+
+def file_name(shard: Shard) -> str:
+    """The path of a cell below its column's folder."""
+    return f"{shard.name}-{shard.digest}.parquet"
 
 
 def committed_cells(folder: str) -> set[str]:

@@ -10,7 +10,7 @@ from zoo.cards import Card
 from zoo.weights.wanted import Wanted
 
 SCHEMA_VERSION = 4
-"""Raised with every change to what a cell holds: cells of another version are other cells."""
+"""Increase it with every change to the content of cells; cells of another version are not used."""
 _CLASSES_KEPT = 10
 """Default for the classes kept of each row: P of Yalniz et al. 2019 (arXiv:1905.00546), and enough for top-5."""
 
@@ -129,4 +129,9 @@ class Column:
     @property
     def name(self) -> str:
         """`<model>-<8 digits of weights>-<8 digits of identity>`, the folder of the column's cells."""
-        return f"{self.model}-{self.weights[:8]}-{short_digest(self.identity)}"
+        return column_name(self.model, self.weights, self.identity)
+
+
+def column_name(model: str, weights: str, identity: ColumnIdentity) -> str:
+    """The folder of a column's cells, see `Column.name`."""
+    return f"{model}-{weights[:8]}-{short_digest(identity)}"

@@ -152,7 +152,7 @@ def _recorded_sets(uri: str) -> dict[str, str] | None:
 
 
 def _classes_key(subset: Sequence[int] | None) -> str:
-    """Stands for the classes that count, in the notes of a store."""
+    """The key that stands for the classes that count in the notes of a store."""
     return "all" if subset is None else short_digest(list(subset))
 
 

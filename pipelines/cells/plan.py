@@ -16,7 +16,7 @@ class Plan:
     Attributes:
         dataset: its shards.
         columns: models with their settings.
-        missing: by column, positions in the dataset of the shards of which no cell is committed.
+        missing: for each column, the positions of the shards whose cell is not committed.
     """
 
     dataset: Dataset

@@ -2,8 +2,8 @@
 
     STORE/runs/DATASET-DIGEST/START-ID.json
 
-Cells alone say what is done: a record that is lost or damaged costs no more than a line of --status. Garbage collection
-reads the records to learn which datasets there are.
+Cells alone say what is done. A record that is lost costs a line of --status, and --gc keeps the cells of its dataset if
+no other record names it; a damaged one stops --gc until it is removed.
 """
 
 import json
@@ -98,7 +98,7 @@ class Intervals:
 
     Attributes:
         every_seconds: between two writes.
-        closing_seconds: the longest wait at the end for the last write, and for one that has begun before it.
+        closing_seconds: the longest wait at the end for the last write, including one that is still under way.
     """
 
     every_seconds: float = 10.0
@@ -139,7 +139,7 @@ class RunRecorder:
         storage.replace(self.uri, _encode(self.run))
         self._intervals, self._closed = intervals, Event()
         # One thread for all writes, so that no older record replaces a newer one. A daemon, so that the process does
-        # not wait at its end for a store that is away.
+        # not wait at its end for a store that is unavailable.
         self._writer = Thread(target=self._write_until_closed, name="run record", daemon=True)
         self._writer.start()
 

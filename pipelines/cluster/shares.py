@@ -25,7 +25,7 @@ _WEIGHTS_SHARE = 0.5
 
 _ACTOR_CPUS = {"cpu": 0.01, "cuda": 0.0}
 """Non-zero on CPUs, so that no actor lands on a head node that advertises zero CPUs. Zero with a GPU: otherwise
-decoding tasks could take the CPU that the actors they decode for wait for."""
+an actor could wait for a CPU that a decoding task holds while that task waits for the actor."""
 
 
 _NODE_SECONDS = 600.0

@@ -1,7 +1,7 @@
 """Ray tasks by the thousand: a bounded number at once, and notes of what is done.
 
-A task of a lost node is tried again, and an error that a task raises on purpose is raised here. A task writes its note
-before it counts as done, so that a job which is started again does only the rest.
+A task of a lost node is tried again, and an error that a task raises on purpose is raised here. With `resumed`, a task
+writes its note before it counts as done, so that a job which is started again does only the rest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,7 +57,7 @@ def resumed(
     calls: Callable[[Sequence[int]], Iterable[tuple[int, tuple[object, ...]]]],
     decoded: Callable[[int, bytes], Result | None],
 ) -> Iterator[tuple[int, Result]]:
-    """As `run`, where each result is noted in an object of its own and what is noted already is not done again.
+    """Like `run`, but each result is stored as a note, and calls that have a note are not run again.
 
     Args:
         function: makes the content of a note; the task writes it down before it counts as done.

@@ -17,7 +17,7 @@ from pipelines import storage
 from zoo import imagenet
 
 OURS = "ours:"
-"""Prefix of the name of a file that comes with this package."""
+"""Prefix of the name of a file that comes with `pipelines.evaluation`."""
 _NAME, _SYNSET = r"^\w[\w.-]*$", r"^n\d{8}$"
 _SCHEMA = {
     "type": "object",

@@ -33,7 +33,8 @@ _MAX_MEMBER_BYTES = 1 << 36
 LABEL_ALONE = f"no image: a label without a member {'|'.join(IMAGE_SUFFIXES)}"
 _LONGEST_LABEL = 100
 _PARQUET_ROWS = 1
-"""Rows read at once: with a dictionary, a file of kilobytes can hold gigabytes, as many rows share one large value."""
+"""Rows read at once: a dictionary-encoded file of kilobytes can expand to gigabytes, since many rows may share one
+large value."""
 _LABEL = re.compile(rb"\s*-?[0-9]+\s*")
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, tarfile.TarError, pa.ArrowException)
 """What these readers raise on a damaged shard; ValueError and OverflowError because tarfile and pyarrow do not check

@@ -27,7 +27,7 @@ _LISTED_PER_SHARD = 100
 """A page of a thousand objects takes a store about as long as ten requests: beyond that a listing is given up."""
 _AT_ONCE = 32
 _MAX_ABSENT = 20
-"""A listing may be minutes old: shards that it lacks are requested, until this many are really absent."""
+"""A listing may be minutes old: shards that it lacks are requested one by one, until this many prove absent."""
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ def is_shard(pattern: str) -> bool:
     return pattern.endswith(SUFFIXES) and not is_glob(pattern) and not is_folder(pattern)
 
 
-def look_up(store: ListingCounter, uris: Sequence[str]) -> dict[str, StoredObject]:
+def look_up(counter: ListingCounter, uris: Sequence[str]) -> dict[str, StoredObject]:
     """The shards that were named one by one, by URI.
 
     Raises:
@@ -85,21 +85,21 @@ def look_up(store: ListingCounter, uris: Sequence[str]) -> dict[str, StoredObjec
     found: dict[str, StoredObject] = {}
     unlisted: list[str] = []
     for folder, wanted in folders.items():
-        listed, complete = _list_wanted(store, folder, set(wanted))
+        listed, complete = _list_wanted(counter, folder, set(wanted))
         found |= listed
         rest = [uri for uri in wanted if uri not in listed]
         if complete:
-            found |= _look_up_unlisted(store, rest)
+            found |= _look_up_unlisted(counter, rest)
         else:
             unlisted += rest
-    found |= store.look_up(unlisted)
+    found |= counter.look_up(unlisted)
     if missing := [uri for wanted in folders.values() for uri in wanted if uri not in found]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise FileNotFoundError(f"{', '.join(missing[:3])}{more}: no such file")
     return found
 
 
-def _list_wanted(store: ListingCounter, folder: str, uris: set[str]) -> tuple[dict[str, StoredObject], bool]:
+def _list_wanted(counter: ListingCounter, folder: str, uris: set[str]) -> tuple[dict[str, StoredObject], bool]:
     """Those of `uris` that a listing of `folder` shows, and whether the listing was read to its end.
 
     On S3 a listing saves one request per shard. Credentials that may read shards may still not be allowed to list them.
@@ -108,7 +108,7 @@ def _list_wanted(store: ListingCounter, folder: str, uris: set[str]) -> tuple[di
     if not storage.is_remote(folder) or len(uris) < _WORTH_LISTING:
         return found, False
     try:
-        for seen, entry in enumerate(store.list_objects(folder), start=1):
+        for seen, entry in enumerate(counter.list_objects(folder), start=1):
             if entry.uri in uris:
                 found[entry.uri] = entry
             if len(found) == len(uris) or seen == _LISTED_PER_SHARD * len(uris):
@@ -119,17 +119,17 @@ def _list_wanted(store: ListingCounter, folder: str, uris: set[str]) -> tuple[di
     return found, True
 
 
-def _look_up_unlisted(store: ListingCounter, uris: Sequence[str]) -> dict[str, StoredObject]:
+def _look_up_unlisted(counter: ListingCounter, uris: Sequence[str]) -> dict[str, StoredObject]:
     """Those of `uris` that a complete listing lacked but that exist now; gives up after `_MAX_ABSENT` that do not."""
     found: dict[str, StoredObject] = {}
     requested = 0
     while requested < len(uris) and (left := _MAX_ABSENT - (requested - len(found))):
-        found |= store.look_up(uris[requested : requested + left])
+        found |= counter.look_up(uris[requested : requested + left])
         requested = min(len(uris), requested + left)
     return found
 
 
-def entries(store: ListingCounter, pattern: str, named: Mapping[str, StoredObject]) -> Sequence[StoredObject]:
+def entries(counter: ListingCounter, pattern: str, named: Mapping[str, StoredObject]) -> Sequence[StoredObject]:
     """The shards that `pattern` stands for: one of `named`, or those of a glob or a folder.
 
     Raises:
@@ -139,8 +139,8 @@ def entries(store: ListingCounter, pattern: str, named: Mapping[str, StoredObjec
     if pattern in named:
         return [named[pattern]]
     if is_glob(pattern):
-        return _glob(store, pattern)
-    found = _list_folder(store, pattern)
+        return _glob(counter, pattern)
+    found = _list_folder(counter, pattern)
     if not found:
         raise ValueError(f"no shard ({' or '.join(SUFFIXES)}) under {pattern}")
     return found
@@ -161,18 +161,18 @@ def is_folder(uri: str) -> bool:
     return not storage.is_remote(uri) and storage.local_path(uri).is_dir()
 
 
-def _list_folder(store: ListingCounter, uri: str) -> list[StoredObject]:
+def _list_folder(counter: ListingCounter, uri: str) -> list[StoredObject]:
     if not storage.is_remote(uri) and not storage.local_path(uri).is_dir():
         raise FileNotFoundError(f"{uri}: no such folder, and not a shard ({' or '.join(SUFFIXES)})")
-    found = list(store.list_objects(uri))
+    found = list(counter.list_objects(uri))
     if near := [entry.uri for entry in found if _NEAR_SUFFIX.search(entry.uri) and not entry.uri.endswith(SUFFIXES)]:
         _log.warning("%s: %d files look like shards but are not taken (%s)", uri, len(near), near[0])
     return [entry for entry in found if entry.uri.endswith(SUFFIXES)]
 
 
-def _glob(store: ListingCounter, pattern: str) -> list[StoredObject]:
+def _glob(counter: ListingCounter, pattern: str) -> list[StoredObject]:
     folder = folder_of(pattern[: GLOB.search(pattern).start()])  # pyright: ignore[reportOptionalMemberAccess]
-    matching = [entry for entry in _list_folder(store, folder) if fnmatch.fnmatchcase(entry.uri, pattern)]
+    matching = [entry for entry in _list_folder(counter, folder) if fnmatch.fnmatchcase(entry.uri, pattern)]
     if not matching:
         raise FileNotFoundError(f"{pattern}: matches no shard ({' or '.join(SUFFIXES)})")
     return matching

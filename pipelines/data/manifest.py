@@ -103,7 +103,7 @@ def read_manifest(folder_uri: str) -> Manifest | None:
         raise ValueError(f"{uri} is damaged or of another format: {error}") from error
 
 
-def claim(folder_uri: str, mark: str, own: Mapping[str, object]) -> None:
+def reserve(folder_uri: str, mark: str, own: Mapping[str, object]) -> None:
     """Reserve a folder for one content; a second call with the same arguments succeeds.
 
     Args:

@@ -17,7 +17,7 @@ from pipelines.records import CHUNK, Dataset, Sample, Shard
 from pipelines.storage import StoredObject
 
 _CHUNK_BYTES = 256 << 20
-"""Of encoded images: a chunk that exceeds this ends early, whatever the batch."""
+"""A chunk whose encoded images exceed this ends early, even if it has fewer samples than a batch."""
 _DIGEST_BYTES = 8
 _SHARD_ROW = pa.schema(
     [

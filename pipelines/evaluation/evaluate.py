@@ -162,7 +162,7 @@ def _verdicts(
         precision=column.settings.precision,
         decoder=column.decoder,
         as_published=column.is_as_published,
-        plan=column.identity,
+        identity=column.identity,
         repeated_keys=repeated_keys,
     )
     return tuple(judge(column.card, measured))

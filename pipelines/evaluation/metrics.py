@@ -88,11 +88,12 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The reported numbers of a model on a dataset; accuracies and their bounds in percent.
+    """The reported numbers of a model on a dataset.
 
-    `top1` and `top5` are strict: a row with an error is wrong. Those named `valid`, and `nll`, `ece` and `brier`, are
-    over the n - errors rows without one. `low` and `high` bound the Wilson 95 % interval. Numbers without rows are
-    None: all where no row has a label, the valid ones where every row has an error.
+    Accuracies and their bounds are in percent, `nll` in nats, `ece` a share from 0 to 1. `top1` and `top5` are strict:
+    a row with an error is wrong. Those named `valid`, and `nll`, `ece` and `brier`, are over the n - errors rows
+    without one. `low` and `high` bound the Wilson 95 % interval. Numbers without rows are None: all where no row has a
+    label, the valid ones where every row has an error.
     """
 
     n: int

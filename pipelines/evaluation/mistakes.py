@@ -53,7 +53,7 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistakes:
-    """Of any number of cells: wrong rows by (label, predicted class), the worst of them, the first errors."""
+    """Mistakes in any number of cells: wrong rows by (label, predicted class), the worst of them, the first errors."""
 
     confused: Counter[tuple[int, int]] = field(default_factory=Counter[tuple[int, int]])
     worst: tuple[Mistake, ...] = ()

@@ -81,7 +81,7 @@ def per_class_parquet(result: ModelResult, names: Sequence[str] | None = None) -
         "top5": counts.top5,
         "accuracy": pa.array(100 * counts.top1 / np.maximum(counts.n, 1), mask=counts.n == 0),
     }
-    return _parquet(pa.table(columns))
+    return parquet_bytes(pa.table(columns))
 
 
 def errors_table(
@@ -96,7 +96,7 @@ def errors_parquet(
     cells: Iterable[tuple[Shard, pa.Table]], num_classes: int, subset: Sequence[int] | None = None
 ) -> bytes:
     """`errors_table` as a Parquet file."""
-    return _parquet(errors_table(cells, num_classes, subset))
+    return parquet_bytes(errors_table(cells, num_classes, subset))
 
 
 def result_table(results: Iterable[ModelResult]) -> Table:
@@ -124,10 +124,11 @@ def error_lines(result: ModelResult) -> list[str]:
 
 def by_top1(results: Iterable[ModelResult]) -> list[ModelResult]:
     """By strict top-1, best first, those without one last; ties by name, so that no order of arrival shows."""
-    return sorted(results, key=lambda r: (-_or_last(r.summary.top1), r.model, r.dataset, r.weights, r.plan_digest))
+    return sorted(results, key=lambda r: (-score_or_last(r.summary.top1), r.model, r.dataset, r.weights, r.plan_digest))
 
 
-def _or_last(value: float | None) -> float:
+def score_or_last(value: float | None) -> float:
+    """`value` for sorting: None comes after every number."""
     return -1.0 if value is None else value
 
 
@@ -190,7 +191,8 @@ def _errors(shard: Shard, cell: pa.Table, why: "pa.ChunkedArray[pa.StringScalar]
     return named.filter(named["reason"].is_valid()).select(ERRORS.names)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table) -> bytes:
+    """`table` as a Parquet file with zstd and page checksums."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)  # pyright: ignore[reportUnknownMemberType]
     return sink.getvalue().to_pybytes()

@@ -77,12 +77,12 @@ def model_result(
     """The result of a model from the tally of its cells.
 
     Args:
-        card: the model's.
-        column: whose cells were counted.
+        card: the model's card.
+        column: the column whose cells were counted.
         dataset: the name under which the result is shown.
         shards: how many the dataset has.
         committed: how many of them have a cell.
-        tally: of these cells.
+        tally: the tally of these cells.
     """
     preprocessing = card.preprocessing
     return ModelResult(

@@ -41,7 +41,7 @@ class Measured:
     decoder: str
     as_published: bool
     """Whether the weights are those that the card names."""
-    plan: ColumnIdentity | None = None
+    identity: ColumnIdentity | None = None
     """The cells' settings (`cells.column.Column.identity`); None where they are those of the card and the set."""
     repeated_keys: int = 0
     """Rows whose key occurs in an earlier shard too."""
@@ -144,10 +144,10 @@ def _obstacles(card: Card, claim: Claim, found: Measured, measured_set: Evaluati
             "the weights are not those that the card names" if named else "no digest of the card's weights is published"
         )
     asked = card.preprocessing.size
-    size = found.plan["preprocessing"]["size"] if found.plan else asked
+    size = found.identity["preprocessing"]["size"] if found.identity else asked
     if size != (claim.size or asked):
         yield f"the claim is for {claim.size or asked} px, measured at {size} px"
-    if found.plan and (found.plan["subset"] and tuple(found.plan["subset"])) != measured_set.subset:
+    if found.identity and (found.identity["subset"] and tuple(found.identity["subset"])) != measured_set.subset:
         yield f"the classes that count are not those of {measured_set.title}"
 
 
@@ -174,19 +174,19 @@ def _reasons(card: Card, found: Measured) -> Iterable[str]:
         yield f"measured in {found.precision}"
     if found.decoder != "exact":
         yield f"decoded by {found.decoder}"
-    yield from _changed_settings(card, found.plan) if found.plan else ()
+    yield from _changed_settings(card, found.identity) if found.identity else ()
     for erratum in card.errata:
         if erratum.field in _ACCURACY_FIELDS:
             yield f"card, {erratum.field}: {erratum.reason}"
 
 
-def _changed_settings(card: Card, plan: ColumnIdentity) -> Iterable[str]:
+def _changed_settings(card: Card, identity: ColumnIdentity) -> Iterable[str]:
     """Where the cells' settings differ from the card's preprocessing and from the default execution."""
-    asked, used = _with_lists(asdict(card.preprocessing)), _with_lists(plan["preprocessing"])
+    asked, used = _with_lists(asdict(card.preprocessing)), _with_lists(identity["preprocessing"])
     for name in sorted(asked.keys() | used.keys()):
         if asked.get(name) != used.get(name):
             yield f"measured with {name} {used.get(name)}, the card has {asked.get(name)}"
-    if changed := [name for name in ("channels_last", "fold", "compile") if plan["settings"].get(name)]:
+    if changed := [name for name in ("channels_last", "fold", "compile") if identity["settings"].get(name)]:
         yield f"measured with {', '.join(changed)}"
 
 

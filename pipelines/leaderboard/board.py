@@ -17,6 +17,7 @@ from pipelines.cells.inventory import Holding, StoredColumn
 from pipelines.evaluation import metrics, mistakes
 from pipelines.evaluation.metrics import Summary, Tally
 from pipelines.evaluation.mistakes import Mistakes
+from pipelines.evaluation.report_files import score_or_last
 from pipelines.evaluation.verdicts import Verdict
 from pipelines.leaderboard.sets import LeaderboardSet, judge_column, rows_of_set, summary_on
 from pipelines.records import Decoder, Settings, Shard
@@ -48,7 +49,7 @@ class Row:
     column: StoredColumn
     """One of the row's columns, which differ only in the dataset and in the classes that count."""
     macs: int
-    scores: Mapping[str, BoardEntry]
+    entries: Mapping[str, BoardEntry]
 
     @property
     def model(self) -> str:
@@ -87,8 +88,10 @@ class Board:
 
     def of(self, shown_set: LeaderboardSet) -> list[tuple[Row, BoardEntry]]:
         """The rows that have an entry on a set, best first."""
-        there = [(row, row.scores[shown_set.name]) for row in self.rows if shown_set.name in row.scores]
-        return sorted(there, key=lambda pair: (-_or_last(pair[1].summary.top1), pair[0].model, pair[1].column.name))
+        there = [(row, row.entries[shown_set.name]) for row in self.rows if shown_set.name in row.entries]
+        return sorted(
+            there, key=lambda pair: (-score_or_last(pair[1].summary.top1), pair[0].model, pair[1].column.name)
+        )
 
 
 Speed = Callable[[StoredColumn], float | None]
@@ -140,7 +143,9 @@ def build(
         absent=tuple(known[name] for name in sorted(known.keys() - {column.model for column, _ in columns})),
         notes=(
             *(f"{held.dataset.name}: {reason}" for held in holdings for reason in held.unreadable.values()),
-            *dict.fromkeys(note for _, notes in outcomes for note in notes),  # of labels that fit no column, once
+            *dict.fromkeys(
+                note for _, notes in outcomes for note in notes
+            ),  # labels may fit no column: each note is shown once
         ),
     )
 
@@ -152,8 +157,8 @@ def comparable(columns: Sequence[StoredColumn]) -> list[StoredColumn]:
     """
     best: dict[str, StoredColumn] = {}
     for column in columns:
-        kept, plan = column.identity["top"], {**column.identity, "top": None}
-        name = json.dumps([column.model, column.weights, plan], sort_keys=True)
+        kept, rest = column.identity["top"], {**column.identity, "top": None}
+        name = json.dumps([column.model, column.weights, rest], sort_keys=True)
         enough = min(5, len(column.subset) if column.subset else column.num_classes)
         if kept >= enough and (name not in best or kept > best[name].identity["top"]):
             best[name] = column
@@ -214,14 +219,10 @@ def _rows(entries: Iterable[BoardEntry], known: Mapping[str, Card]) -> Iterator[
 
     def identity(entry: BoardEntry) -> tuple[str, str, str]:
         column = entry.column
-        plan = {name: value for name, value in column.identity.items() if name not in {"subset", "top"}}
-        return column.model, column.weights, json.dumps(plan, sort_keys=True)
+        rest = {name: value for name, value in column.identity.items() if name not in {"subset", "top"}}
+        return column.model, column.weights, json.dumps(rest, sort_keys=True)
 
     for (model, _, _), same in groupby(sorted(entries, key=identity), identity):
         group = list(same)
         by_set = {entry.set.name: entry for entry in group}
-        yield Row(card=known[model], column=group[0].column, macs=macs(known[model]), scores=by_set)
-
-
-def _or_last(value: float | None) -> float:
-    return -1.0 if value is None else value
+        yield Row(card=known[model], column=group[0].column, macs=macs(known[model]), entries=by_set)

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from pipelines.cells.inventory import StoredColumn
+from pipelines.evaluation.report_files import parquet_bytes
 from pipelines.leaderboard.diff import FLIPS, RIGHT_WRONG, WRONG_RIGHT, WRONG_WRONG, Difference
 
 _METRICS = ("top1", "top5", "nll", "ece", "brier", "errors")
@@ -59,10 +59,7 @@ def diff_json(differences: Sequence[Difference]) -> bytes:
 
 def flips_parquet(differences: Sequence[Difference]) -> bytes:
     """`diff.FLIPS` of all pairs, in their order."""
-    sink = pa.BufferOutputStream()
-    flips = pa.concat_tables([FLIPS.empty_table(), *(entry.flips for entry in differences)])
-    pq.write_table(flips, sink, compression="zstd", write_page_checksum=True)  # pyright: ignore[reportUnknownMemberType]
-    return sink.getvalue().to_pybytes()
+    return parquet_bytes(pa.concat_tables([FLIPS.empty_table(), *(entry.flips for entry in differences)]))
 
 
 def _line(entry: Difference) -> list[str]:

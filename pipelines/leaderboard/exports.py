@@ -52,14 +52,16 @@ def json_bytes(board: Board) -> bytes:
 
 
 def model_index(board: Board) -> bytes:
-    """A model-index in the form of timm's cards, with measured metrics; `Verified`: all claims there are reproduced.
+    """A model-index in the form of timm's cards, with measured metrics.
 
-    It is deliberately no input for `zoo.read_cards`: what was measured here is not a publisher's claim.
+    `Verified` is true if there are claims and all are reproduced.
+
+    It is deliberately no input for `zoo.cards.reader.read_cards`: what was measured here is not a publisher's claim.
     """
     measured: dict[str, list[dict[str, object]]] = {row.model: [] for row in board.rows}
     models = {row.model: row for row in reversed(board.rows)}  # the first row of each is used
     for row in board.rows:
-        measured[row.model] += [_measured(row, entry) for entry in row.scores.values() if entry.summary.labelled]
+        measured[row.model] += [_measured(row, entry) for entry in row.entries.values() if entry.summary.labelled]
     document = {
         "Type": "model-index",
         "Models": [{**_described(models[model]), "Results": results} for model, results in measured.items()],

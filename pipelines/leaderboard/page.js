@@ -44,7 +44,7 @@ function columns() {
     { label: "verdict", text: true, value: (row) => claim(row)?.verdict, show: (row) => chip(claim(row)?.verdict) },
     ...others.map(({ set, s }) => ({ label: set.short, title: `top-1 on ${set.title}, %`, value: (row) => row.scores[s]?.top1, show: (row) => fixed(row.scores[s]?.top1, 1) })),
     { label: "ECE", title: "expected calibration error, 15 bins", value: (row) => scoreOf(row)?.ece, show: (row) => fixed(scoreOf(row)?.ece, 3) },
-    { label: "images/s", title: "of one worker, in the model alone, as last measured", value: (row) => speed(row), show: (row) => fixed(speed(row), 1) },
+    { label: "images/s", title: "of one actor, in the model alone, as last measured", value: (row) => speed(row), show: (row) => fixed(speed(row), 1) },
     { label: "GMACs", title: "multiply-accumulates per image, in billions", value: (row) => row.macs, show: (row) => (blank(row.macs) ? "" : fixed(row.macs / 1e9, 2)) },
     { label: "params", title: "in millions", value: (row) => row.params, show: (row) => (blank(row.params) ? "" : fixed(row.params / 1e6, 1)) },
     { label: "licence", text: true, title: "of the weights", value: (row) => row.licence },

@@ -61,7 +61,7 @@ def _digest_source(text: str) -> str:
 def _data(board: Board, remarks: Sequence[str]) -> dict[str, object]:
     sizes = {row.card.num_classes for row in board.rows}
     known = imagenet.class_names()
-    most = max(board.sets, key=lambda each: sum(each.name in row.scores for row in board.rows), default=None)
+    most = max(board.sets, key=lambda each: sum(each.name in row.entries for row in board.rows), default=None)
     return {
         "title": _TITLE,
         "sets": [{"name": each.name, "title": each.title, "short": each.short} for each in board.sets],
@@ -93,7 +93,7 @@ def _row(board: Board, row: Row) -> dict[str, object]:
         "macs": row.macs,
         "licence": row.licence,
         "paper": card.paper,
-        "scores": [_entry(row.scores[each.name]) if each.name in row.scores else None for each in board.sets],
+        "scores": [_entry(row.entries[each.name]) if each.name in row.entries else None for each in board.sets],
     }
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// The view of one model: all its runs; for the selected one, classes, confusions, worst mistakes and errors.
+// The view of one model: all its rows; for the selected one, classes, confusions, worst mistakes and errors.
 
 /** The details of this view are compressed in the page, and unpacked when they are first shown. */
 async function unpack(packed) {

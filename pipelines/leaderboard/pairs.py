@@ -93,7 +93,7 @@ def pair_columns(a: Side, b: Side) -> list[Pair]:
 
 
 def differences(a: StoredColumn, b: StoredColumn) -> dict[str, tuple[object, object]]:
-    """Where model, weights, plan and dataset differ, as `name: (of a, of b)`."""
+    """Where model, weights, identity and dataset differ, as `name: (of a, of b)`."""
     of_a, of_b = _facts(a), _facts(b)
     names = sorted(of_a.keys() | of_b.keys())
     return {name: (of_a.get(name), of_b.get(name)) for name in names if of_a.get(name) != of_b.get(name)}

@@ -112,6 +112,6 @@ def judge_column(card: Card, column: StoredColumn, shown_set: LeaderboardSet, su
         precision=column.settings.precision,
         decoder=column.decoder,
         as_published=is_as_published(card, column.weights),
-        plan=column.identity,
+        identity=column.identity,
     )
     return tuple(verdicts.judge(card, measured))

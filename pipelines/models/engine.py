@@ -155,9 +155,8 @@ class _Whole(nn.Module):
         if self.is_channels_last:
             x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         elif x_BCHW.is_cuda:
-            x_BCHW = (
-                x_BCHW.contiguous()
-            )  # a CPU is faster with the layout of the pixels, whatever the layout of weights
+            # Not on a CPU: it is faster with the layout of the pixels, whatever the layout of the weights.
+            x_BCHW = x_BCHW.contiguous()
         with torch.autocast(x_BCHW.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             logits_BN = self.network(x_BCHW)
         logits_BN = logits_BN.float()

@@ -1,6 +1,6 @@
 """Models that were trained here, as members of the zoo: their cards are in STORE/zoo.
 
-Beside the facts of a published card theirs name the training, the teacher and the selection.
+Besides what a published card says, their cards name the training, the teacher and the selection.
 """
 
 from dataclasses import dataclass

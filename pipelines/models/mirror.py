@@ -24,7 +24,7 @@ from pipelines.storage.layout import Folder
 from zoo.cards import Card, LabelOrder
 from zoo.weights import cache, wanted
 from zoo.weights.cache import Watch
-from zoo.weights.http import CHUNK_BYTES, FetchError
+from zoo.weights.http import PIECE_BYTES, FetchError
 from zoo.weights.wanted import Wanted
 
 
@@ -223,7 +223,7 @@ def _open_object(uri: str) -> Generator[tuple[Iterable[bytes], int | None]]:
 def _chunks(uri: str, stream: BinaryIO) -> Iterator[bytes]:
     while True:
         with _fetch_errors(uri):
-            chunk = stream.read(CHUNK_BYTES)
+            chunk = stream.read(PIECE_BYTES)
         if not chunk:
             return
         yield chunk

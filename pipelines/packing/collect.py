@@ -60,7 +60,7 @@ class Object:
 class Collected:
     """The result for one slice: its shard, or None if it has no image; `unread` are pairs of URI and reason.
 
-    `equal` images were left out since the list has the same bytes earlier.
+    `equal` is the number of images left out because an earlier row of the list has the same bytes.
     """
 
     shard: PackedShard | None
@@ -80,7 +80,7 @@ def forget_unread(location: str, target: Target, limit: int | None, dedup: bool)
     Raises:
         ValueError: if another packing is in the target's folder.
     """
-    _claim(location, target, limit, dedup)
+    _reserve(location, target, limit, dedup)
     notes = storage.list_objects(storage.join(target.output, "notes"))
     noted = {entry.uri: _decoded(storage.read(entry.uri)) for entry in notes}
     unread = {uri for uri, part in noted.items() if part.unread}
@@ -115,7 +115,7 @@ def collect(
         ValueError: if the list is wrong, another packing is in the target's folder, or too many objects are unread.
         UnavailableError: if a store is unavailable.
     """
-    _claim(location, target, limit, dedup)
+    _reserve(location, target, limit, dedup)
     fresh = _first_of_equal(location, target, limit) if dedup else None
     done: dict[int, Collected] = {}
     for number, result in _notes(location, target, limit, "notes", _write, fresh):
@@ -134,7 +134,7 @@ def collect(
     return made
 
 
-def _claim(location: str, target: Target, limit: int | None, dedup: bool) -> None:
+def _reserve(location: str, target: Target, limit: int | None, dedup: bool) -> None:
     listed = storage.stat(location)
     source = {
         "list": storage.absolute(location),
@@ -144,7 +144,7 @@ def _claim(location: str, target: Target, limit: int | None, dedup: bool) -> Non
         "dedup": dedup,
     }
     source |= {"samples_per_shard": target.samples_per_shard, "format": target.format}
-    manifest.claim(target.output, _MARK, source)
+    manifest.reserve(target.output, _MARK, source)
 
 
 def _notes(

@@ -62,7 +62,8 @@ def list_images(root: Path, labels: str | None = None) -> list[Image]:
     """The images below the folder `root`, sorted by key, with the labels of the CSV at the URI `labels`.
 
     Without a CSV (see `read_labels`) each folder in `root` is a class. If all their names are synsets, labels are
-    ImageNet's indices, otherwise positions among the sorted names. Images directly in `root` then have no label.
+    ImageNet's indices, otherwise positions among the sorted names. If any image lies directly in `root`, no image gets
+    a label.
 
     Raises:
         ValueError: if there is no image, two images have the same key, or the labels are inconsistent.
@@ -180,7 +181,7 @@ def _csv_labels(keys: Sequence[str], uri: str) -> Callable[[str], int | None]:
 
 def _folder_labels(root: Path, keys: Sequence[str]) -> Callable[[str], int | None]:
     if not all("/" in key for key in keys):
-        _log.warning("%s: images lie directly in it and there is no --labels CSV; they are packed without labels", root)
+        _log.warning("%s: images lie directly in it and there is no --labels CSV, so no image gets a label", root)
         return lambda key: None
     classes = sorted({_class(key) for key in keys})
     index = {synset: label for label, synset in enumerate(imagenet.synsets())}

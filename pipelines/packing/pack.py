@@ -5,8 +5,6 @@ so a folder without one was interrupted; packing again completes it. (Parquet by
 which writes its version into the file.)
 """
 
-# pyarrow carries no types:
-
 import hashlib
 import io
 import json

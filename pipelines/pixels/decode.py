@@ -1,7 +1,7 @@
 """Encoded images -> one uint8 array (size, size, 3) per view and image, or the reason why there is none.
 
 Every sample keeps its place in the chunk, and pixels are written once, where Arrow has them. The decoders themselves,
-`exact_decode` and `fast_decode`, are imported by child processes alone, see `sandbox`.
+`exact_decode` and `fast_decode`, run in child processes, see `sandbox`.
 """
 
 from collections import defaultdict

@@ -21,7 +21,7 @@ MAX_PIXELS = 50_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP")
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-"""In messages of codecs; it would make the same error differ from run to run."""
+"""In messages of codecs; it would make the same error differ from one attempt to the next."""
 
 # Pillow's own limit warns above 89 million pixels and raises above 179 million; MAX_PIXELS is lower and gives a reason.
 Image.MAX_IMAGE_PIXELS = None

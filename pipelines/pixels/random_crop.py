@@ -1,7 +1,7 @@
 """Random crop and mirror for training images, seeded per sample and epoch.
 
-Whichever worker decodes an image, and however often a run is resumed, its pixels are the same. `decode` runs in the
-sandbox's child process and reads images exactly as `exact_decode` does.
+Whichever worker decodes an image, and however often a training is resumed, its pixels are the same. `decode` runs in
+the sandbox's child process and reads images exactly as `exact_decode` does.
 """
 
 import math

@@ -56,7 +56,7 @@ class _LostError(Exception):
 
 
 class Sandbox:
-    """Runs the `decode` of a module in a child process, one image at a time. Only the child imports the module."""
+    """Runs the `decode` of a module in a child process, one image at a time. The child imports the module."""
 
     def __init__(self, module: str, limits: Limits = _LIMITS) -> None:
         self._module, self._limits = module, limits
@@ -162,7 +162,7 @@ class _Child:
         self._shared[: len(encoded)] = encoded
         self._shared[len(encoded) : end] = arguments
         self._requests += 1
-        with contextlib.suppress(OSError):  # if it is dead, the missing answer says so
+        with contextlib.suppress(OSError):  # a dead child shows by its missing answer
             self._socket.sendall(REQUEST.pack(self._requests, len(self._shared), len(encoded), len(arguments)))
         kind, size = self._answer(self._limits.seconds)
         if kind == REASON and size <= LONGEST_REASON:

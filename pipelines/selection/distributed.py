@@ -33,7 +33,7 @@ _COUNTS_KEY = b"menagerie.part"
 class GroupBest:
     """The best candidates of some cells, and the counts of their images.
 
-    Candidates are in the order of class, and of rank where the cells are all.
+    Candidates are in order of class; those that `select` returns also in order of rank.
     `rows` is the number of rows of each cell, by the position of its shard.
     """
 
@@ -83,10 +83,10 @@ def select(store: str, plan: Plan, rule: Rule, parts: str, watch: Callable[[int]
     """
     (column,) = plan.columns
     job = _Job(store, plan.dataset, column, rule, parts)
-    parted = groups(plan, rule)
+    cell_groups = groups(plan, rule)
     best, seen = job.fold(), PoolCounts()
     rows: dict[int, int] = {}
-    for done, part in enumerate(_parts(job, parted, best), 1):
+    for done, part in enumerate(_parts(job, cell_groups, best), 1):
         best.add(part.best)
         seen += part.seen
         rows |= part.rows

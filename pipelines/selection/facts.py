@@ -10,7 +10,7 @@ from pipelines.selection.candidates import PoolCounts, RankBy, Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class TeacherModel:
     """One model of a teacher; `weights` is a SHA-256."""
 
     model: str
@@ -24,7 +24,7 @@ class Teacher:
     model: str
     column: str
     classes: int
-    members: tuple[Member, ...]
+    members: tuple[TeacherModel, ...]
     plan: Mapping[str, object]
     """The settings that the cells depend on (`cells.column.Column.identity`)."""
 
@@ -89,7 +89,7 @@ class SelectionFacts:
                 model=teacher["model"],
                 column=teacher["column"],
                 classes=teacher["classes"],
-                members=tuple(Member(**member) for member in teacher["members"]),
+                members=tuple(TeacherModel(**member) for member in teacher["members"]),
                 plan=teacher["plan"],
             ),
             rule=RuleFacts(
@@ -125,7 +125,7 @@ def selection_facts(store: str, plan: Plan, rule: Rule, identity: str, images: P
             model=column.model,
             column=column.name,
             classes=column.card.num_classes,
-            members=tuple(Member(model=member.card.name, weights=member.weights) for member in column.members),
+            members=tuple(TeacherModel(model=member.card.name, weights=member.weights) for member in column.members),
             plan=column.identity,
         ),
         rule=RuleFacts(

@@ -92,7 +92,7 @@ def materialize(
         ValueError: if another selection is in the target's folder, or the pool has changed since it was scored.
     """
     own = {"format": target.format, "samples_per_shard": target.samples_per_shard}
-    manifest.claim(target.output, lineage.MARK, lineage.mark_of(selection.facts) | own)
+    manifest.reserve(target.output, lineage.MARK, lineage.mark_of(selection.facts) | own)
     notes = storage.join(target.output, "notes")
     written: dict[int, PackedShard] = {}
     shown_there = [thumbnails.SCHEMA.empty_table()]

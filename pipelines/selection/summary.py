@@ -90,7 +90,7 @@ def summarise_classes(chosen: pa.Table, classes: int, k: int) -> pa.Table:
 
 
 def summarise(chosen: pa.Table, classes: pa.Table) -> SelectionSummary:
-    """The whole, from rows of `files.CHOSEN` and CLASSES rows of them."""
+    """The summary of a selection, from its `files.CHOSEN` rows and the CLASSES rows made of them."""
     counts = classes["chosen"].to_numpy()
     places = chosen["shard"].to_numpy().astype(np.int64) << 32 | chosen["index"].to_numpy()
     _, times = np.unique(places, return_counts=True)

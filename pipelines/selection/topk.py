@@ -5,8 +5,8 @@ Yalniz et al. 2019, section 3: per class the K images with the highest scores, a
 Candidates are ordered by score, highest first, then by `tie`, lowest first (a hash of the sample's place, so that no
 shard is favoured), then by place. This order is total, so the K best of a class are the same set however they are
 found. Where equal images count once, `tie` is a digest of the image, and of the candidates of one class with the same
-tie only the best is kept, of equals the first by place. A fold holds a multiple of classes x K candidates, never the
-pool.
+tie only the best is kept, and of equally good ones the first by place. A fold holds a multiple of classes x K
+candidates, never the pool.
 """
 
 from dataclasses import dataclass, fields
@@ -114,7 +114,7 @@ class TopK:
 
 
 def _distinct(every: Candidates, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Of `rows`, all of one class, the best of each tie, of equals the first by place."""
+    """Of `rows`, all of one class, the best of each tie, and of equally good ones the first by place."""
     rows = rows[np.lexsort((every.index[rows], every.shard[rows], -every.score[rows], every.tie[rows]))]
     ties = every.tie[rows]
     return rows[np.concatenate([[True], ties[1:] != ties[:-1]])]

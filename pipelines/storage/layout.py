@@ -1,6 +1,6 @@
 """The folders of a store, each with one kind of object.
 
-STORE/training/NAME is the home of a training; what lies inside these folders is for their packages to name.
+STORE/training/NAME is the home of a training; the package that owns a folder names what is inside.
 """
 
 from enum import StrEnum

@@ -73,7 +73,7 @@ _UNREACHED = {"refused": "connection refused", "resolve": "no such host", "Name 
 
 
 class UnavailableError(OSError):
-    """The store gave no good answer in time, but may later: it was away, overloaded, or its answers were broken."""
+    """The store gave no good answer in time, but may later: unreachable, overloaded, or with broken answers."""
 
 
 class DamagedError(OSError):

@@ -1,4 +1,4 @@
-"""Reading from S3 and what speaks its protocol: listing in pages, whole objects, ranges.
+"""Reading from S3 and stores that speak its protocol: listing in pages, whole objects, ranges.
 
 A stalled body is given up after a while. Nothing is retried here: every request goes through `s3_retries.persist`.
 """

@@ -1,4 +1,4 @@
-"""Writing to S3 and what speaks its protocol: conditional puts, uploads in parts, removal.
+"""Writing to S3 and stores that speak its protocol: conditional puts, uploads in parts, removal.
 
 Whether a store honours conditional puts is found out once per bucket. Results are never streamed out, since a
 half-written object could be seen. Nothing is retried here: every request goes through `s3_retries.persist`.
@@ -26,7 +26,9 @@ _conditional: dict[str, bool] = {}
 
 
 def create(uri: str, data: Data) -> bool:
-    """Create the object at `uri`; False if there is one already, perhaps from an attempt of ours whose answer was lost.
+    """Create the object at `uri`; False if there is one already.
+
+    It may be that of an earlier attempt of this call whose answer was lost.
 
     A store that is not known to honour `If-None-Match` is first asked whether the object exists. Another write between
     the two requests could be lost; a store that ignores the condition allows nothing better.

@@ -80,7 +80,7 @@ class Agreement:
         return Decision(loss_sum=loss_sum, images=int(images), bad=int(bad), stop=stop, save=save, poll=poll)
 
     def _summed(self, values: list[float]) -> list[float]:
-        """Each value summed over all workers; flags of rank 0 reach all of them so."""
+        """Each value summed over all workers; in this way the flags of rank 0 reach every worker."""
         if self._world_size == 1:
             return values
         sums = torch.tensor(values, dtype=torch.float64, device=self._device)

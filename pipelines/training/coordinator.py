@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipelines.training.progress import Position, TrainingProgress
 
 _WAIT_SECONDS = 45.0
-"""Until a note says that workers have not started: some seconds are usual."""
+"""After this time a note says that workers have not started; usually they start within seconds."""
 _TRIES = 4
 """Consecutive starts without a checkpoint in between: more of them cannot be the fault of one machine."""
 
@@ -150,9 +150,13 @@ class Coordinator:
         """Whether a stop is requested; does not wait for the answer."""
         return self._actor.is_stop_requested.remote()
 
-    def poll(self) -> Update:
-        """What happened since the last call."""
-        return ray.get(self._actor.poll.remote())
+    def poll(self, timeout: float | None = None) -> Update:
+        """What happened since the last call.
+
+        Raises:
+            GetTimeoutError: if there is no answer within `timeout` seconds.
+        """
+        return ray.get(self._actor.poll.remote(), timeout=timeout)
 
     def close(self) -> None:
         """End the actor."""

@@ -93,14 +93,16 @@ def _stop(coordinator: Coordinator, fit: "_Fit", note: Callable[[str], None]) ->
         return
     with contextlib.suppress(RayError):
         coordinator.request_stop(timeout=_STOP_SECONDS)
-        is_saved = fit.over.wait(_STOP_SECONDS) and fit.error is None and coordinator.poll().checkpoints > 0
+        is_saved = (
+            fit.over.wait(_STOP_SECONDS) and fit.error is None and coordinator.poll(_STOP_SECONDS).checkpoints > 0
+        )
         note("stopped after a checkpoint" if is_saved else "stopped without a new checkpoint")
 
 
 class _Fit:
     """Ray Train at work in a thread; the event `over` is set at its end.
 
-    Waiting for the thread itself is no way: Python 3.11 takes a thread for ended when a signal interrupts `join`.
+    Waiting for the thread itself does not work: Python 3.11 takes a thread for ended when a signal interrupts `join`.
     """
 
     def __init__(self, training: Training, coordinator: Coordinator) -> None:

@@ -8,15 +8,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipelines.data.bad_rate import is_too_high
+from pipelines.data.bad_rate import is_too_high_so_far
 from pipelines.records import Dataset
 from pipelines.training.agreement import Decision
 from pipelines.training.checkpoint import BestValidation, CheckpointContent, LearnerState
 from pipelines.training.progress import CurvePoint, Position, TrainingProgress
 from pipelines.training.sampling.batches import DataError, SampleBatch
 
-_JUDGED_IMAGES = 1000
-"""The allowed number of bad images is a share of so many at least: the first few do not stop a training."""
 _SHOWN_KEYS = 10
 
 
@@ -69,7 +67,7 @@ class History:
         self._seen += decision.images + decision.bad
         self._examples += [f"{batch.keys[row]}: {error}" for row, error in batch.errors.items()]
         del self._examples[_SHOWN_KEYS:]
-        if is_too_high(self._bad, max(self._seen, _JUDGED_IMAGES), self._max_bad_rate):
+        if is_too_high_so_far(self._bad, self._seen, self._max_bad_rate):
             counts = f"{self._bad} of the first {self._seen} images are bad"
             raise DataError(": ".join([counts, *(["; ".join(self._examples)] if self._examples else [])]))
         self._interval.loss_sum += decision.loss_sum

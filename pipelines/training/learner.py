@@ -170,7 +170,7 @@ class Learner:
 
     def weights(self) -> dict[str, Tensor]:
         """The weights to evaluate and publish: the moving average where the recipe has one."""
-        return self.network.state_dict() | (self.average or {})
+        return self.state().weights
 
     def state(self) -> LearnerState:
         """Everything that the next step depends on."""

@@ -74,7 +74,7 @@ class Pace:
 
 
 def _is_due(images: int | None, stage: Stage, step: int, intervals: int) -> bool:
-    """Whether `step` ends an interval: of so many images, or else one of so many intervals of the stage."""
+    """Whether an interval ends at `step`: one of `images` images, or else of `intervals` equal parts of the stage."""
     if images is None:
         return step * intervals // stage.steps > (step - 1) * intervals // stage.steps
     return step % max(1, round(images / stage.recipe.batch)) == 0

@@ -45,7 +45,7 @@ def validate(
         world_size: the number of workers.
 
     Returns:
-        n and errors as counts, top1, top5 and ece in percent, nll in nats.
+        n and errors as counts, top1 and top5 in percent, ece as a share from 0 to 1, nll in nats.
 
     Raises:
         DataError: if a shard cannot be read, or no image has a label.

@@ -1,7 +1,7 @@
 """A worker of a training: what Ray Train runs in each of its processes.
 
-The loop of batch, gradients and step, with reports, validations and checkpoints in between. What the workers do
-together they decide at every step, see `agreement`. Everything that a step depends on is in the checkpoint and in the
+The loop of batch, gradients and step, with reports, validations and checkpoints in between. At every step the workers
+decide together what to do next, see `agreement`. Everything that a step depends on is in the checkpoint and in the
 training's own data, nothing in this process. A loss that is not finite, or data that is mostly bad, ends the training.
 """
 

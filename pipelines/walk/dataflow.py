@@ -36,7 +36,7 @@ def walk(
     Args:
         columns: the models with their settings; a table's `slot` is a position among them.
         shards: what to read.
-        positions: of the shards in their dataset, a table's `shard`.
+        positions: the position of each shard in its dataset; column `shard` of a table.
         options: where models run; the device is resolved, not `auto`.
     """
     device = options.device
@@ -58,10 +58,10 @@ def pixels(
 
     Args:
         shards: what to read.
-        positions: of the shards in their dataset.
+        positions: the position of each shard in its dataset.
         chunk_size: samples in a chunk.
         views: what each image is decoded to.
-        shares: of the cluster.
+        shares: how the cluster is divided.
     """
     set_context()
     sources = ray.data.from_arrow(_sources(shards, positions))
@@ -97,8 +97,8 @@ def score(pixels: Dataset, scorer: type, config: PassConfig, shares: Shares, act
         pixels: decoded chunks.
         scorer: the class of the actors, made with `config`.
         config: what an actor runs.
-        shares: of the cluster.
-        actors: how many.
+        shares: how the cluster is divided.
+        actors: number of actors.
     """
     return mapped(
         pixels,

@@ -41,8 +41,8 @@ class Estimate:
     Attributes:
         images: to decode; exact only where there are manifests.
         gpu_seconds: of one GPU that runs the models.
-        cpu_seconds: of one CPU core that runs the models; None where a precision does not exist on CPUs.
-        decode_seconds: of one CPU core that decodes.
+        cpu_seconds: of one logical CPU that runs the models; None where a precision does not exist on CPUs.
+        decode_seconds: of one logical CPU that decodes.
     """
 
     images: int

@@ -18,7 +18,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.cluster.shares import NoDeviceError, resources, share
-from pipelines.data.bad_rate import is_too_high
+from pipelines.data.bad_rate import is_too_high_so_far
+from pipelines.messages import one_line
 from pipelines.models.precision import require_precision
 from pipelines.walk.dataflow import walk
 from pipelines.walk.failures import NON_FINITE, SCORED
@@ -30,7 +31,6 @@ from pipelines.walk.rounds import Progress, RoundState
 
 _IDLE_ROUNDS = 2
 """Rounds in succession that commit nothing; the second is for what recovered only after the first."""
-_JUDGED_IMAGES = 1000
 _PASSING = (RayError, ExecutionTimeoutError, OSError, NoDeviceError)
 """What interrupts a pass and may be over by the next round."""
 
@@ -65,8 +65,8 @@ class _SpoiledError(Exception):
 def fill(store: str, plan: Plan, options: RunOptions, watch: Callable[[Progress], None]) -> Outcome:
     """Commit the cells that `plan` lacks; rounds go on until none is missing or two in succession commit nothing.
 
-    A lost node, a killed worker or a store that is away for a while costs the cells in flight, and the next round fills
-    them: nothing else is needed.
+    A lost node, a killed worker or a store that is unavailable for a while costs the cells in flight, and the next
+    round fills them: nothing else is needed.
 
     Args:
         store: where the cells go.
@@ -75,7 +75,7 @@ def fill(store: str, plan: Plan, options: RunOptions, watch: Callable[[Progress]
         watch: called with the progress after each block of scores.
 
     Raises:
-        ValueError: if the device is not there.
+        ValueError: if the device is not there, or lacks a precision of the plan.
     """
     options = replace(options, device=resolve_device(options.device, options.gpus))
     _require_precisions(plan, options.device)
@@ -92,7 +92,7 @@ def fill(store: str, plan: Plan, options: RunOptions, watch: Callable[[Progress]
         try:
             plan = plan_cells(store, plan.dataset, plan.columns)
         except OSError as error:
-            failures.interruption = _one_line(error)
+            failures.interruption = _reason(error)
         left = failures.fillable(plan).pending
         idle = idle + 1 if left == before and not state.split_models() else 0
         if failures.interruption and left and idle < _IDLE_ROUNDS and not spoiled:
@@ -108,15 +108,15 @@ def fill(store: str, plan: Plan, options: RunOptions, watch: Callable[[Progress]
     )
 
 
-def _one_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """The first line of an error's message; of a Ray task's the last, below the traceback."""
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[-1 if isinstance(error, RayTaskError) else 0]}"
+    return one_line(f"{type(error).__name__}: {lines[-1 if isinstance(error, RayTaskError) else 0]}")
 
 
 def _require_good(progress: Progress, max_bad_rate: float) -> None:
     bad = progress.bad.total()
-    if is_too_high(bad, max(progress.images, _JUDGED_IMAGES), max_bad_rate):
+    if is_too_high_so_far(bad, progress.images, max_bad_rate):
         reasons = ", ".join(f"{number} {reason}" for reason, number in progress.bad.most_common())
         raise _SpoiledError(f"{bad} of the first {progress.images} images are bad: {reasons}")
 
@@ -150,7 +150,7 @@ def _round(store: str, plan: Plan, options: RunOptions, state: RoundState) -> It
         try:
             yield from _pass(store, plan, part, options, state)
         except _PASSING as error:
-            failures.interruption, failures.workers_died = _one_line(error), isinstance(error, RayError)
+            failures.interruption, failures.workers_died = _reason(error), isinstance(error, RayError)
             if len(part.columns) == 1 and len(plan.columns) > 1:
                 reason = f"run alone, its pass broke off: {failures.interruption}"
                 failures.absent_models[part.columns[0]] = reason

@@ -50,7 +50,7 @@ class Gather:
     _parts: dict[CellKey, dict[int, pa.Table]] = field(default_factory=dict[CellKey, dict[int, pa.Table]])
     _sizes: dict[CellKey, int] = field(default_factory=dict[CellKey, int])
     _lost: set[CellKey] = field(default_factory=set[CellKey])
-    """Cells that cannot become complete in this pass: rows of theirs are dropped."""
+    """Cells that cannot become complete in this pass: their rows are dropped."""
 
     @property
     def begun(self) -> int:

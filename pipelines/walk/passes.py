@@ -49,7 +49,7 @@ class PassPlan:
     shards: tuple[int, ...]
 
     def by_column(self, by_slot: Mapping[int, str]) -> dict[int, str]:
-        """What is known of models by slot, by their column of the plan."""
+        """The values of `by_slot`, by column of the plan instead of by slot."""
         return {self.columns[slot]: value for slot, value in by_slot.items()}
 
 

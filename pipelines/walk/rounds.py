@@ -69,13 +69,13 @@ class RoundFailures:
         )
 
     def of_shards(self, plan: Plan) -> dict[int, str]:
-        """Why shards failed. A shard that was absent is no failure if another job has filled all of its cells."""
+        """Why shards failed; not one that was absent, if another job has filled all of its cells meanwhile."""
         missing = {shard for shards in plan.missing for shard in shards}
         absent = {shard: reason for shard, reason in self.absent_shards.items() if shard in missing}
         return absent | self.failed_shards | self.conflicts
 
     def of_models(self, plan: Plan) -> dict[int, str]:
-        """Why models could not be run. A model that was absent is no failure if no cell of it is missing."""
+        """Why models could not be run; not one that was absent, if none of its cells is missing."""
         absent = {column: reason for column, reason in self.absent_models.items() if plan.missing[column]}
         return self.failed_models | absent
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from pipelines.cells.column import Column
-from pipelines.messages import error_line
+from pipelines.messages import error_line, one_line
 from pipelines.models import mirror
 from pipelines.models.engine import Engine, NoRoomError, free_memory, is_device_fault, is_out_of_memory, keep_memory
 from pipelines.models.ranking import Scores, averaged
@@ -62,7 +62,7 @@ class Scorer:
         try:
             model = tuple(self._engine(member) for member in column.members)
         except OSError as error:
-            return _NoModel("absent_model", str(error))
+            return _NoModel("absent_model", one_line(error))
         except (*_FAULTS, MemoryError) as error:
             if is_device_fault(error):
                 raise
@@ -84,7 +84,7 @@ class Scorer:
     def _without(self, error: Exception, *, beside_others: bool) -> _NoModel:
         """What takes the place of the model that raised `error`."""
         if not is_out_of_memory(error):
-            return _NoModel("failed_model", _one_line(error))
+            return _NoModel("failed_model", _reason(error))
         free_memory(self._device)
         if beside_others:  # another round runs it in a pass of its own
             return _NoModel("absent_model", "no room beside the others")
@@ -136,10 +136,10 @@ def _averaged(waiting: Sequence[Callable[[], Scores]], column: Column) -> Scores
     return averaged([wait() for wait in waiting], column.classes_kept, column.subset)
 
 
-def _one_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """The first paragraph of an error's message: compilers print pages after it."""
     if isinstance(error, ValueError):
-        return " ".join(str(error).partition("\n\n")[0].split())
+        return one_line(str(error).partition("\n\n")[0])
     return error_line(error, first_paragraph=True)
 
 

@@ -1,6 +1,6 @@
 """Real runs to put faults on: shards, drivers in processes of their own, Ray nodes that can be killed, and the checker.
 
-Owns what every fault's test does alike. Refuses to know any fault.
+What the tests of all faults share; it makes no fault itself.
 """
 
 import os

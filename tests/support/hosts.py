@@ -1,7 +1,7 @@
 """Hosts on this machine: network namespaces with an address and a home each, on one switch, with cables to be pulled.
 
-Owns the namespaces and every process that runs in one of them: none is left when `Hosts` ends. Nothing leads out of the
-switch, so two runs may use the same addresses. Refuses to know Ray, and what is served to the hosts.
+`Hosts` ends every process that runs in a namespace, and leaves none of them. Nothing leads out of the switch, so two
+runs may use the same addresses. Neither Ray nor what is served to the hosts is known here.
 """
 
 import ctypes

@@ -1,6 +1,6 @@
 """Pictures for tests, and the chunks in which they are decoded.
 
-Owns the reference for pixels: torchvision's rule, written out with plain Pillow.
+The reference for pixels is torchvision's rule, written out with plain Pillow.
 """
 
 import io

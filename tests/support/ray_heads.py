@@ -1,6 +1,6 @@
 """Heads of real Ray clusters as users start them: `ray start`, with dashboard, jobs API and token, on loopback.
 
-Owns their ports, homes and ends. Refuses `ray stop`, which ends every Ray on the machine.
+Each head gets ports and a home of its own. It is never ended by `ray stop`, which ends every Ray on the machine.
 """
 
 import json

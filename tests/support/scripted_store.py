@@ -1,6 +1,6 @@
 """An S3 server that gives the answers that a test has written down, for errors that no server here makes.
 
-Owns also what every refusal has to be held against: it is one line, and repeats no secret. Refuses to keep objects.
+It also checks what holds for every error: one line, no secret. It keeps no objects.
 """
 
 import os

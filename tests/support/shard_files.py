@@ -1,6 +1,6 @@
 """Shards for tests, written by what everybody has: tarfile and pyarrow; and how reading them ends.
 
-Owns no rule of our own readers, so that these are held against something else.
+It uses none of the project's readers, so that these are compared with something else.
 """
 
 import io

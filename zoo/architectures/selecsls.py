@@ -29,7 +29,7 @@ class StageSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class NetworkSpec:
     """A model: its stages, and the channels of the four convolutions of its head."""
 
     stages: tuple[StageSpec, ...]
@@ -37,9 +37,11 @@ class Plan:
 
 
 _60_STAGES = (StageSpec(64, (64, 128)), StageSpec(128, (128, 128, 288)), StageSpec(288, (288, 288, 288, 416)))
-_42B = Plan((StageSpec(64, (64, 128)), StageSpec(144, (144, 288)), StageSpec(304, (304, 480))), (960, 1024, 1280, 1024))
-_60 = Plan(_60_STAGES, (756, 1024, 1024, 1280))
-_60B = Plan(_60_STAGES, (756, 1024, 1280, 1024))
+_42B = NetworkSpec(
+    (StageSpec(64, (64, 128)), StageSpec(144, (144, 288)), StageSpec(304, (304, 480))), (960, 1024, 1280, 1024)
+)
+_60 = NetworkSpec(_60_STAGES, (756, 1024, 1024, 1280))
+_60B = NetworkSpec(_60_STAGES, (756, 1024, 1280, 1024))
 
 
 def selecsls42b(num_classes: int = 1000) -> "SelecSLS":
@@ -90,14 +92,14 @@ class Block(nn.Module):
 class SelecSLS(nn.Module):
     """Stem, blocks, a head of four convolutions, average pool, classifier."""
 
-    def __init__(self, plan: Plan, num_classes: int) -> None:
+    def __init__(self, spec: NetworkSpec, num_classes: int) -> None:
         super().__init__()
         self.stem = _conv(3, _STEM_CHANNELS, 3, stride=2)
-        self.features = nn.ModuleList(_blocks(plan.stages))
-        self.head = _head(plan.stages[-1].outs[-1], plan.head)
+        self.features = nn.ModuleList(_blocks(spec.stages))
+        self.head = _head(spec.stages[-1].outs[-1], spec.head)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(plan.head[-1], num_classes)
-        self._starts = frozenset(accumulate((len(stage.outs) for stage in plan.stages), initial=0))
+        self.fc = nn.Linear(spec.head[-1], num_classes)
+        self._starts = frozenset(accumulate((len(stage.outs) for stage in spec.stages), initial=0))
         self.apply(initialise)
 
     def forward_features(self, x_BCHW: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Owns     the fields of a card and their checks, the reading of published documents, the zoo's own cards in `published/`.
 In       model-index files and READMEs as published, including damaged ones.
 Out      `Card`s by name and pattern, with errata for what a document gets wrong or omits.
-Never    measure anything, load torch, or guess a value that a document omits.
+Never    measure anything, load torch, or guess, without an erratum that says so, a value that a document omits.
 """
 
 from zoo.cards.card import Card, Claim, Erratum, LabelOrder, WeightsFile

@@ -61,7 +61,7 @@ def _entry(row: dict[str, str], link: str, geometry: dict[str, Any]) -> dict[str
 
 
 def _tables(markdown: str) -> list[list[dict[str, str]]]:
-    """The rows of each table with a column `Model`, as maps from heading to cell."""
+    """The rows of each table with a column `Model`, as maps from heading to value."""
     tables = []
     for block in re.findall(r"(?:^\|.*\|[ \t]*\n?)+", markdown, re.MULTILINE):
         heading, _, *rows = (

@@ -19,7 +19,7 @@ from zoo.weights.http import FetchError, open_url
 from zoo.weights.wanted import Wanted
 
 Opener = Callable[[str], AbstractContextManager[tuple[Iterable[bytes], int | None]]]
-"""Opens a URI and yields its content in chunks and its size in bytes, None if unknown. Raises `FetchError`."""
+"""Opens a URI and yields its content in pieces and its size in bytes, None if unknown. Raises `FetchError`."""
 Watch = Callable[[int, int | None], None]
 """Called during a fetch with the bytes so far and the total, None if unknown."""
 _HTTP: Mapping[str, Opener] = {"http": open_url, "https": open_url}
@@ -89,9 +89,9 @@ def sha256_of(source: str, openers: Mapping[str, Opener] | None = None) -> str:
         raise FileNotFoundError(f"{source}: no such file")
     digest = hashlib.sha256()
     try:
-        with opener(source) as (chunks, _):
-            for chunk in chunks:
-                digest.update(chunk)
+        with opener(source) as (pieces, _):
+            for piece in pieces:
+                digest.update(piece)
     except FetchError as error:
         raise FileNotFoundError(f"{source}: {error}") from error
     return digest.hexdigest()
@@ -190,8 +190,8 @@ def _download(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Wa
     try:
         # Not mkstemp, whose mode 0600 would hide the file from other users of a shared cache: the umask decides.
         with temporary.open("xb") as file:
-            with opener(source) as (chunks, size):
-                digest = _copy(chunks, size, file, watch)
+            with opener(source) as (pieces, size):
+                digest = _copy(pieces, size, file, watch)
             file.flush()
             os.fsync(file.fileno())
         if not _agrees(digest, wanted) or _is_page(temporary):
@@ -206,13 +206,13 @@ def _download(source: str, opener: Opener, wanted: Wanted, path: Path, watch: Wa
     return None
 
 
-def _copy(chunks: Iterable[bytes], size: int | None, file: BinaryIO, watch: Watch | None) -> str:
-    """Write `chunks` to `file`; returns their SHA-256 in hexadecimal."""
+def _copy(pieces: Iterable[bytes], size: int | None, file: BinaryIO, watch: Watch | None) -> str:
+    """Write `pieces` to `file`; returns their SHA-256 in hexadecimal."""
     digest, done = hashlib.sha256(), 0
-    for chunk in chunks:
-        file.write(chunk)
-        digest.update(chunk)
-        done += len(chunk)
+    for piece in pieces:
+        file.write(piece)
+        digest.update(piece)
+        done += len(piece)
         if watch:
             watch(done, size)
     return digest.hexdigest()

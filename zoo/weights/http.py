@@ -1,11 +1,11 @@
-"""Download files over HTTP in chunks, with timeouts and retries. The caller verifies the content."""
+"""Download files over HTTP in pieces, with timeouts and retries. The caller verifies the content."""
 
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-CHUNK_BYTES = 1 << 20
+PIECE_BYTES = 1 << 20
 _CONNECT_SECONDS, _READ_SECONDS = 5, 30
 _RETRIES = 4
 _PATIENCE_SECONDS, _LEAST_BYTES_A_SECOND = 20, 10_000
@@ -25,7 +25,7 @@ def open_url(url: str) -> Iterator[tuple[Iterable[bytes], int | None]]:
     """Open `url`.
 
     Yields:
-        The content in chunks of at most `CHUNK_BYTES`, and its size in bytes, None if the server does not report it.
+        The content in pieces of at most `PIECE_BYTES`, and its size in bytes, None if the server does not report it.
 
     Raises:
         FetchError: If the server responds with an error, cannot be reached after some retries, truncates the body, or
@@ -56,7 +56,7 @@ def open_url(url: str) -> Iterator[tuple[Iterable[bytes], int | None]]:
                 response.raise_for_status()
                 size = response.headers.get("Content-Length", "")
                 answered = True
-                yield _chunks(response.raw), int(size) if size.isdigit() else None
+                yield _pieces(response.raw), int(size) if size.isdigit() else None
         except requests.HTTPError as error:
             raise FetchError(_cause(error)) from error
         except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
@@ -66,12 +66,12 @@ def open_url(url: str) -> Iterator[tuple[Iterable[bytes], int | None]]:
             raise FetchError(_cause(error)) from error
 
 
-def _chunks(raw: Any) -> Iterator[bytes]:
+def _pieces(raw: Any) -> Iterator[bytes]:
     """The body as it arrives. Raises a FetchError if it arrives too slowly, which no timeout detects."""
     started, done = time.monotonic(), 0
-    while chunk := raw.read1(CHUNK_BYTES):
-        done += len(chunk)
-        yield chunk
+    while piece := raw.read1(PIECE_BYTES):
+        done += len(piece)
+        yield piece
         elapsed = time.monotonic() - started
         if elapsed > _PATIENCE_SECONDS and done < elapsed * _LEAST_BYTES_A_SECOND:
             raise FetchError(

@@ -115,8 +115,8 @@ def load_strict(model: "nn.Module", state: "Mapping[str, Tensor]", source: str =
         source: Name of the state in error messages.
 
     Raises:
-        ValueError: If keys are missing, unexpected or of another shape, or values have another kind of type or are not
-            finite; the message counts them and gives examples.
+        ValueError: If keys are missing, unexpected or of another shape, or values are not finite, or floats where the
+            network has integers, or the reverse; the message counts them and gives examples.
     """
     own = model.state_dict()
     shared = [key for key in own if key in state]
@@ -128,7 +128,7 @@ def load_strict(model: "nn.Module", state: "Mapping[str, Tensor]", source: str =
         "unusable": [f"{key} {reason}" for key in shared if (reason := _unusable(state[key], own[key]))],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{len(keys)} {kind}: {_sample(keys)}" for kind, keys in problems.items() if keys)
+        listed = "; ".join(f"{len(keys)} {kind}: {_examples(keys)}" for kind, keys in problems.items() if keys)
         raise ValueError(f"{source} does not fit {type(model).__name__}: {listed}")
     model.load_state_dict(state)
 
@@ -175,5 +175,5 @@ def _reason(error: Exception) -> str:
     return f"not a complete checkpoint, truncated or damaged ({type(error).__name__})"
 
 
-def _sample(keys: list[str]) -> str:
+def _examples(keys: list[str]) -> str:
     return ", ".join(keys[:_SHOWN_KEYS]) + (", ..." if len(keys) > _SHOWN_KEYS else "")

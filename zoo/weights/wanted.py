@@ -75,7 +75,10 @@ def explicit(card: Card, location: str, sha256: str | None = None) -> Wanted:
 
 
 def file_name(card: Card, location: str, sha256: str | None) -> str:
-    """The file's name in a cache or store: as published if it contains the digest, else `MODEL-DIGEST8.SUFFIX`."""
+    """The file's name in a cache or store: as published if it contains the digest, else `MODEL-DIGEST8.SUFFIX`.
+
+    Without a digest it is `MODEL.SUFFIX`.
+    """
     name = re.sub(r"[^\w.-]", "_", location.rpartition("/")[2].partition("?")[0])
     in_name = digest_in(name)
     if sha256 and in_name and sha256.startswith(in_name):

@@ -1,7 +1,7 @@
 """Reads and decodes a worker's samples, range by range, in chunks of one row that Ray Data can carry.
 
 Every slot gets a sample: one that cannot be read, or has no usable label, keeps its slot and carries the reason, so
-the other slots never depend on it. How chunks travel is the business of `loader`, how they become batches of `batches`.
+the other slots never depend on it. `loader` moves the chunks, `batches` makes batches of them.
 """
 
 from collections import defaultdict
@@ -30,7 +30,7 @@ _TRIES = 2
 _UNREADABLE = "unreadable shard"
 _SANDBOX = Sandbox("pipelines.pixels.random_crop")
 RANGE = pa.schema([("start", pa.int64()), ("stop", pa.int64())])
-"""One row a range, see `order.Range`."""
+"""One row for each range, see `order.Range`."""
 _SAMPLES: list[tuple[str, pa.DataType]] = [
     ("steps", pa.list_(pa.int64())),
     ("slots", pa.list_(pa.int32())),
@@ -46,9 +46,9 @@ READ = pa.schema(
         ("images", pa.list_(pa.large_binary())),
     ]
 )
-"""One row a chunk: encoded samples in the order in which batches need them."""
+"""One row for each chunk: encoded samples in the order in which batches need them."""
 DECODED = pa.schema([("failure", pa.string()), *_SAMPLES, ("pixels", pa.large_binary())])
-"""One row a chunk: the same samples with their pixels, a uint8 array (samples, size, size, 3)."""
+"""One row for each chunk: the same samples with their pixels, a uint8 array (samples, size, size, 3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,7 +137,7 @@ def test_a_claim_is_as_coarse_as_it_was_printed() -> None:
     assert judged(rows, replace(CARD, claims=(replace(CLAIM, value=77.2, decimals=3),))).word == "differs"
 
 
-def plan(**changes) -> dict:
+def identity(**changes) -> dict:
     """That of a cell as it comes back from JSON, which has lists where there were tuples."""
     column = Column(card=CARD, file=wanted.published(CARD))
     return json.loads(json.dumps(column.identity)) | changes
@@ -146,14 +146,14 @@ def plan(**changes) -> dict:
 def test_a_plan_as_the_card_has_it_changes_no_verdict() -> None:
     for points in (0, -0.24):
         rows = cell(right_for(points))
-        assert judged(rows, plan=plan()) == judged(rows)
+        assert judged(rows, identity=identity()) == judged(rows)
 
 
 def test_cells_of_another_size_or_of_other_classes_are_not_compared() -> None:
-    rows, used = cell(right_for(0)), plan()
-    found = judged(rows, plan=plan(preprocessing=used["preprocessing"] | {"size": 288}))
+    rows, used = cell(right_for(0)), identity()
+    found = judged(rows, identity=identity(preprocessing=used["preprocessing"] | {"size": 288}))
     assert (found.word, found.reasons) == ("not comparable", ("the claim is for 224 px, measured at 288 px",))
-    found = judged(rows, plan=plan(subset=[1, 2, 3]))
+    found = judged(rows, identity=identity(subset=[1, 2, 3]))
     assert (found.word, found.reasons) == (
         "not comparable",
         ("the classes that count are not those of ImageNet-1k validation",),
@@ -161,11 +161,11 @@ def test_cells_of_another_size_or_of_other_classes_are_not_compared() -> None:
 
 
 def test_other_preprocessing_and_settings_are_said_where_a_claim_is_missed() -> None:
-    used = plan()
-    changed = plan(
+    used = identity()
+    changed = identity(
         preprocessing=used["preprocessing"] | {"interpolation": "bilinear"}, settings=used["settings"] | {"fold": True}
     )
-    assert judged(cell(right_for(-0.24)), plan=changed).reasons == (
+    assert judged(cell(right_for(-0.24)), identity=changed).reasons == (
         "measured with interpolation bilinear, the card has bicubic",
         "measured with fold",
     )

@@ -42,7 +42,7 @@ def filled(tmp_path: Path) -> str:
 def test_rows_are_models_with_their_settings_and_sets_are_columns(filled: str) -> None:
     made = built(filled)
     assert [kind.name for kind in made.sets] == ["photos", "sketches"]
-    assert [(row.model, row.column.mode, sorted(row.scores)) for row in made.rows] == [
+    assert [(row.model, row.column.mode, sorted(row.entries)) for row in made.rows] == [
         ("resnest50d", "bf16 exact", ["photos"]),
         ("resnest50d", "fp32 exact", ["photos", "sketches"]),
         ("selecsls60", "fp32 exact", ["photos"]),
@@ -57,7 +57,7 @@ def test_rows_are_models_with_their_settings_and_sets_are_columns(filled: str) -
 
 def test_scores_are_those_of_all_cells_folded(filled: str) -> None:
     made = built(filled)
-    score = next(row.scores["photos"] for row in made.rows if row.model == "resnest50d" and "sketches" in row.scores)
+    score = next(row.entries["photos"] for row in made.rows if row.model == "resnest50d" and "sketches" in row.entries)
     tallies = [metrics.tally(cell, 1000) for _, cell in score.column.load()]
     assert score.summary == metrics.summary(metrics.merge(metrics.merge(tallies[0], tallies[1]), tallies[2]))
     assert (score.summary.n, score.summary.errors, len(score.mistakes.errors)) == (120, 3, 3)
@@ -70,14 +70,14 @@ def test_models_that_are_not_asked_for_are_left_out(filled: str) -> None:
 def test_a_subset_of_classes_is_a_set_of_the_same_row(filled: str) -> None:
     few = dataset("few", shards=1, rows=20)
     fill(filled, few, column("resnest50d", subset=tuple(range(20))), 0.7)
-    (row,) = [row for row in built(filled).rows if "few" in row.scores]
-    assert {"photos", "sketches", "few"} == set(row.scores)
+    (row,) = [row for row in built(filled).rows if "few" in row.entries]
+    assert {"photos", "sketches", "few"} == set(row.entries)
 
 
 def test_a_label_beside_the_classes_that_count_is_an_error(tmp_path: Path) -> None:
     fill(str(tmp_path), dataset("few", shards=1, rows=20), column("resnest50d", subset=tuple(range(15))), 1.0)
     (row,) = built(str(tmp_path)).rows
-    score = row.scores["few"]
+    score = row.entries["few"]
     assert score.summary.error_reasons == {"label out of range": 5} and len(score.mistakes.errors) == 5
 
 
@@ -146,7 +146,7 @@ def judged(store: str, sets: str) -> Board:
 
 def test_claims_are_judged_on_the_complete_set_that_they_are_of(tiny: tuple[str, str]) -> None:
     made = judged(*tiny)
-    words = {row.model: exports.top1_verdict(row.scores["tiny"]) for row in made.rows}
+    words = {row.model: exports.top1_verdict(row.entries["tiny"]) for row in made.rows}
     near, far = words["resnest50d"], words["selecsls60"]
     assert near and far
     assert (near.claim.value, near.word, near.is_mismatch) == (80.96, "reproduced", False)
@@ -164,7 +164,7 @@ def test_a_relabelled_set_reads_the_same_cells_and_has_no_likelihood(tiny: tuple
     made = judged(*tiny)
     assert [kind.name for kind in made.sets] == ["tiny", "tiny-real"]
     row = next(row for row in made.rows if row.model == "resnest50d")
-    real = row.scores["tiny-real"].summary
+    real = row.entries["tiny-real"].summary
     assert (real.n, real.nll, real.brier) == (300, None, None) and real.ece is not None
     (entry,) = [e for e in json.loads(exports.json_bytes(made))["results"] if e["dataset"] == "tiny-real"][:1]
     assert entry["nll"] is None and entry["top1"] == made.of(made.sets[1])[0][1].summary.top1

@@ -238,12 +238,12 @@ def test_in_a_sandboxed_frame_as_mlflow_shows_artefacts_it_sorts_and_opens_a_mod
 def test_a_thousand_models_on_eight_sets_sort_and_filter_in_200_ms(made: Board, browser, tmp_path: Path) -> None:
     chance, (kind, *_) = random.Random(0), made.sets
     sets = tuple(replace(kind, name=f"{kind.name}{i}", title=f"Set {i}", short=f"S{i}") for i in range(8))
-    sample = [row for row in made.rows if kind.name in row.scores]
+    sample = [row for row in made.rows if kind.name in row.entries]
     few = metrics.tally(rows(200, 0.7, classes=10), 10)  # what only a model's own view shows is not what is timed
 
     def row(i: int) -> board.Row:
         like = sample[i % len(sample)]
-        score = like.scores[kind.name]
+        score = like.entries[kind.name]
         scored = {
             s.name: replace(
                 score,
