@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import storage
 from pipelines.cells import audit
-from pipelines.cells.audit import CellProblem
+from pipelines.cells.audit import CellFinding
 from pipelines.cells.cell import cell_uri, encode_cell, publish_cell
 from pipelines.cells.column import SCHEMA_VERSION
 from pipelines.cells.plan import plan_cells
@@ -37,7 +37,7 @@ def flipped(content: bytes, bit: int) -> bytes:
     return bytes(damaged)
 
 
-def found(store: str) -> list[CellProblem]:
+def found(store: str) -> list[CellFinding]:
     return list(audit.inspect(store, plan_cells(store, DATASET, [COLUMN, OTHER])))
 
 
@@ -62,7 +62,7 @@ def test_every_committed_cell_of_every_column_is_looked_at_and_no_other(tmp_path
     targets = [(COLUMN, SHARDS[1]), (COLUMN, SHARDS[4]), (OTHER, SHARDS[0]), (OTHER, SHARDS[4])]
     for column, shard in targets:
         publish_cell(str(tmp_path), DATASET, column, shard, cell_rows(5))
-    assert found(str(tmp_path)) == [CellProblem(cell_uri(str(tmp_path), DATASET, *target), None) for target in targets]
+    assert found(str(tmp_path)) == [CellFinding(cell_uri(str(tmp_path), DATASET, *target), None) for target in targets]
 
 
 def test_cells_that_are_away_or_removed_meanwhile_are_said_and_the_others_looked_at(faulty_s3, monkeypatch) -> None:

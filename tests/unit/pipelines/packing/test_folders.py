@@ -144,7 +144,7 @@ def test_images_directly_in_the_folder_are_unlabelled_and_it_is_said(
 ) -> None:
     fill(root, "1.jpg", "cat/2.jpg")
     assert labels_of(folders.list_images(root)) == {"1": None, "cat/2": None}
-    assert "packed without labels" in caplog.text
+    assert "no image gets a label" in caplog.text
 
 
 @pytest.mark.parametrize("names", [[], ["a.txt"], [".jpg"]])
