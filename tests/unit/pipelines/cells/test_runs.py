@@ -16,6 +16,7 @@ from pipelines.storage import s3_retries
 from tests.support.fault import Fault
 from tests.support.fault_proxy import FaultProxy
 from tests.support.paths import ROOT
+from tests.support.processes import wait_until
 
 SHARD = Shard(name="00000", uri="/d/00000.tar", size=100, etag="e")
 DATASET = Dataset(name="my-data-2", source="/d", shards=(SHARD,))
@@ -36,13 +37,6 @@ def ended(store: str, dataset: Dataset = DATASET) -> Run:
 
 def puts(proxy: FaultProxy) -> int:
     return sum(name.startswith("PUT ") for name in proxy.seen)
-
-
-def eventually(true) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_record_is_read_back_as_it_was_written(store: str) -> None:
@@ -92,7 +86,7 @@ def test_a_run_that_has_nothing_to_note_is_heard_of_every_so_often(faulty_s3) ->
     uri, proxy = faulty_s3
     begin = time.monotonic()
     written = recorder(uri, intervals=Intervals(every_seconds=0.2))
-    eventually(lambda: puts(proxy) == 4)
+    wait_until(lambda: puts(proxy) == 4)
     assert time.monotonic() - begin > 3 * 0.2
     (heard,) = runs.of_dataset(uri, DATASET)
     assert heard.updated > written.run.updated
@@ -144,8 +138,8 @@ def test_notes_go_on_when_the_store_is_back(faulty_s3, monkeypatch) -> None:
     written = recorder(uri, intervals=Intervals(every_seconds=0.05))
     proxy.faults.append(Fault("status", match="^PUT", times=3))  # as often as it is tried
     written.note(cells=1)
-    eventually(lambda: proxy.counts["status"] == 3)
-    eventually(lambda: runs.of_dataset(uri, DATASET)[0].cells == 1)
+    wait_until(lambda: proxy.counts["status"] == 3)
+    wait_until(lambda: runs.of_dataset(uri, DATASET)[0].cells == 1)
     written.close("finished", {})
 
 
@@ -154,7 +148,7 @@ def test_an_older_note_never_lands_on_a_newer_one(faulty_s3) -> None:
     written = recorder(uri, intervals=Intervals(every_seconds=0.05))
     proxy.faults.append(Fault("before", match="^PUT", times=1, call=lambda: time.sleep(0.5)))
     written.note(cells=1)
-    eventually(lambda: puts(proxy) == 2)
+    wait_until(lambda: puts(proxy) == 2)
     written.note(cells=2)
     written.close("finished", {})
     assert runs.of_dataset(uri, DATASET) == [written.run]

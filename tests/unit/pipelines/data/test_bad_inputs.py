@@ -23,6 +23,8 @@ from pipelines import storage
 from pipelines.data import read
 from pipelines.pixels import decode
 from pipelines.records import CHUNK, Shard, View
+from tests.support.pictures import encoded
+from tests.support.processes import peak_memory
 from zoo.preprocessing import Geometry
 
 PICTURES, TARS, PARQUETS = 600, 250, 150
@@ -40,23 +42,17 @@ def pixels(seed: int, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Im
     return picture.convert(mode)
 
 
-def saved(picture: Image.Image, form: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
-    return buffer.getvalue()
-
-
 GOOD = {
-    "baseline.jpg": saved(pixels(0), "JPEG"),
-    "progressive.jpg": saved(pixels(1), "JPEG", progressive=True, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"),
-    "cmyk.jpg": saved(pixels(2, "CMYK"), "JPEG"),
-    "rgb.png": saved(pixels(3), "PNG", dpi=(72, 72)),
-    "palette.png": saved(pixels(4, "P"), "PNG", transparency=bytes(range(256))),
-    "deep.png": saved(pixels(5, "I;16"), "PNG"),
-    "moving.png": saved(pixels(6), "PNG", save_all=True, append_images=[pixels(7)]),
-    "lossy.webp": saved(pixels(8), "WEBP"),
-    "lossless.webp": saved(pixels(9, "RGBA"), "WEBP", lossless=True),
-    "moving.webp": saved(pixels(10), "WEBP", save_all=True, append_images=[pixels(11)]),
+    "baseline.jpg": encoded(pixels(0), "JPEG"),
+    "progressive.jpg": encoded(pixels(1), "JPEG", progressive=True, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"),
+    "cmyk.jpg": encoded(pixels(2, "CMYK"), "JPEG"),
+    "rgb.png": encoded(pixels(3), "PNG", dpi=(72, 72)),
+    "palette.png": encoded(pixels(4, "P"), "PNG", transparency=bytes(range(256))),
+    "deep.png": encoded(pixels(5, "I;16"), "PNG"),
+    "moving.png": encoded(pixels(6), "PNG", save_all=True, append_images=[pixels(7)]),
+    "lossy.webp": encoded(pixels(8), "WEBP"),
+    "lossless.webp": encoded(pixels(9, "RGBA"), "WEBP", lossless=True),
+    "moving.webp": encoded(pixels(10), "WEBP", save_all=True, append_images=[pixels(11)]),
 }
 
 
@@ -149,7 +145,7 @@ def test_every_damaged_picture_is_a_row() -> None:
     assert reasons - {None} <= PREFIXES
     child = decode._SANDBOXES["exact"]._child
     assert child is not None
-    assert peak(child.process.pid) < 1.2e9, "more than the largest picture needs"
+    assert peak_memory(child.process.pid) < 1.2e9, "more than the largest picture needs"
 
 
 def good_tars() -> dict[str, bytes]:
@@ -205,7 +201,7 @@ def test_every_damaged_shard_ends_in_chunks_or_a_failure(form: str, tmp_path: Pa
         bad = damaged(good_parquets(), PARQUETS, lambda data: data)
     failures = 0
     forget_peak()
-    before = peak("self")
+    before = peak_memory("self")
     for number, (name, data) in enumerate(bad):
         path = tmp_path / f"{number}-{name}"
         path.write_bytes(data)
@@ -213,7 +209,7 @@ def test_every_damaged_shard_ends_in_chunks_or_a_failure(form: str, tmp_path: Pa
         failures += failed(str(path))
         assert time.monotonic() - begin < SECONDS, path.name
         path.unlink()
-    assert peak("self") - before < 600e6, "more than twice the largest member of a tar"
+    assert peak_memory("self") - before < 600e6, "more than twice the largest member of a tar"
     assert failures > number / 3
 
 
@@ -235,12 +231,6 @@ def failed(uri: str) -> bool:
         following, last = following + rows, row["last"]
     assert last
     return not rows
-
-
-def peak(pid: int | str) -> int:
-    """Most bytes that were resident, since the process began or `forget_peak`."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def forget_peak() -> None:

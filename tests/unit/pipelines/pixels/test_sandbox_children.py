@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -19,6 +18,7 @@ from pipelines.pixels import decode, sandbox
 from pipelines.pixels.sandbox import QUARANTINED, Limits
 from pipelines.records import Decoder
 from tests.support.paths import ROOT
+from tests.support.processes import peak_memory, wait_until
 from tests.support.sandboxes import GEOMETRIES, REASONS, assert_rows, close, gone, limit, picture, poison, rows
 
 pytestmark = pytest.mark.usefixtures("fresh_child")
@@ -28,13 +28,6 @@ def child(decoder: Decoder = "exact") -> subprocess.Popen:
     running = decode._SANDBOXES[decoder]._child
     assert running is not None
     return running.process
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.usefixtures("faults")
@@ -180,13 +173,7 @@ def test_the_largest_picture_fits_the_limit(decoder: Decoder) -> None:
     arrays, errors = rows([buffer.getvalue()], decoder)
     assert errors == [None]
     assert (arrays[0] == round(40_000 / 257)).all()
-    assert peak(child(decoder).pid) < 1.4e9
-
-
-def peak(pid: int) -> int:
-    """Most bytes that were ever resident."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+    assert peak_memory(child(decoder).pid) < 1.4e9
 
 
 def test_the_child_needs_little_to_start() -> None:
