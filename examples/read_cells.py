@@ -8,6 +8,7 @@ most probable `classes` with their `probs`, or an `error`. As in the reports, an
 """
 
 import sys
+from glob import glob
 
 import duckdb
 
@@ -23,8 +24,11 @@ TOP1_BY_CLASS = """
 
 def main(store: str) -> None:
     """Print one line per model and class, the worst classes first."""
-    for model, label, top1, images in duckdb.execute(TOP1_BY_CLASS, [f"{store}/cells/**/*.parquet"]).fetchall():
-        print(f"{model}  class {label:>3}  top-1 {100 * top1:6.2f} %  of {images} images")
+    cells = f"{store}/cells/**/*.parquet"
+    if not glob(cells, recursive=True):
+        raise SystemExit(f"{cells}: no cells; jobs.evaluate fills a store")
+    for model, label, top1, images in duckdb.execute(TOP1_BY_CLASS, [cells]).fetchall():
+        print(f"{model}  class {label:>3}  top-1 {100 * top1:6.2f} %  over {images} images")
 
 
 if __name__ == "__main__":

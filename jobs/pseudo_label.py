@@ -76,7 +76,7 @@ def _fill(planned: PlannedRun, how: RunOptions) -> int:
     code = max(report.say_failures(plan, outcome), report.say_unusable(planned.unusable))
     report.require_unspoiled(outcome, how.max_bad_rate)
     (column,) = plan.columns
-    cli.stdout.print(f"{count(plan.needed - plan.pending, 'cell')} of {plan.needed:,} of {column.name} committed")
+    cli.stdout.print(f"{column.name}: {plan.needed - plan.pending:,} of {count(plan.needed, 'cell')} committed")
     return code
 
 

@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -104,6 +105,8 @@ def _check(config: WeightsConfig, chosen: Sequence[zoo.Card]) -> None:
     if config.checkpoint and (len(chosen) > 1 or config.action == "list"):
         given = f"{config.action} of {count(len(chosen), 'model')}"
         raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model and not with list; this is {given}")
+    if config.checkpoint and "://" not in config.checkpoint and not Path(config.checkpoint).is_file():
+        raise FileNotFoundError(f"--checkpoint {config.checkpoint}: no such file")
     if config.results_file:
         storage.require_writable(config.results_file)
 

@@ -38,13 +38,20 @@ def show(
         cards: Model-index files with additional cards.
     """
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH)
-    extra = [card for path in cards for card in read_cards(Path(path).read_bytes(), path)]
+    extra = [card for path in cards for card in read_cards(_content(path), path)]
     if pattern is None:
         console.print(_listing(zoo.select("all", extra)))
         return
     for card in zoo.select(pattern, extra):
         console.print(_card_table(card))
         console.print(_audit_table(audit(card)))
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"--cards {path}: no such file") from None
 
 
 def main() -> int:

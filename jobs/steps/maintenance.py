@@ -42,7 +42,7 @@ def status(store: str, plan: Plan) -> int:
         cli.stdout.print(_runs_table(shown))
     for run in shown:
         if fill.RUN in run.failures:
-            say(f"ended    {_run_name(run)}: {' '.join(run.failures[fill.RUN].split())}")
+            say(f"run      {_run_name(run)} ended: {' '.join(run.failures[fill.RUN].split())}")
     for what, reason in _unresolved_failures(found, plan).items():
         say(f"failed   {what}: {' '.join(reason.split())}")
     return cli.UNFINISHED if plan.pending else cli.DONE
@@ -64,7 +64,8 @@ def _runs_table(found: Sequence[Run]) -> Table:
     for run in found:
         in_flight = str(run.in_flight) if run.state == "running" and not run.silent else ""
         eta = clock(run.eta) if run.eta is not None else ""
-        numbers = (f"{run.cells}/{run.pending}", in_flight, f"{run.images:,}", f"{run.bad:,}", f"{run.rate:.1f}", eta)
+        rate = f"{run.rate:.1f}" if run.rate else ""
+        numbers = (f"{run.cells}/{run.pending}", in_flight, f"{run.images:,}", f"{run.bad:,}", rate, eta)
         table.add_row(_run_name(run), _models_label(run), _state_label(run), *numbers)
     return table
 

@@ -46,5 +46,5 @@ def column_label(column: Column, plan: Plan) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 60:
-        return f"{seconds:.0f} seconds"
+        return count(round(seconds), "second")
     return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:,.1f} minutes"

@@ -1,8 +1,8 @@
 """The fastest settings of a model on a kind of device: measured once, kept in the store.
 
 Candidates run where models will run, in as many processes at once as a node will have actors: a single one would have
-the node's memory bandwidth to itself. The precision is the user's choice and never traded for speed: settings whose
-top-1 classes differ more from plain fp32 than those of plain settings in that precision are not chosen.
+the node's memory bandwidth to itself. The precision is the user's choice and never traded for speed: settings that
+change clearly more top-1 classes, compared with plain fp32, than plain settings in that precision are not chosen.
 """
 
 import json
