@@ -28,7 +28,7 @@ def main(store: str) -> None:
     if not glob(cells, recursive=True):
         raise SystemExit(f"{cells}: no cells; jobs.evaluate fills a store")
     for model, label, top1, images in duckdb.execute(TOP1_BY_CLASS, [cells]).fetchall():
-        print(f"{model}  class {label:>3}  top-1 {100 * top1:6.2f} %  over {images} images")
+        print(f"{model}  class {label:>3}  top-1 {100 * top1:6.2f} %  of {images} images")
 
 
 if __name__ == "__main__":
