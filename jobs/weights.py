@@ -28,6 +28,7 @@ from jobs.console import cli
 from jobs.console.progress import Transfer, count, say
 from jobs.console.tables import plain_table
 from jobs.steps.options import all_cards
+from jobs.steps.plan_summary import say_steps
 from pipelines import storage
 from pipelines.models import mirror
 from zoo.weights import cache
@@ -51,6 +52,8 @@ class WeightsConfig(cli.Job):
     """Folder or s3:// URI whose subfolder `weights` is the mirror."""
     checkpoint: str | None = None
     """Weights (path or URI) of the one model of --models, if the location in its card cannot be fetched from."""
+    weights_key: str | None = None
+    """The set of weights in --checkpoint, where it holds several: `state_dict`, `state_dict_ema`."""
     cards: tuple[str, ...] = ()
     """Model-index files (path or URI) with cards of your own models; docs/zoo.md shows one."""
     results_file: str | None = None
@@ -105,6 +108,8 @@ def _check(config: WeightsConfig, chosen: Sequence[zoo.Card]) -> None:
     if config.checkpoint and (len(chosen) > 1 or config.action == "list"):
         given = f"{config.action} of {count(len(chosen), 'model')}"
         raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model and not with list; this is {given}")
+    if config.weights_key and not config.checkpoint:
+        raise ValueError(f"--weights-key {config.weights_key}: goes with --checkpoint")
     if config.checkpoint and "://" not in config.checkpoint and not Path(config.checkpoint).is_file():
         raise FileNotFoundError(f"--checkpoint {config.checkpoint}: no such file")
     if config.results_file:
@@ -143,7 +148,7 @@ def _row_without_digest(config: WeightsConfig, card: zoo.Card) -> Row:
 
 
 def _verify(config: WeightsConfig, card: zoo.Card) -> Row:
-    file = mirror.find(config.store, card, config.checkpoint)
+    file = mirror.find(config.store, card, config.checkpoint, config.weights_key)
     here = cache.at_hand(file)
     if config.checkpoint:
         mirror.verify(config.checkpoint, file)
@@ -153,24 +158,24 @@ def _verify(config: WeightsConfig, card: zoo.Card) -> Row:
         mirror.verify(str(here), file)
     else:
         raise FileNotFoundError("not on this machine")
-    mirror.load(card, file)
+    say_steps(card.name, mirror.check(card, file))
     return _row_of_file(card, file, _location(config, file))
 
 
 def _fetch(config: WeightsConfig, card: zoo.Card) -> Row:
-    file = mirror.find(config.store, card, config.checkpoint)
+    file = mirror.find(config.store, card, config.checkpoint, config.weights_key)
     if not mirror.is_near(file):
         say(f"fetching {file.file}")
     with Transfer(file.file) as transfer:
         mirror.obtain(file, transfer.update)
-    mirror.load(card, file)
+    say_steps(card.name, mirror.check(card, file))
     return _row_of_file(card, file, _location(config, file))
 
 
 def _mirror(config: WeightsConfig, card: zoo.Card) -> Row:
     assert config.store
     with Transfer(card.name) as transfer:
-        lock = mirror.mirror(config.store, card, config.checkpoint, transfer.update)
+        lock = mirror.mirror(config.store, card, config.checkpoint, transfer.update, config.weights_key)
     return Row(
         model=card.name,
         file=lock.file,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from zoo.cards import Card, Claim, Erratum, WeightsFile
 from zoo.cards.registry import card, names, select
 from zoo.preprocessing import Geometry, Preprocessing
-from zoo.weights import cache, wanted
-from zoo.weights.load import load_strict, parse, read_verified, to_synset_order
+from zoo.weights import wanted
+from zoo.weights.fit import fit
 from zoo.weights.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def create(
         raise ValueError(f"num_classes={num_classes} is not a positive number")
     network = chosen.network.build(chosen.num_classes if num_classes is None else num_classes)
     if weights is not None:
-        _load(network, chosen, _wanted(chosen, weights))
+        fit(network, chosen, _wanted(chosen, weights))
     return network
 
 
@@ -70,13 +70,3 @@ def _wanted(chosen: Card, weights: str | Path | Wanted) -> Wanted:
     if isinstance(weights, Wanted):
         return weights
     return wanted.published(chosen) if weights == "card" else wanted.explicit(chosen, str(weights))
-
-
-def _load(network: "nn.Module", chosen: Card, file: Wanted) -> None:
-    """Verify `file`, load all of its weights into `network` and set it to evaluation mode."""
-    path = cache.obtain(file)
-    state = chosen.network.rename(parse(read_verified(path, file.sha256), str(path)))
-    if file.label_order == "devkit":
-        state = to_synset_order(state, chosen.network.classifier)
-    load_strict(network, state, str(path))
-    network.eval()

@@ -31,7 +31,10 @@ class WalkConfig(cli.Job):
     store: str = "output"
     """Folder or s3:// URI for cells, reports and mirrored weights."""
     checkpoint: str | None = None
-    """Weights (path or URI) for the one model of --models, instead of those that its card names."""
+    """Weights (path or URI) for the one model of --models, instead of those that its card names.
+    Checkpoints of training scripts are read; docs/zoo.md says how."""
+    weights_key: str | None = None
+    """The set of weights in --checkpoint, where it holds several: `state_dict`, `state_dict_ema`."""
     cards: tuple[str, ...] = ()
     """Model-index files (path or URI) with cards of your own models; docs/zoo.md shows one."""
     precision: tuple[Precision, ...] = ("fp32",)

@@ -1,5 +1,7 @@
 """What a plan holds and costs, in lines on standard error before work begins."""
 
+from collections.abc import Sequence
+
 from jobs.console.progress import count, say
 from jobs.steps.planning import PlannedRun
 from pipelines import storage
@@ -20,9 +22,16 @@ def say_plan(planned: PlannedRun, options: RunOptions) -> None:
         done = count(len(rows) - len(missing), "cell")
         settings = f"{column.settings}, {column.decoder} decoder"
         say(f"model    {column.name}: {done} committed, {len(missing)} to do ({settings})")
+    say_steps(planned.models.cards[0].name, planned.models.weights_steps)
     if plan.pending:
         say(f"cost     {cost_line(estimate.of_plan(plan), options.device, options.gpus)}")
     say(f"store    {storage.absolute(planned.store)}")
+
+
+def say_steps(model: str, steps: Sequence[str]) -> None:
+    """Print what was done to find the model's weights in a checkpoint."""
+    for step in steps:
+        say(f"weights  {model}: {step}")
 
 
 def cost_line(work: estimate.Estimate, device: str, gpus: int) -> str:

@@ -26,12 +26,14 @@ class ResolvedModels:
     """The models of --models: all `cards`, the `columns` of those that can run, and why others are `unusable`, by name.
 
     `evaluation_set` is what the data is a copy of, if the options say so; its classes are part of the columns.
+    `weights_steps` is what was done to find the weights in --checkpoint.
     """
 
     cards: tuple[zoo.Card, ...]
     evaluation_set: EvaluationSet | None
     columns: tuple[Column, ...]
     unusable: Mapping[str, str]
+    weights_steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,8 @@ def resolve_models(config: WalkConfig) -> ResolvedModels:
     cards = zoo.select(config.models or "", all_cards(config.cards, config.store))
     evaluation_set = evaluation_sets.named(config.dataset, config.datasets) if config.dataset else None
     subset = evaluation_set.subset if evaluation_set else None
+    if config.weights_key and not config.checkpoint:
+        raise ValueError(f"--weights-key {config.weights_key}: goes with --checkpoint")
     if config.checkpoint and len(cards) > 1:
         names = ", ".join(card.name for card in cards)
         raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(cards)} ({names})")
@@ -128,7 +132,15 @@ def resolve_models(config: WalkConfig) -> ResolvedModels:
             unusable[name] = str(error).removeprefix(f"{card.name}: ")
     if not columns:
         raise ValueError(f"no model has weights; {'; '.join(f'{name}: {reason}' for name, reason in unusable.items())}")
-    return ResolvedModels(cards=cards, evaluation_set=evaluation_set, columns=tuple(columns), unusable=unusable)
+    # Whether a checkpoint fits is found out before Ray starts.
+    steps = mirror.check(columns[0].card, columns[0].file) if config.checkpoint else ()
+    return ResolvedModels(
+        cards=cards,
+        evaluation_set=evaluation_set,
+        columns=tuple(columns),
+        unusable=unusable,
+        weights_steps=steps,
+    )
 
 
 def _columns_of(
@@ -139,7 +151,7 @@ def _columns_of(
             f"{card.name}: has {card.num_classes} classes, but class {max(subset)} belongs to the evaluation set"
         )
     command = _tune_command(card, precision, config)
-    file = mirror.find(config.store, card, config.checkpoint)
+    file = mirror.find(config.store, card, config.checkpoint, config.weights_key)
     how = Settings(precision=precision, batch_size=config.batch_size or PLAIN.batch_size)
     if config.tuned:
         from pipelines.models import tune

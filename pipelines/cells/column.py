@@ -15,12 +15,16 @@ _CLASSES_KEPT = 10
 """Default for the classes kept of each row: P of Yalniz et al. 2019 (arXiv:1905.00546), and enough for top-5."""
 
 
-class _Ensemble(TypedDict, total=False):
+class _Rare(TypedDict, total=False):
     others: list[list[object]]
+    weights_key: str
 
 
-class ColumnIdentity(_Ensemble):
-    """The JSON of `Column.identity`; `others` stands in that of an ensemble alone."""
+class ColumnIdentity(_Rare):
+    """The JSON of `Column.identity`.
+
+    `others` is in that of an ensemble alone, `weights_key` where the file of weights holds several sets.
+    """
 
     schema: int
     architecture: str
@@ -110,11 +114,11 @@ class Column:
 
         Stores hold it under the key `plan`, and its digest in the names of folders: neither keys nor values may change.
         """
-        others: _Ensemble = (
-            {"others": [[other.name, other.identity] for other in self.ensemble]} if self.ensemble else {}
-        )
+        rare: _Rare = {"others": [[other.name, other.identity] for other in self.ensemble]} if self.ensemble else {}
+        if self.file.key:
+            rare["weights_key"] = self.file.key
         return {
-            **others,
+            **rare,
             "schema": SCHEMA_VERSION,
             "architecture": self.card.architecture,
             "preprocessing": asdict(self.card.preprocessing),

@@ -24,6 +24,7 @@ from pipelines.storage.layout import Folder
 from zoo.cards import Card, LabelOrder
 from zoo.weights import cache, wanted
 from zoo.weights.cache import Watch
+from zoo.weights.fit import fit
 from zoo.weights.http import PIECE_BYTES, FetchError
 from zoo.weights.wanted import Wanted
 
@@ -38,20 +39,28 @@ class Lock:
     size: int
     label_order: LabelOrder
     sources: tuple[str, ...]
+    key: str | None = None
+    """Name of the set of weights in the file; None where it holds one."""
 
     @property
     def wanted(self) -> Wanted:
         """The file, without sources."""
-        return Wanted(file=self.file, sha256=self.sha256, sources=(), label_order=self.label_order)
+        return Wanted(file=self.file, sha256=self.sha256, sources=(), label_order=self.label_order, key=self.key)
+
+    def to_json(self) -> dict[str, object]:
+        """The lock as it stands in files: without `key` where there is none, as before there were keys."""
+        content = dataclasses.asdict(self)
+        return content if self.key else {name: value for name, value in content.items() if name != "key"}
 
 
-def find(store: str | None, card: Card, checkpoint: str | None = None) -> Wanted:
+def find(store: str | None, card: Card, checkpoint: str | None = None, key: str | None = None) -> Wanted:
     """The file of weights to run `card` with.
 
     Args:
         store: a store that may have them; None for no store.
         card: the model.
         checkpoint: a path or URI to use instead of the card's; the whole file is read once for its digest.
+        key: name of the set of weights in `checkpoint`, where it holds several.
 
     Raises:
         ValueError: if no weights are published, their digest is unknown, the store's lock contradicts the card, or the
@@ -59,7 +68,7 @@ def find(store: str | None, card: Card, checkpoint: str | None = None) -> Wanted
         FileNotFoundError: if there is no file at `checkpoint`.
     """
     if checkpoint:
-        return _placed(None, wanted.explicit(card, checkpoint, cache.sha256_of(checkpoint, _OPENERS)))
+        return _placed(None, wanted.explicit(card, checkpoint, cache.sha256_of(checkpoint, _OPENERS), key))
     file = _published(store, card)
     if file.sha256 is None:
         raise ValueError(
@@ -94,6 +103,20 @@ def load(card: Card, file: Wanted) -> "zoo.nn.Module":
     return zoo.create(card, dataclasses.replace(file, sources=(str(obtain(file)),)))
 
 
+def check(card: Card, file: Wanted) -> tuple[str, ...]:
+    """Load the file into a model of `card`, which is then dropped.
+
+    Returns:
+        What was done to find the weights in the file, a step each.
+
+    Raises:
+        ValueError: if they do not fit.
+        FileNotFoundError: if no source has the file.
+    """
+    network = card.network.build(card.num_classes)
+    return fit(network, card, dataclasses.replace(file, sources=(str(obtain(file)),)))
+
+
 def is_near(file: Wanted) -> bool:
     """Whether the file is on this machine or in a store, so that it need not be fetched from elsewhere."""
     near = (source for source in file.sources if source.startswith(storage.S3))
@@ -117,7 +140,9 @@ def verify(place: str, file: Wanted) -> None:
         raise ValueError(f"{place}: expected SHA-256 {file.sha256}, found {digest}")
 
 
-def mirror(store: str, card: Card, checkpoint: str | None = None, watch: Watch | None = None) -> Lock:
+def mirror(
+    store: str, card: Card, checkpoint: str | None = None, watch: Watch | None = None, key: str | None = None
+) -> Lock:
     """Put the model's weights into the store and lock them; if they are there already, they stay.
 
     They come from `checkpoint` if it is given, else from this machine or where they are published. If no digest is
@@ -128,13 +153,14 @@ def mirror(store: str, card: Card, checkpoint: str | None = None, watch: Watch |
         card: the model.
         checkpoint: a path or URI to use instead of the card's.
         watch: called with the progress of a download.
+        key: name of the set of weights in `checkpoint`, where it holds several.
 
     Raises:
         ValueError: if the file does not fit the model, or the card or the file's name has another digest.
         FileNotFoundError: if no source has the file.
         FileExistsError: if other weights of this model are locked, or the store's copy is damaged.
     """
-    file = wanted.explicit(card, checkpoint) if checkpoint else _published(store, card)
+    file = wanted.explicit(card, checkpoint, key=key) if checkpoint else _published(store, card)
     place = file.sources[0] if file.sources else _uri(store, file.file)
     digest = file.sha256 or cache.sha256_of(place, _OPENERS)
     name = file.file if file.sha256 else wanted.file_name(card, place, digest)
@@ -155,8 +181,9 @@ def _lock(store: str, card: Card, path: Path, file: Wanted) -> Lock:
         size=path.stat().st_size,
         label_order=file.label_order,
         sources=tuple(public_url(source) for source in file.sources if source.startswith("http")),
+        key=file.key,
     )
-    content = json.dumps(dataclasses.asdict(lock), indent=1).encode() + b"\n"
+    content = json.dumps(lock.to_json(), indent=1).encode() + b"\n"
     there = _agreeing(store, card, lock)
     storage.put_file(_uri(store, (there or lock).file), path)
     if there is None:
@@ -168,12 +195,16 @@ def _lock(store: str, card: Card, path: Path, file: Wanted) -> Lock:
 
 
 def _agreeing(store: str, card: Card, lock: Lock) -> Lock | None:
-    """The store's lock, if there is one; it must name the same bytes and label order."""
+    """The store's lock, if there is one; it must name the same bytes, label order and set of weights."""
     there = read_lock(store, card)
-    if there and (there.sha256, there.label_order) != (lock.sha256, lock.label_order):
-        locked = f"locks SHA-256 {there.sha256} in label order {there.label_order}"
-        raise FileExistsError(f"{_lock_uri(store, card)} {locked}, not {lock.sha256} in {lock.label_order}")
+    if there and (there.sha256, there.label_order, there.key) != (lock.sha256, lock.label_order, lock.key):
+        raise FileExistsError(f"{_lock_uri(store, card)} locks {_named(there)}, not {_named(lock)}")
     return there
+
+
+def _named(lock: Lock) -> str:
+    key = f", weights {lock.key}" if lock.key else ""
+    return f"SHA-256 {lock.sha256} in label order {lock.label_order}{key}"
 
 
 def read_lock(store: str, card: Card) -> Lock | None:

@@ -1,7 +1,7 @@
 """Verify, parse and load a file of weights.
 
-Code in a checkpoint is never executed: its digest is verified before it is parsed, it is parsed as tensors only, and it
-is loaded completely or not at all. Torch is imported only by the functions that return tensors.
+Code in a checkpoint is never executed: its digest is verified before it is parsed, objects in it that are no tensors stay
+opaque, and it is loaded completely or not at all. Torch is imported only by the functions that return tensors.
 """
 
 import hashlib
@@ -21,6 +21,12 @@ CAFFE = ".caffemodel"
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", CAFFE)
 """Suffixes of files of weights; all but the last two are of `torch.save`."""
 _SHOWN_KEYS = 3
+_DATA = re.compile(
+    r"(__main__|argparse|collections|datetime|decimal|easydict|enum|fractions|lightning|mmcv|mmengine|ml_collections|numpy"
+    r"|omegaconf|pathlib|pytorch_lightning|timm|torch\.optim|torchmetrics|types\.SimpleNamespace|uuid|yacs)(\.|$)"
+)
+"""Modules whose objects are settings, counters or measurements where training scripts save them."""
+_MOST_TYPES = 40
 
 
 def read_verified(path: Path, sha256: str | None) -> bytes:
@@ -40,15 +46,15 @@ def read_verified(path: Path, sha256: str | None) -> bytes:
     return data
 
 
-def parse(data: bytes, source: str) -> "dict[str, Tensor]":
-    """The tensors of a checkpoint; the suffix of `source` determines the format.
+def parse(data: bytes, source: str) -> object:
+    """What a checkpoint holds; the suffix of `source` determines the format.
 
     Args:
         data: The whole file.
         source: Name of the file: `.caffemodel` for Caffe, `.safetensors` for safetensors, otherwise `torch.save`.
 
     Returns:
-        Key to tensor, on the CPU.
+        Key to tensor, on the CPU; for `torch.save` whatever was saved, see `zoo.weights.unwrap`.
 
     Raises:
         ValueError: If the file is truncated or damaged, contains pickled code, or is not a checkpoint.
@@ -74,36 +80,47 @@ def _safetensors(data: bytes, source: str) -> "dict[str, Tensor]":
         raise ValueError(f"{source}: not a complete checkpoint, truncated or damaged ({error})") from error
 
 
-def load_state(data: bytes, source: str = "the checkpoint") -> "dict[str, Tensor]":
-    """Parse a checkpoint written by `torch.save`, as tensors only.
+def load_state(data: bytes, source: str = "the checkpoint") -> object:
+    """Parse a file written by `torch.save`: tensors, and data of plain types beside them.
 
-    `weights_only=True` is passed explicitly, because the environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD changes
-    only its default.
+    Objects of the types in `_DATA`, which training scripts save beside the weights, become an `Opaque`: nothing of
+    their class is imported or run. `weights_only=True` is passed explicitly, because the environment variable
+    TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD changes only its default.
 
     Args:
         data: The whole file.
         source: Name of the file in error messages.
 
     Returns:
-        Key to tensor, on the CPU.
+        What was saved, with its tensors on the CPU.
 
     Raises:
-        ValueError: If the file contains pickled code, is truncated or damaged, or is not a dict of tensors.
+        ValueError: If the file contains pickled code, or is truncated or damaged.
     """
     import torch
 
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    # Damaged bytes have been observed to raise ten kinds of exception.
-    except Exception as error:
-        raise ValueError(f"{source}: {_reason(error)}") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"{source}: expected a dict of tensors, found {type(state).__name__}")
-    for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            hint = "; save only that dict" if isinstance(value, dict) else ""
-            raise ValueError(f"{source}: expected a dict of tensors, found {type(value).__name__} at {key!r}{hint}")
-    return state
+    stand_ins: dict[str, type[Opaque]] = {}
+    while True:
+        try:
+            with torch.serialization.safe_globals([(each, name) for name, each in stand_ins.items()]):
+                return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        # Damaged bytes have been observed to raise ten kinds of exception.
+        except Exception as error:
+            name = _unknown_type(error)
+            if name is None or name in stand_ins or len(stand_ins) == _MOST_TYPES or not _DATA.match(name):
+                raise ValueError(f"{source}: {_reason(error, source)}") from error
+            stand_ins[name] = type(name.rpartition(".")[2], (Opaque,), {})
+
+
+class Opaque:
+    """Stands for an object that a training script saved; it keeps nothing of it."""
+
+    def __new__(cls, *_: object) -> "Opaque":
+        """Ignore what the object was made of."""
+        return super().__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        """Ignore what the object held."""
 
 
 def load_strict(model: "nn.Module", state: "Mapping[str, Tensor]", source: str = "the checkpoint") -> None:
@@ -167,11 +184,23 @@ def _unusable(found: "Tensor", own: "Tensor") -> str | None:
     return None if found.isfinite().all() else "is not finite"
 
 
-def _reason(error: Exception) -> str:
-    # torch's message names the callable in the pickle, and adds paragraphs of advice on how to allow it.
+def _unknown_type(error: Exception) -> str | None:
+    """The name of the type or function that torch does not know, where `error` is about one."""
     code = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-    if code:
-        return f"not loaded, since it contains pickled code ({code[1]})"
+    return code[1] if code else None
+
+
+def _reason(error: Exception, source: str) -> str:
+    # torch's message names the callable in the pickle, and adds paragraphs of advice on how to allow it.
+    if code := _unknown_type(error):
+        state = "torch.load({file!r}, weights_only=False)" + (
+            ".state_dict()" if code.startswith("torch.nn.") else "['state_dict']"
+        )
+        convert = f"import torch; torch.save({state.format(file=source)}, 'weights.pth')"
+        return f"not loaded, since it contains pickled code ({code}); if you trust it, run it in Python: {convert}"
+    if "TorchScript" in str(error):
+        convert = f"import torch; torch.save(torch.jit.load({source!r}).state_dict(), 'weights.pth')"
+        return f"a TorchScript archive; if you trust it, run it in Python: {convert}"
     return f"not a complete checkpoint, truncated or damaged ({type(error).__name__})"
 
 

@@ -21,6 +21,7 @@ class Wanted:
         sources: Where to look, in this order: `package:PACKAGE/PATH` (a file inside an installed Python package), local
             paths, URIs.
         label_order: Order of the file's classes.
+        key: Name of the set of weights where the file holds several, see `zoo.weights.unwrap`.
 
     Raises:
         ValueError: If the name or the digest is not valid.
@@ -30,6 +31,7 @@ class Wanted:
     sha256: str | None
     sources: tuple[str, ...]
     label_order: LabelOrder = "synset"
+    key: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.file):
@@ -55,13 +57,14 @@ def published(card: Card) -> Wanted:
     )
 
 
-def explicit(card: Card, location: str, sha256: str | None = None) -> Wanted:
+def explicit(card: Card, location: str, sha256: str | None = None, key: str | None = None) -> Wanted:
     """The file at `location` in place of the published one.
 
     Args:
         card: The model. Caffe files have its label order, other files have `synset`.
         location: A path or URI.
         sha256: The digest; by default the one in the file's name.
+        key: Name of the set of weights where the file holds several.
 
     Raises:
         ValueError: If `sha256` differs from the digest in the file's name.
@@ -71,7 +74,8 @@ def explicit(card: Card, location: str, sha256: str | None = None) -> Wanted:
     if sha256 and in_name and not sha256.startswith(in_name):
         raise ValueError(f"{location}: expected SHA-256 {in_name} by its name, found {sha256}")
     known = sha256 or in_name
-    return Wanted(file=file_name(card, location, known), sha256=known, sources=(location,), label_order=order)
+    name = file_name(card, location, known)
+    return Wanted(file=name, sha256=known, sources=(location,), label_order=order, key=key)
 
 
 def file_name(card: Card, location: str, sha256: str | None) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import zoo
 from jobs import evaluate
 from jobs.console.cli import UNFINISHED
 from pipelines.cells.cell import read_cell
+from pipelines.cluster import connection
 from tests.support.evaluations import MODEL, run
 
 
@@ -69,6 +71,37 @@ def test_a_checkpoint_in_place_of_the_cards_has_cells_of_its_own(data, store_fol
     refused = ["--models", f"{MODEL},mine", "--cards", cards, "--data", str(data), "--checkpoint", str(checkpoint)]
     assert evaluate.main(refused) == 2
     assert "goes with one model, not with 2 (efficientnet_lite0, mine)" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_cannot_be_used_ends_with_2_before_ray_starts(
+    data, store_folder, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(connection, "connect", lambda *_: pytest.fail("Ray was started"))
+    state = zoo.create(MODEL, weights="card").state_dict()
+    for content, arguments, message in (
+        ({"state_dict": state, "state_dict_ema": state}, [], "--weights-key state_dict or state_dict_ema"),
+        ({"state_dict": state}, ["--weights-key", "ema"], "has no set of weights 'ema'; it has state_dict"),
+        (zoo.create(MODEL, num_classes=10).state_dict(), [], "2 mis-shaped: classifier.weight is (10, 1280)"),
+    ):
+        torch.save(content, tmp_path / "last.pth.tar")
+        assert run(data, store_folder, "--checkpoint", str(tmp_path / "last.pth.tar"), *arguments) == 2
+        assert message in capsys.readouterr().err
+    assert run(data, store_folder, "--weights-key", "ema") == 2
+    assert "--weights-key ema: goes with --checkpoint" in capsys.readouterr().err
+
+
+def test_each_set_of_weights_in_a_checkpoint_has_cells_of_its_own(data, store_folder, tmp_path, capsys) -> None:
+    state = zoo.create(MODEL, weights="card").state_dict()
+    torch.save({"model": {f"module.{key}": value for key, value in state.items()}, "ema": state}, tmp_path / "a.pth")
+    columns = set()
+    for key in ("model", "ema"):
+        options = ["--checkpoint", str(tmp_path / "a.pth"), "--weights-key", key, "--dry-run"]
+        assert run(data, store_folder, *options) == 0
+        said = capsys.readouterr().err
+        assert f"weights  {MODEL}: took {key}" in said
+        assert ("removed the prefix module." in said) == (key == "model")
+        columns |= set(re.findall(rf"model    ({MODEL}-\S+): 0 cells", said))
+    assert len(columns) == 2
 
 
 @pytest.mark.usefixtures("local_ray")

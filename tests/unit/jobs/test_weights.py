@@ -99,6 +99,8 @@ def test_a_users_model_is_fetched_into_the_cache(web, new_machine, tmp_path: Pat
         (("mirror",), "mirror: needs --store"),
         (("list", "--models", "resnset50d"), "did you mean resnest50d"),
         (("fetch", "--checkpoint", "x.pth"), "--checkpoint x.pth: goes with one model"),
+        (("verify", "--models", MODEL, "--checkpoint", "x.pth"), "--checkpoint x.pth: no such file"),
+        (("verify", "--models", MODEL, "--weights-key", "ema"), "--weights-key ema: goes with --checkpoint"),
         (("list", "--cards", "absent.yaml"), "absent.yaml: no such file"),
         (("list", "--results-file", "/dev/null/x.json"), "/dev/null/x.json: cannot be written"),
     ],

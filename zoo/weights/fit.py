@@ -1,0 +1,39 @@
+"""A file of weights -> a network that has them, all or none."""
+
+from typing import TYPE_CHECKING
+
+from zoo.cards import Card
+from zoo.weights import cache
+from zoo.weights.load import load_strict, parse, read_verified, to_synset_order
+from zoo.weights.unwrap import unwrap, with_counters
+from zoo.weights.wanted import Wanted
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def fit(network: "nn.Module", card: Card, file: Wanted) -> tuple[str, ...]:
+    """Verify a file, load all of its weights into `network` and set it to evaluation mode.
+
+    Args:
+        network: A network of the card's architecture.
+        card: The model.
+        file: Its weights, on this machine or to be fetched.
+
+    Returns:
+        What was done to find the weights in the file, a step each.
+
+    Raises:
+        ValueError: If the file does not match its digest, or its weights do not fit.
+        FileNotFoundError: If the file cannot be found or fetched.
+    """
+    path = cache.obtain(file)
+    content = parse(read_verified(path, file.sha256), str(path))
+    own = network.state_dict()
+    found = unwrap(content, own.keys(), file.key, str(path))
+    state, counters = with_counters(card.network.rename(found.tensors), own)
+    if file.label_order == "devkit":
+        state = to_synset_order(state, card.network.classifier)
+    load_strict(network, state, str(path))
+    network.eval()
+    return (*found.steps, *([counters] if counters else []))
