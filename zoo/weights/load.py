@@ -1,7 +1,7 @@
 """Verify, parse and load a file of weights.
 
-Code in a checkpoint is never executed: its digest is verified before it is parsed, objects in it that are no tensors stay
-opaque, and it is loaded completely or not at all. Torch is imported only by the functions that return tensors.
+Code in a checkpoint is never executed: its digest is verified before it is parsed, objects in it that are no tensors
+stay opaque, and it is loaded completely or not at all. Torch is imported only by the functions that return tensors.
 """
 
 import hashlib
