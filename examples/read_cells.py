@@ -32,4 +32,6 @@ def main(store: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != 2:
+        raise SystemExit(f"usage: {sys.argv[0]} STORE")
+    main(sys.argv[1])

@@ -135,14 +135,14 @@ def _list(config: WeightsConfig, card: zoo.Card) -> Row:
 
 def _row_without_digest(config: WeightsConfig, card: zoo.Card) -> Row:
     """The row of a model whose file has no known digest: its location in place of its name."""
-    known = card.weights
+    known = None if config.checkpoint else card.weights
     place = config.checkpoint or (known.location if known else "none published")
     return Row(
         model=card.name,
         file=f"at {urlsplit(place).hostname}" if "://" in place else place.rpartition("/")[2],
         sha256=known.sha256 if known else None,
         size=known.size if known else None,
-        license=known.license if known else None,
+        license=card.weights.license if card.weights else None,
         where="not locked" if known else "absent",
     )
 

@@ -50,8 +50,8 @@ def show(
 def _content(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"--cards {path}: no such file") from None
+    except OSError as error:
+        raise OSError(f"--cards {path}: {(error.strerror or str(error)).lower()}") from error
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """From options to a plan: which models, with which settings, on which data.
 
-The options are read here and nowhere below: `PlannedRun` is what the later steps work on. Ray and torch are not
-imported, except by `--tuned`, which also asks the cluster for its devices with `--device auto`.
+The options are read here and nowhere below: `PlannedRun` is what the later steps work on. Only `--tuned` imports Ray
+and torch (with `--device auto` it also asks the cluster for its devices), and `--checkpoint` torch.
 """
 
 from collections.abc import Mapping, Sequence

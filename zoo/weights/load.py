@@ -191,17 +191,23 @@ def _unknown_type(error: Exception) -> str | None:
 
 
 def _reason(error: Exception, source: str) -> str:
+    loaded = f"torch.load({source!r}, weights_only=False)"
     # torch's message names the callable in the pickle, and adds paragraphs of advice on how to allow it.
     if code := _unknown_type(error):
-        state = "torch.load({file!r}, weights_only=False)" + (
-            ".state_dict()" if code.startswith("torch.nn.") else "['state_dict']"
-        )
-        convert = f"import torch; torch.save({state.format(file=source)}, 'weights.pth')"
-        return f"not loaded, since it contains pickled code ({code}); if you trust it, run it in Python: {convert}"
+        of_module = "(c if hasattr(c, 'state_dict') else c['model']).state_dict()"
+        remedy = _remedy(loaded, of_module if code.startswith("torch.nn.") else "c['state_dict']")
+        return f"not loaded, since it contains pickled code ({code}); {remedy}"
+    if "Can only" in str(error):  # torch does not fill objects that are not its own, nor stand-ins
+        remedy = _remedy(loaded, "c['state_dict']")
+        return f"not loaded, since it contains objects that are neither tensors nor plain data; {remedy}"
     if "TorchScript" in str(error):
-        convert = f"import torch; torch.save(torch.jit.load({source!r}).state_dict(), 'weights.pth')"
-        return f"a TorchScript archive; if you trust it, run it in Python: {convert}"
+        return f"a TorchScript archive; {_remedy(f'torch.jit.load({source!r})', 'c.state_dict()')}"
     return f"not a complete checkpoint, truncated or damaged ({type(error).__name__})"
+
+
+def _remedy(loaded: str, state: str) -> str:
+    """The line of Python that saves the weights alone."""
+    return f"if you trust it, run it in Python: import torch; c = {loaded}; torch.save({state}, 'weights.pth')"
 
 
 def _examples(keys: list[str]) -> str:

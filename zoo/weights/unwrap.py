@@ -108,14 +108,14 @@ def _mapping(content: object, source: str) -> Mapping[Any, Any]:
     return content
 
 
-def _holds_tensors(value: object) -> bool:
-    """Whether `value` is a dict with tensors, itself or in a set of weights within it."""
+def _holds_tensors(value: object, depth: int = _DEEPEST) -> bool:
+    """Whether `value` is a dict with tensors, itself or in a set of weights at most `depth` levels within it."""
     import torch
 
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or not depth:  # a dict may hold itself
         return False
     return any(isinstance(each, torch.Tensor) for each in value.values()) or any(
-        _holds_tensors(value.get(name)) for name in SETS
+        _holds_tensors(value.get(name), depth - 1) for name in SETS
     )
 
 

@@ -56,6 +56,13 @@ def test_a_model_is_mirrored_listed_verified_and_its_damage_found(
     assert "expected SHA-256 57934424" in rows()[MODEL]["failure"]
 
 
+def test_a_checkpoint_that_fails_is_not_shown_with_the_digest_of_the_card(tmp_path: Path, rows) -> None:
+    (tmp_path / "empty.pth").touch()
+    arguments = ("--models", MODEL, "--checkpoint", f"{tmp_path}/empty.pth", "--results-file", f"{tmp_path}/rows.json")
+    assert run("verify", *arguments) == 3
+    assert (rows()[MODEL]["file"], rows()[MODEL]["sha256"], rows()[MODEL]["size"]) == ("empty.pth", None, None)
+
+
 def test_a_models_fault_is_its_own_and_the_others_go_on(store: str, new_machine, tmp_path: Path, rows, capsys):
     new_machine()
     cards = tmp_path / "cards.yaml"

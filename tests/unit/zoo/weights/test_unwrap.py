@@ -2,7 +2,9 @@
 
 import argparse
 import io
-from collections import OrderedDict
+import subprocess
+import sys
+from collections import OrderedDict, deque
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,15 @@ def test_what_holds_no_weights_that_are_clear_is_an_error(content: object, messa
         unwrap(content, STATE.keys())
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", ["model", "net"])
+def test_a_dict_that_holds_itself_is_an_error(name: str, zipped: bool) -> None:
+    content: dict = {"epoch": 3}
+    content[name] = content
+    with pytest.raises(ValueError, match="expected a dict of tensors"):
+        unwrap(through_a_file(content, zipped), STATE.keys())
+
+
 def test_absent_counters_stay_as_they_are_and_nothing_else_may_be_absent() -> None:
     old = {key: value for key, value in STATE.items() if not key.endswith("num_batches_tracked")}
     state, step = with_counters(old, STATE)
@@ -123,25 +134,29 @@ def test_a_file_of_a_training_script_gives_the_logits_of_the_bare_weights(tmp_pa
     assert torch.equal(network(images), trained(images))
 
 
+LAYER = torch.nn.Linear(2, 2)
+
+
 @pytest.mark.parametrize(
-    ("saved", "convert"),
+    ("saved", "message"),
     [
+        (lambda path: torch.save(LAYER, path), "contains pickled code"),
+        (lambda path: torch.save({"model": LAYER, "epoch": 3}, path), "contains pickled code"),
+        (lambda path: torch.jit.script(LAYER).save(path), "a TorchScript archive"),
+        (lambda path: torch.save({"state_dict": LAYER.state_dict(), "seen": deque([1])}, path), "neither tensors nor"),
         (
-            lambda path: torch.save(torch.nn.Linear(2, 2), path),
-            r"torch\.load\('.*whole\.pth', weights_only=False\)\.state_dict\(\)",
-        ),
-        (
-            lambda path: torch.jit.script(torch.nn.Linear(2, 2)).save(path),
-            r"torch\.jit\.load\('.*whole\.pth'\)\.state_dict\(\)",
+            lambda path: torch.save({"state_dict": LAYER.state_dict(), "of": frozenset("a")}, path),
+            "contains pickled code",
         ),
     ],
-    ids=["module", "torchscript"],
+    ids=["module", "module in a dict", "torchscript", "deque", "frozenset"],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_the_error_for_a_whole_model_has_the_line_of_python_that_converts_it(
-    saved, convert: str, tmp_path: Path
-) -> None:
+def test_the_line_of_python_in_an_error_converts_the_file(saved, message: str, tmp_path: Path) -> None:
     path = tmp_path / "whole.pth"
     saved(str(path))
-    with pytest.raises(ValueError, match=convert):
+    with pytest.raises(ValueError, match=message) as error:
         load.load_state(path.read_bytes(), str(path))
+    line = str(error.value).partition("run it in Python: ")[2]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", line], cwd=tmp_path, check=True)
+    assert same(unwrap(load.load_state((tmp_path / "weights.pth").read_bytes()), ()).tensors, LAYER.state_dict())
