@@ -143,9 +143,8 @@ def build(
         absent=tuple(known[name] for name in sorted(known.keys() - {column.model for column, _ in columns})),
         notes=(
             *(f"{held.dataset.name}: {reason}" for held in holdings for reason in held.unreadable.values()),
-            *dict.fromkeys(
-                note for _, notes in outcomes for note in notes
-            ),  # labels may fit no column: each note is shown once
+            # Labels that fit no column leave a note with each of them: it is shown once.
+            *dict.fromkeys(note for _, notes in outcomes for note in notes),
         ),
     )
 
