@@ -19,6 +19,7 @@ from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.models import mirror
 from pipelines.records import PLAIN, Precision, Settings
 from pipelines.walk.options import RunOptions
+from zoo.weights.wanted import Wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +121,14 @@ def resolve_models(config: WalkConfig) -> ResolvedModels:
     if config.checkpoint and len(cards) > 1:
         names = ", ".join(card.name for card in cards)
         raise ValueError(f"--checkpoint {config.checkpoint}: goes with one model, not with {len(cards)} ({names})")
+    file, steps = None, ()
+    if config.checkpoint:  # whether it fits is found out before Ray starts
+        file, steps = mirror.check_checkpoint(next(iter(cards)), config.checkpoint, config.weights_key)
     columns: list[Column] = []
     unusable: dict[str, str] = {}
     for card, precision in product(cards, config.precision):
         try:
-            columns += _columns_of(card, precision, config, subset)
+            columns += _columns_of(card, precision, config, subset, file)
         except (ValueError, FileNotFoundError) as error:
             if len(cards) == len(config.precision) == 1:
                 raise
@@ -132,8 +136,6 @@ def resolve_models(config: WalkConfig) -> ResolvedModels:
             unusable[name] = str(error).removeprefix(f"{card.name}: ")
     if not columns:
         raise ValueError(f"no model has weights; {'; '.join(f'{name}: {reason}' for name, reason in unusable.items())}")
-    # Whether a checkpoint fits is found out before Ray starts.
-    steps = mirror.check(columns[0].card, columns[0].file) if config.checkpoint else ()
     return ResolvedModels(
         cards=cards,
         evaluation_set=evaluation_set,
@@ -144,14 +146,14 @@ def resolve_models(config: WalkConfig) -> ResolvedModels:
 
 
 def _columns_of(
-    card: zoo.Card, precision: Precision, config: WalkConfig, subset: tuple[int, ...] | None
+    card: zoo.Card, precision: Precision, config: WalkConfig, subset: tuple[int, ...] | None, given: Wanted | None
 ) -> list[Column]:
     if subset and max(subset) >= card.num_classes:
         raise ValueError(
             f"{card.name}: has {card.num_classes} classes, but class {max(subset)} belongs to the evaluation set"
         )
     command = _tune_command(card, precision, config)
-    file = mirror.find(config.store, card, config.checkpoint, config.weights_key)
+    file = given or mirror.find(config.store, card)
     how = Settings(precision=precision, batch_size=config.batch_size or PLAIN.batch_size)
     if config.tuned:
         from pipelines.models import tune

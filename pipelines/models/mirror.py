@@ -10,6 +10,7 @@ never replaced.
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from pipelines.storage.layout import Folder
 from zoo.cards import Card, LabelOrder
 from zoo.weights import cache, wanted
 from zoo.weights.cache import Watch
-from zoo.weights.fit import fit
+from zoo.weights.fit import fit, fit_content
 from zoo.weights.http import PIECE_BYTES, FetchError
 from zoo.weights.wanted import Wanted
 
@@ -115,6 +116,26 @@ def check(card: Card, file: Wanted) -> tuple[str, ...]:
     """
     network = card.network.build(card.num_classes)
     return fit(network, card, dataclasses.replace(file, sources=(str(obtain(file)),)))
+
+
+def check_checkpoint(card: Card, checkpoint: str, key: str | None = None) -> tuple[Wanted, tuple[str, ...]]:
+    """Read the file at `checkpoint` once: its digest, and whether it fits a model of `card`.
+
+    Args:
+        card: the model.
+        checkpoint: a path or URI.
+        key: name of the set of weights in the file, where it holds several.
+
+    Returns:
+        The file, as of `find`, and what was done to find the weights in it, a step each.
+
+    Raises:
+        ValueError: if the weights do not fit, or the name of the file contradicts its content.
+        FileNotFoundError: if there is no such file.
+    """
+    data = cache.content(checkpoint, _OPENERS)
+    file = _placed(None, wanted.explicit(card, checkpoint, hashlib.sha256(data).hexdigest(), key))
+    return file, fit_content(card.network.build(card.num_classes), card, file, data, checkpoint)
 
 
 def is_near(file: Wanted) -> bool:

@@ -84,17 +84,37 @@ def sha256_of(source: str, openers: Mapping[str, Opener] | None = None) -> str:
     """
     if local := _local_file(source):
         return _digest(local)
+    digest = hashlib.sha256()
+    with _opened(source, openers) as pieces:
+        for piece in pieces:
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def content(source: str, openers: Mapping[str, Opener] | None = None) -> bytes:
+    """The file at `source`, a local path or a URI, which is read once and not kept on this machine.
+
+    Raises:
+        FileNotFoundError: If the file does not exist or cannot be fetched.
+    """
+    with _opened(source, openers) as pieces:
+        return b"".join(pieces)
+
+
+@contextmanager
+def _opened(source: str, openers: Mapping[str, Opener] | None) -> Iterator[Iterable[bytes]]:
+    """The content of a local or remote file in pieces."""
+    if local := _local_file(source):
+        yield [local.read_bytes()]
+        return
     opener = {**_HTTP, **(openers or {})}.get(_scheme(source))
     if opener is None:
         raise FileNotFoundError(f"{source}: no such file")
-    digest = hashlib.sha256()
     try:
         with opener(source) as (pieces, _):
-            for piece in pieces:
-                digest.update(piece)
+            yield pieces
     except FetchError as error:
         raise FileNotFoundError(f"{source}: {error}") from error
-    return digest.hexdigest()
 
 
 def _local_file(source: str) -> Path | None:

@@ -28,12 +28,16 @@ def fit(network: "nn.Module", card: Card, file: Wanted) -> tuple[str, ...]:
         FileNotFoundError: If the file cannot be found or fetched.
     """
     path = cache.obtain(file)
-    content = parse(read_verified(path, file.sha256), str(path))
+    return fit_content(network, card, file, read_verified(path, file.sha256), str(path))
+
+
+def fit_content(network: "nn.Module", card: Card, file: Wanted, data: bytes, source: str) -> tuple[str, ...]:
+    """As `fit`, from the bytes of a file whose digest is verified; `source` is its name in error messages."""
     own = network.state_dict()
-    found = unwrap(content, own.keys(), file.key, str(path))
+    found = unwrap(parse(data, source), own.keys(), file.key, source)
     state, counters = with_counters(card.network.rename(found.tensors), own)
     if file.label_order == "devkit":
         state = to_synset_order(state, card.network.classifier)
-    load_strict(network, state, str(path))
+    load_strict(network, state, source)
     network.eval()
     return (*found.steps, *([counters] if counters else []))

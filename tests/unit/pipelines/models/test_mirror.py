@@ -13,7 +13,9 @@ import zoo
 from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.models import mirror
+from tests.support.fault_proxy import FaultProxy
 from tests.support.published_weights import BASE, place, published, saved
+from zoo.weights import cache
 
 
 def test_what_is_mirrored_is_locked_whole_and_found_on_a_machine_without_network(
@@ -156,3 +158,19 @@ def test_an_explicit_checkpoint_comes_before_everything_and_is_known_by_its_whol
     assert torch.equal(mirror.load(card, wanted).state_dict()["classifier.bias"], state["classifier.bias"] + 1)
     with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
         mirror.find(store, card, f"{store}/absent.pth")
+
+
+def test_a_remote_checkpoint_is_read_once_for_its_digest_and_its_fit(
+    faulty_s3: tuple[str, FaultProxy], new_machine, tmp_path: Path
+) -> None:
+    new_machine()
+    folder, proxy = faulty_s3
+    torch.save({"model": zoo.create(BASE).state_dict(), "epoch": 3}, tmp_path / "last.pth.tar")
+    storage.put_file(f"{folder}/last.pth.tar", tmp_path / "last.pth.tar")
+    proxy.seen.clear()
+    file, steps = mirror.check_checkpoint(BASE, f"{folder}/last.pth.tar")
+    assert steps == ("took model",)
+    ranges = -(-(tmp_path / "last.pth.tar").stat().st_size // (8 << 20))
+    assert sum(request.startswith("GET") for request in proxy.seen) == ranges
+    assert cache.at_hand(file) is None
+    assert file == mirror.find(None, BASE, f"{folder}/last.pth.tar")
