@@ -8,6 +8,7 @@ cannot mend are raised at once.
 # pyright: reportMissingTypeStubs=false
 
 import logging
+import random
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -39,8 +40,15 @@ _QUIET_SECONDS, _EVERY_SECONDS = 5.0, 10.0
 _warned_at = [float("-inf")]
 _log = logging.getLogger(__name__)
 _answering: set[str] = set()
+_chance = random.Random()
+"""A generator of its own: pauses in a thread never change what a program draws from the global one after its seed."""
 
 T = TypeVar("T")
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    """Seconds to wait: any up to a bound that doubles with each attempt, so that clients do not return together."""
+    return _chance.uniform(0, min(_LONGEST_PAUSE, 0.1 * 2 ** min(state.attempt_number - 1, 16)))
 
 
 def _warn(uri: str, state: tenacity.RetryCallState) -> None:
@@ -86,7 +94,7 @@ def persist(uri: str, call: Callable[..., T], **request: object) -> T:
     retrying = tenacity.Retrying(
         before_sleep=partial(_warn, uri),
         retry=tenacity.retry_if_exception(is_transient),
-        wait=tenacity.wait_random_exponential(multiplier=0.1, max=_LONGEST_PAUSE),
+        wait=_pause,
         # One attempt may take as long as all are meant to, so three are made in any case.
         stop=tenacity.stop_after_attempt(3) & (tenacity.stop_after_delay(patience) | _StopDamaged()),
         reraise=True,

@@ -254,7 +254,7 @@ def test_a_thousand_models_on_eight_sets_sort_and_filter_in_200_ms(made: Board, 
             )
             for s in sets
         }
-        return replace(like, card=replace(like.card, name=f"{like.card.name}_{i}"), scores=scored)
+        return replace(like, card=replace(like.card, name=f"{like.card.name}_{i}"), entries=scored)
 
     path = tmp_path / "leaderboard.html"
     path.write_bytes(page.render(Board(sets=sets, rows=tuple(map(row, range(1000))), absent=(), notes=())))
