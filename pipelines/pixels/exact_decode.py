@@ -1,8 +1,8 @@
 """`exact` decoding of one image: Pillow, as timm's published numbers were measured. Runs in the sandbox's child.
 
 The rule: first frame, no EXIF rotation, `convert("RGB")` (alpha is dropped, CMYK and palettes are converted); 16-bit
-greyscale is scaled to 8 bits, since `convert` would clip it. An image that is not JPEG, PNG or WebP is an error, and so
-is one with too many pixels, which its header shows before anything is decoded.
+greyscale is scaled to 8 bits, since `convert` would clip it. An image of another format is an error, and so is one with
+pixels of a kind that `convert` would clip, or with too many, which its header shows before anything is decoded.
 """
 
 import io
@@ -12,17 +12,20 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
 from zoo.preprocessing import Geometry
 
 MAX_PIXELS = 50_000_000
 """A PNG of 12 KB can need 1 GB. The largest photograph in ImageNet has 20 million pixels."""
-_FORMATS = ("JPEG", "PNG", "WEBP")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_CLIPPED_MODES = ("F", "I", "LAB")
+"""Of TIFF: floating-point and 32-bit numbers have no known white."""
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 """In messages of codecs; it would make the same error differ from one attempt to the next."""
 
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is one such process for every core
 # Pillow's own limit warns above 89 million pixels and raises above 179 million; MAX_PIXELS is lower and gives a reason.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -70,6 +73,8 @@ def open_header(encoded: bytes) -> Image.Image:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """The image, decoded and converted by the rule above. Call it within `reasons`."""
+    if image.format == "TIFF" and image.mode in _CLIPPED_MODES:
+        raise DecodeError(f"unusual pixels: a TIFF of mode {image.mode}; save it with 8 bits a channel")
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((deep.clip(0, 65535) + 128) // 257).astype(np.uint8))

@@ -35,7 +35,7 @@ SIZES = [(64, 64), (80, 50), (50, 80), (61, 47), (47, 61), (33, 100), (257, 255)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 def test_pixels_are_those_of_plain_pillow(form: str, size: tuple[int, int]) -> None:
     data = encoded(noise(*size), form)
     arrays, errors = decoded([data], GEOMETRIES)
@@ -107,7 +107,7 @@ def test_alpha_is_dropped_and_the_colour_below_it_stays() -> None:
     assert (pixels(encoded(clear, "PNG")) == reference(noise(40, 50), SMALL)).all()
 
 
-@pytest.mark.parametrize("form", ["WEBP", "PNG"])
+@pytest.mark.parametrize("form", ["WEBP", "PNG", "TIFF"])
 def test_the_first_frame_of_an_animation_counts(form: str) -> None:
     first, second = noise(40, 50), noise(40, 50, seed=1).rotate(90)
     options = {"lossless": True} if form == "WEBP" else {}
@@ -168,7 +168,7 @@ def test_a_row_that_came_with_an_error_keeps_it_and_its_place() -> None:
 
 @pytest.mark.parametrize("transient", [False, True])
 def test_a_failed_shards_chunk_passes_through(transient: bool) -> None:
-    row = {"shard": 1, "start": 0, "last": False, "failure": "cut", "transient": transient}
+    row = {"shard": 1, "start": 0, "last": False, "failure": "cut", "transient": transient, "passed": None}
     row |= {name: [] for name in ("keys", "labels", "offsets", "digests", "errors", "images")}
     table = decode.decode_chunks(pa.Table.from_pylist([row], schema=CHUNK), exact(SMALL))
     kept = {name: value for name, value in row.items() if name not in {"images", "errors"}}

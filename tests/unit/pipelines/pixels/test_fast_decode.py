@@ -96,7 +96,12 @@ def test_both_decoders_of_one_pass_give_what_each_gives_alone() -> None:
     errors = [None, None, "no image: x", None]
     views = [View("fast", GEOMETRIES[0]), View("exact", SMALL), View("fast", SMALL), View("exact", GEOMETRIES[0])]
     (row,) = decode.decode_chunks(chunk(images, errors), views).to_pylist()
-    assert row["errors_0"] == [None, "not an image: the bytes are not JPEG, PNG, WEBP", "no image: x", None]
+    assert row["errors_0"] == [
+        None,
+        "not an image: the bytes are not JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF",
+        "no image: x",
+        None,
+    ]
     for place, view in enumerate(views):
         (alone,) = decode.decode_chunks(chunk(images, errors), [view]).to_pylist()
         assert row[f"pixels_{place}"] == alone["pixels_0"]

@@ -57,4 +57,7 @@ def test_the_whole_picture_unmirrored_is_a_plain_resize():
 
 
 def test_what_is_no_picture_is_a_reason():
-    assert decode(b"nonsense", [Chance(HOW, (1,))]) == "not an image: the bytes are not JPEG, PNG, WEBP"
+    assert (
+        decode(b"nonsense", [Chance(HOW, (1,))])
+        == "not an image: the bytes are not JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF"
+    )

@@ -63,5 +63,5 @@ def test_pictures_and_pixels_of_any_size_pass(monkeypatch: pytest.MonkeyPatch) -
     large = [Geometry(1500, 1500, "bilinear"), GEOMETRIES[0]]
     monkeypatch.setattr(sandboxes, "GEOMETRIES", large)
     padded = picture(1) + bytes(30 << 20)
-    refused = {2: "empty file", 4: "not an image: the bytes are not JPEG, PNG, WEBP"}
+    refused = {2: "empty file", 4: "not an image: the bytes are not JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF"}
     assert_rows([picture(0), padded, b"", picture(2), b"no image" * 5_000_000], refused)

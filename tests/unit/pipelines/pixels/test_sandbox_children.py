@@ -32,7 +32,7 @@ def child(decoder: Decoder = "exact") -> subprocess.Popen:
 
 @pytest.mark.usefixtures("faults")
 def test_the_same_child_goes_on_until_it_dies_and_is_then_replaced() -> None:
-    assert_rows([picture(0), b"no image"], {1: "not an image: the bytes are not JPEG, PNG, WEBP"})
+    assert_rows([picture(0), b"no image"], {1: "not an image: the bytes are not JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF"})
     first, files = child(), len(os.listdir("/proc/self/fd"))
     assert_rows([picture(1)], {})
     assert child() is first
