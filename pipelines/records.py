@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Literal
 
@@ -29,17 +29,50 @@ def _shard_digest(*identity: str | int | None) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """One object that holds samples, a WebDataset `.tar` or Parquet: the unit of planning, resume and commit.
+class Reading:
+    """Where a sample's picture, label and key are in shards that others wrote; None leaves it to the rules of `data`.
 
     Attributes:
-        name: the path below the dataset's root without the suffix, unique in its dataset.
+        image_member: the picture's member in a tar, by what follows the sample's name: `jpg`, `input.jpg`.
+        label_member: likewise the label's: `cls`, `txt`, `json` (its field `label`), `json:FIELD`.
+        label_from: `path` takes the folder that holds the picture for its class.
+        image_column: the picture's column in Parquet.
+        label_column: likewise the label's.
+        key_column: likewise the key's; `ROW` numbers the rows.
+    """
+
+    image_member: str | None = None
+    label_member: str | None = None
+    label_from: Literal["path"] | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    key_column: str | None = None
+
+    def as_text(self) -> str:
+        """What is given, as canonical JSON; empty if nothing is."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return json.dumps(given, sort_keys=True, separators=(",", ":")) if given else ""
+
+    @staticmethod
+    @cache
+    def from_text(text: str) -> "Reading":
+        """The reverse of `as_text`."""
+        return Reading(**json.loads(text)) if text else Reading()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One object that holds samples, a tar (plain or compressed) or Parquet: the unit of planning, resume and commit.
+
+    Attributes:
+        name: the path below the dataset's root without the suffixes, unique in its dataset.
         uri: where it is.
         size: bytes.
         etag: the store's mark that changes with the content.
         rows: samples, from the manifest beside the shards; None where there is no manifest.
         sha256: of the whole object in hexadecimal, likewise.
         limit: the shard is cut to this many samples (`--limit`), which makes it another shard; None for all.
+        reading: how its samples are read (see `Reading.as_text`), which makes it another shard, too; empty by default.
     """
 
     name: str
@@ -49,11 +82,13 @@ class Shard:
     rows: int | None = None
     sha256: str | None = None
     limit: int | None = None
+    reading: str = ""
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits that change with the shard's name, size, etag, SHA-256 or limit."""
-        return _shard_digest(self.name, self.size, self.etag, self.sha256, self.limit)
+        """Eight hexadecimal digits that change with the shard's name, size, etag, SHA-256, limit or reading."""
+        chosen = (self.reading,) if self.reading else ()  # by default nothing: digests stay what they were
+        return _shard_digest(self.name, self.size, self.etag, self.sha256, self.limit, *chosen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +180,7 @@ CHUNK = pa.schema(
         ("last", pa.bool_()),  # whether the shard ends with this chunk
         ("failure", pa.string()),  # why the shard cannot be read further; the chunk is then empty
         ("transient", pa.bool_()),  # whether that may be over by the next attempt
+        ("passed", pa.string()),  # in the last chunk: members that belong to no sample, counted by kind, as JSON
         ("keys", pa.list_(pa.string())),
         ("labels", pa.list_(pa.int32())),
         ("offsets", pa.list_(pa.int64())),
@@ -162,7 +198,7 @@ a pure function of the shard and the batch size.
 
 SCORES = pa.schema(
     [
-        ("kind", pa.string()),  # `scored` or a FailureKind: whether the row belongs to an image, see `walk.failures`
+        ("kind", pa.string()),  # `scored`, `empty` or a FailureKind: what the row stands for, see `walk.failures`
         ("slot", pa.int32()),  # position of the model in the pass
         ("shard", pa.int32()),  # position in the dataset
         ("last", pa.bool_()),  # whether this is the shard's last sample
@@ -178,12 +214,14 @@ SCORES = pa.schema(
         ("error", pa.string()),
         ("offset", pa.int64()),
         ("seconds", pa.float32()),  # of the model for this row: an equal part of its batch's time
+        ("passed", pa.string()),  # in the last row: as in CHUNK
     ]
 )
 """One row per model and sample: the columns of a cell (see `cell_schema`), which cell they belong to, and the time.
 
-A row of another kind than `scored` is a failure: besides `kind`, only `slot`, `shard`, `error` and `last` (false) have
-values. Lists have no fixed length here, since models of one pass may keep different numbers of classes.
+A row of another kind than `scored` stands for a failure, or for a shard without samples: besides `kind`, only `slot`,
+`shard`, `error`, `last` (false) and `passed` have values. Lists have no fixed length here, since models of one pass may
+keep different numbers of classes.
 """
 
 

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from pipelines import storage
-from pipelines.data.formats import IMAGE_SUFFIXES
+from pipelines.data.suffixes import IMAGE_SUFFIXES
 from pipelines.records import short_digest
 from zoo import imagenet
 

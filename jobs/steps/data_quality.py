@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jobs.console.progress import count
+from jobs.console.progress import count, say
 from pipelines.data.bad_rate import is_too_high
 from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
 from pipelines.walk.failures import NON_FINITE
@@ -28,6 +28,17 @@ def bad_images(evaluation: "Evaluation") -> dict[str, int]:
 def reasons_line(reasons: dict[str, int]) -> str:
     """`6 empty file, 2 not an image`: the most frequent first."""
     return ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items(), key=lambda item: -item[1]))
+
+
+def say_shards(evaluations: "Sequence[Evaluation]") -> None:
+    """Print which shards hold no samples, and what was passed over; it is the same for every complete model."""
+    fullest = max(evaluations, key=lambda evaluation: evaluation.result.committed)
+    if empty := fullest.empty:
+        more = ", …" if len(empty) > 3 else ""
+        say(f"warning: {count(len(empty), 'shard')} without samples: {', '.join(empty[:3])}{more}")
+    if passed := fullest.result.passed_over:
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(passed.items(), key=lambda pair: -pair[1]))
+        say(f"note     passed over, being no part of a sample: {kinds}")
 
 
 def require_good_data(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> None:

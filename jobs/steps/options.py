@@ -6,6 +6,7 @@ from typing import Literal, TypeVar
 
 import zoo
 from jobs.console import cli
+from jobs.steps.reading_options import ReadingOptions
 from pipelines import storage
 from pipelines.models import members
 from pipelines.models.precision import require_precision
@@ -21,13 +22,14 @@ _PROBE = ".probe"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WalkConfig(cli.Job):
-    """The options of a job whose models run over a dataset."""
+class WalkOptions(cli.Job):
+    """What runs over which data, and how."""
 
     models: str | None = None
     """Model names or patterns, comma-separated: `resnest50d`, `'resnest*'`, `all` (see `python -m zoo`)."""
     data: tuple[str, ...] = ()
-    """Shards (.tar, .parquet): folders, globs, brace patterns `{00000..00049}.tar`, or .txt files that list them."""
+    """Shards (.tar, .tar.gz, .tar.zst, .parquet): folders, globs, brace patterns `{00000..00049}.tar`, or .txt files
+    that list them."""
     store: str = "output"
     """Folder or s3:// URI for cells, reports and mirrored weights."""
     checkpoint: str | None = None
@@ -65,6 +67,11 @@ class WalkConfig(cli.Job):
     """Use only the first N images."""
     max_bad_rate: float = 0.01
     """Stop when more than this share of the images, and at least ten, are bad: the data is wrong. 1 never stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkConfig(ReadingOptions, WalkOptions):
+    """The options of a job whose models run over a dataset."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,11 @@ from itertools import product
 import zoo
 from jobs.console.progress import Listing
 from jobs.steps.options import WalkConfig, all_cards
+from jobs.steps.reading_options import reading
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.data import evaluation_sets, read
-from pipelines.data.dataset import find_dataset
+from pipelines.data.dataset import find_dataset, require_reading
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.models import mirror
 from pipelines.records import PLAIN, Precision, Settings
@@ -95,9 +96,10 @@ def planned_run(config: WalkConfig, models: ResolvedModels, columns: Sequence[Co
         ValueError: if the data cannot be used.
         FileNotFoundError: if it does not exist.
     """
-    plan = plan_cells(
-        config.store, read.limited(find_dataset(config.data, watch=Listing()), config.limit), columns, watch=Listing()
-    )
+    how = reading(config)
+    dataset = find_dataset(config.data, watch=Listing(), reading=how)
+    require_reading(how, [dataset])
+    plan = plan_cells(config.store, read.limited(dataset, config.limit), columns, watch=Listing())
     return PlannedRun(store=config.store, sources=config.data, limit=config.limit, models=models, plan=plan)
 
 

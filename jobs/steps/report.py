@@ -89,6 +89,7 @@ def _publish(
     folder = evaluate.write(planned.store, planned.plan, evaluations)
     if scored := [entry.result for entry in evaluations if data_quality.has_labels(entry)]:
         cli.stdout.print(result_table(scored))
+    data_quality.say_shards(evaluations)
     for entry in evaluations:
         _say_errors(entry)
         for verdict in entry.verdicts:

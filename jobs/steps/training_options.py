@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from jobs.console import cli
 from jobs.steps import options
+from jobs.steps.reading_options import ReadingOptions
 from pipelines.models.precision import require_precision
 from pipelines.records import Precision
 from pipelines.training import recipe
@@ -12,7 +13,7 @@ from zoo.preprocessing import Interpolation
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig(cli.Job):
+class TrainingOptions(cli.Job):
     """What to train, on what, how, and where."""
 
     model: str
@@ -66,6 +67,11 @@ class TrainingConfig(cli.Job):
     """Number of newest checkpoints to keep, besides the one with the best validation."""
     max_bad_rate: float = 0.01
     """Stop when more than this share of the images, and at least ten, are bad: the data is wrong. 1 never stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(ReadingOptions, TrainingOptions):
+    """The options of a training."""
 
 
 def check(config: TrainingConfig) -> None:

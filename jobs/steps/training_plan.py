@@ -9,9 +9,10 @@ import zoo
 from jobs.console.progress import Listing, say
 from jobs.console.tables import plain_table
 from jobs.steps.plan_summary import cost_line
+from jobs.steps.reading_options import reading
 from jobs.steps.training_options import TrainingConfig
 from pipelines import storage
-from pipelines.data.dataset import find_dataset
+from pipelines.data.dataset import find_dataset, require_reading
 from pipelines.records import Dataset
 from pipelines.selection import lineage
 from pipelines.storage.layout import Folder
@@ -44,12 +45,14 @@ def plan_training(config: TrainingConfig) -> PlannedTraining:
         ValueError: if data, labels or model cannot be used.
         FileNotFoundError: if data does not exist.
     """
+    how = reading(config)
     pretrain, finetune, validation = (
-        find_dataset(sources, watch=Listing()) if sources else None
+        find_dataset(sources, watch=Listing(), reading=how) if sources else None
         for sources in (config.pretrain, config.finetune, config.val)
     )
     assert pretrain and validation, "checked before"
     datasets = [dataset for dataset in (pretrain, finetune, validation) if dataset]
+    require_reading(how, datasets)
     card = _card(config, _classes(config, datasets))
     stages = _stages(config, {"pretrain": pretrain, "finetune": finetune})
     identity = specification.training_id(card, stages, config.seed, config.precision, config.channels_last)

@@ -187,4 +187,5 @@ def _is_reachable(uri: str, path: re.Match[str], known: _ShardsByName) -> bool:
     column = column_name(stored["model"], stored["weights"], stored["plan"])
     if (column, stored["shard"]["name"]) != (path["column"], path["shard"]):
         return True
-    return any(file_name(replace(shard, limit=stored["shard"]["limit"])) == path["cell"] for shard in same)
+    chosen = {"limit": stored["shard"]["limit"], "reading": stored["shard"].get("reading", "")}
+    return any(file_name(replace(shard, **chosen)) == path["cell"] for shard in same)

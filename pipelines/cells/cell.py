@@ -7,7 +7,7 @@ also checks its identity and its number of rows.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,8 @@ from pipelines.storage.layout import Folder
 
 _IDENTITY_KEY = "menagerie.cell"
 _SEAL_KEY = "menagerie.seal"
+_PASSED_KEY = "menagerie.passed"
+"""Members of the shard that belong to no sample; not part of a cell's identity, and absent where there are none."""
 _SEAL_DIGITS = 64
 _BLANK_SEAL = "@" + "0" * _SEAL_DIGITS
 REMEDY = "--retry-failed of the job that made it computes it again"
@@ -33,6 +35,7 @@ class ShardIdentity(TypedDict):
     size: int
     etag: str
     limit: int | None
+    reading: NotRequired[str]
 
 
 class CellIdentity(TypedDict):
@@ -56,16 +59,26 @@ def cell_location(store: str, dataset: str, column: str, shard: Shard) -> str:
     return in_folder(storage.join(store, Folder.CELLS, dataset, column), shard)
 
 
-def publish_cell(store: str, dataset: Dataset, column: Column, shard: Shard, rows: pa.Table) -> None:
+def publish_cell(
+    store: str, dataset: Dataset, column: Column, shard: Shard, rows: pa.Table, passed: str | None = None
+) -> None:
     """Commit the rows of a complete shard (see `cell_schema`), in one atomic put.
+
+    Args:
+        store: where the cell goes.
+        dataset: of the shard.
+        column: of the cell.
+        shard: of the cell.
+        rows: of all samples, in order.
+        passed: members of the shard that belong to no sample, counted by kind, as JSON; None for none.
 
     Raises:
         FileExistsError: if the cell is committed with other bytes.
     """
-    storage.put(cell_uri(store, dataset, column, shard), encode_cell(column, shard, rows))
+    storage.put(cell_uri(store, dataset, column, shard), encode_cell(column, shard, rows, passed))
 
 
-def encode_cell(column: Column, shard: Shard, rows: pa.Table) -> bytes:
+def encode_cell(column: Column, shard: Shard, rows: pa.Table, passed: str | None = None) -> bytes:
     """A cell's bytes. They depend on its rows and its identity alone, on no time, host or location of the data."""
     table = rows.cast(cell_schema(column.classes_kept)).replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
@@ -81,16 +94,24 @@ def encode_cell(column: Column, shard: Shard, rows: pa.Table) -> bytes:
     ) as out:
         out.write_table(table)
         identity = json.dumps(_cell_identity(column, shard, rows.num_rows), sort_keys=True)
-        out.add_key_value_metadata({_IDENTITY_KEY: identity, _SEAL_KEY: _BLANK_SEAL})
+        counted = {_PASSED_KEY: passed} if passed else {}
+        out.add_key_value_metadata({_IDENTITY_KEY: identity, **counted, _SEAL_KEY: _BLANK_SEAL})
     content = sink.getvalue().to_pybytes()
     start, seal = _seal(content)
     return content[:start] + seal + content[start + _SEAL_DIGITS :]
 
 
+def _shard_identity(shard: Shard) -> ShardIdentity:
+    identity: ShardIdentity = {"name": shard.name, "size": shard.size, "etag": shard.etag, "limit": shard.limit}
+    if shard.reading:
+        identity["reading"] = shard.reading
+    return identity
+
+
 def _cell_identity(column: Column, shard: Shard, rows: int) -> CellIdentity:
     return {
         "schema": column.identity["schema"],
-        "shard": {"name": shard.name, "size": shard.size, "etag": shard.etag, "limit": shard.limit},
+        "shard": _shard_identity(shard),
         "rows": rows,
         "model": column.model,
         "weights": column.weights,
@@ -177,7 +198,14 @@ def _parse_rows(content: bytes, classes_kept: int, columns: Sequence[str] | None
     wanted = [cast("pa.Field[Any]", schema.field(name)) for name in columns or schema.names]  # pyright: ignore[reportUnknownMemberType]
     some = None if columns is None else list(columns)
     table = pq.read_table(pa.BufferReader(content), columns=some)  # pyright: ignore[reportUnknownMemberType]
-    return table.cast(pa.schema(wanted))
+    stored = table.schema.metadata or {}
+    kept = {key: stored[key] for key in (_PASSED_KEY.encode(),) if key in stored}
+    return table.cast(pa.schema(wanted)).replace_schema_metadata(kept or None)
+
+
+def passed_over(rows: pa.Table) -> dict[str, int]:
+    """The members of a cell's shard that belong to no sample, counted by kind; `rows` are those of a read cell."""
+    return json.loads((rows.schema.metadata or {}).get(_PASSED_KEY.encode(), b"{}"))
 
 
 def _stored_identity(content: bytes) -> CellIdentity:

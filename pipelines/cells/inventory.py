@@ -177,6 +177,8 @@ def holdings(store: str, watch: Callable[[int], None] | None = None) -> list[Hol
 
 def _note_content(dataset: Dataset, sets: Mapping[str, str]) -> dict[str, object]:
     shards = {field: [getattr(shard, field) for shard in dataset.shards] for field in _SHARD_FIELDS}
+    if not any(shards["reading"]):
+        del shards["reading"]  # a note that an earlier release wrote is found equal
     digests = [shard.digest for shard in dataset.shards]
     return {
         "name": dataset.name,
@@ -193,8 +195,9 @@ def _read_note(location: str) -> tuple[Dataset, dict[str, str]]:
     content = storage.read(location)
     try:
         stored = json.loads(gzip.decompress(content) if location.endswith(".gz") else content)
-        values = zip(*(stored["shards"][field] for field in _SHARD_FIELDS), strict=True)
-        shards = tuple(Shard(**dict(zip(_SHARD_FIELDS, value, strict=True))) for value in values)
+        given = [field for field in _SHARD_FIELDS if field != "reading" or field in stored["shards"]]
+        values = zip(*(stored["shards"][field] for field in given), strict=True)
+        shards = tuple(Shard(**dict(zip(given, value, strict=True))) for value in values)
         labels = tuple(stored["labels"]) if stored["labels"] else None
         dataset = Dataset(name=stored["name"], source=stored["source"], shards=shards, labels=labels)
         sound = dataset.digest == stored["digest"]

@@ -6,6 +6,7 @@ lacks shards of its manifest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import PurePosixPath
 
 from braceexpand import braceexpand
@@ -13,7 +14,9 @@ from braceexpand import braceexpand
 from pipelines import storage
 from pipelines.data import listing
 from pipelines.data.manifest import Manifest, PackedShard, require_complete
-from pipelines.records import Dataset, Shard
+from pipelines.data.sidecars import without_sidecars
+from pipelines.data.suffixes import SHARD_SUFFIXES, is_parquet, without_shard_suffix
+from pipelines.records import Dataset, Reading, Shard
 from pipelines.storage import StoredObject
 
 _NAME_BYTES = 255
@@ -22,7 +25,7 @@ _CELL_ENDING = "-01234567.parquet"
 """What follows the shard's name in the file name of a cell."""
 
 
-def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None) -> Dataset:
+def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None, reading: Reading | None = None) -> Dataset:
     """The dataset of the shards that `sources` name.
 
     A shard's name is its path below the folder that all sources share; that folder's name is the dataset's. Shards are
@@ -33,6 +36,7 @@ def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None) -> 
             source per line, in which empty lines and lines that begin with `#` are skipped.
         watch: called with the number of objects listed so far, once every thousand: listing 100,000 objects takes
             seconds or, from a slow store, minutes.
+        reading: how samples are read from shards that have no manifest.
 
     Raises:
         ValueError: if there is no shard, a shard is named twice, a name is too long, or shards of a manifest are
@@ -44,7 +48,8 @@ def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None) -> 
     named = listing.look_up(store, [pattern for pattern in patterns if listing.is_shard(pattern)])
     found = [entry for pattern in patterns for entry in listing.entries(store, pattern, named)]
     if not found:
-        raise ValueError(f"no shard ({' or '.join(listing.SUFFIXES)}) under {', '.join(sources) or 'an empty --data'}")
+        raise ValueError(f"no shard ({', '.join(SHARD_SUFFIXES)}) under {', '.join(sources) or 'an empty --data'}")
+    found = without_sidecars(found)
     root = _common_folder(
         {listing.folder_of(pattern) if pattern in named else _literal_folder(pattern) for pattern in patterns}
     )
@@ -53,6 +58,7 @@ def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None) -> 
     }
     packed = {folder: {item.name: item for item in m.shards} for folder, m in manifests.items() if m}
     shards = tuple(_shard(entry, root, packed.get(listing.folder_of(entry.uri), {})) for entry in found)
+    shards = tuple(_read_as(reading, shard) for shard in shards) if reading else shards
     _require_unique_names(shards)
     _require_short_names(shards)
     _require_all_shards({pattern.rstrip("/") for pattern in patterns}, found, manifests)
@@ -101,10 +107,36 @@ def _common_folder(folders: Iterable[str]) -> str:
 
 
 def _shard(entry: StoredObject, root: str, manifest: Mapping[str, PackedShard]) -> Shard:
-    name = entry.uri.removeprefix(storage.S3).removeprefix(root).lstrip("/").rpartition(".")[0]
+    name = without_shard_suffix(entry.uri.removeprefix(storage.S3).removeprefix(root).lstrip("/"))
     packed = manifest.get(entry.uri.rpartition("/")[2])
     rows, sha256 = (packed.rows, packed.sha256) if packed else (None, None)
     return Shard(name=name, uri=entry.uri, size=entry.size, etag=entry.etag, rows=rows, sha256=sha256)
+
+
+def require_reading(reading: Reading, datasets: Iterable[Dataset]) -> None:
+    """Raise ValueError if a part of `reading` concerns no shard of `datasets`, so that a wrong option is not idle."""
+    shards = [shard for dataset in datasets for shard in dataset.shards if shard.sha256 is None]
+    for parquet, part in _parts(reading).items():
+        if part.as_text() and not any(is_parquet(shard.uri) == parquet for shard in shards):
+            kind = "Parquet file" if parquet else "tar"
+            raise ValueError(f"{_options(part)}: the data has no {kind} but those that jobs.pack_shards packed")
+
+
+def _read_as(reading: Reading, shard: Shard) -> Shard:
+    """The shard with the part of `reading` that concerns it; one with a manifest is read as we wrote it."""
+    return shard if shard.sha256 else replace(shard, reading=_parts(reading)[is_parquet(shard.uri)].as_text())
+
+
+def _parts(reading: Reading) -> dict[bool, Reading]:
+    """What concerns tars, and what concerns Parquet (True)."""
+    columns = {name: value for name, value in asdict(reading).items() if name.endswith("_column")}
+    members = {name: value for name, value in asdict(reading).items() if name not in columns}
+    return {False: Reading(**members), True: Reading(**columns)}
+
+
+def _options(reading: Reading) -> str:
+    given = {name: value for name, value in asdict(reading).items() if value is not None}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
 
 
 def _require_unique_names(shards: Sequence[Shard]) -> None:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipelines import storage
+from pipelines.data.suffixes import SHARD_SUFFIXES, is_shard_name
 from pipelines.storage import StoredObject
 
 _log = logging.getLogger(__name__)
-SUFFIXES = (".tar", ".parquet")
-_NEAR_SUFFIX = re.compile(r"(\.tar|\.parquet|\.tgz)(\.\w+)?$", re.IGNORECASE)
-"""`.TAR`, `.tar.gz`: not shards, but a dataset must not become smaller without a warning."""
+_NEAR_SUFFIX = re.compile(r"(\.tar|\.parquet|\.tgz|\.tbz2?|\.txz|\.zip)(\.\w+)?$", re.IGNORECASE)
+"""`.tar.xz`, `.parquet.gz`: not shards, but a dataset must not become smaller without a warning."""
 GLOB = re.compile(r"[*?\[]")
 Watch = Callable[[int], None]
 _WATCHED_OBJECTS = 1000
@@ -67,7 +67,7 @@ def _stat(uri: str) -> StoredObject | None:
 
 def is_shard(pattern: str) -> bool:
     """Whether `pattern` names one shard."""
-    return pattern.endswith(SUFFIXES) and not is_glob(pattern) and not is_folder(pattern)
+    return is_shard_name(pattern) and not is_glob(pattern) and not is_folder(pattern)
 
 
 def look_up(counter: ListingCounter, uris: Sequence[str]) -> dict[str, StoredObject]:
@@ -142,7 +142,7 @@ def entries(counter: ListingCounter, pattern: str, named: Mapping[str, StoredObj
         return _glob(counter, pattern)
     found = _list_folder(counter, pattern)
     if not found:
-        raise ValueError(f"no shard ({' or '.join(SUFFIXES)}) under {pattern}")
+        raise ValueError(f"no shard ({', '.join(SHARD_SUFFIXES)}) under {pattern}")
     return found
 
 
@@ -163,18 +163,18 @@ def is_folder(uri: str) -> bool:
 
 def _list_folder(counter: ListingCounter, uri: str) -> list[StoredObject]:
     if not storage.is_remote(uri) and not storage.local_path(uri).is_dir():
-        raise FileNotFoundError(f"{uri}: no such folder, and not a shard ({' or '.join(SUFFIXES)})")
+        raise FileNotFoundError(f"{uri}: no such folder, and not a shard ({', '.join(SHARD_SUFFIXES)})")
     found = list(counter.list_objects(uri))
-    if near := [entry.uri for entry in found if _NEAR_SUFFIX.search(entry.uri) and not entry.uri.endswith(SUFFIXES)]:
+    if near := [entry.uri for entry in found if _NEAR_SUFFIX.search(entry.uri) and not is_shard_name(entry.uri)]:
         _log.warning("%s: %d files look like shards but are not taken (%s)", uri, len(near), near[0])
-    return [entry for entry in found if entry.uri.endswith(SUFFIXES)]
+    return [entry for entry in found if is_shard_name(entry.uri)]
 
 
 def _glob(counter: ListingCounter, pattern: str) -> list[StoredObject]:
     folder = folder_of(pattern[: GLOB.search(pattern).start()])  # pyright: ignore[reportOptionalMemberAccess]
     matching = [entry for entry in _list_folder(counter, folder) if fnmatch.fnmatchcase(entry.uri, pattern)]
     if not matching:
-        raise FileNotFoundError(f"{pattern}: matches no shard ({' or '.join(SUFFIXES)})")
+        raise FileNotFoundError(f"{pattern}: matches no shard ({', '.join(SHARD_SUFFIXES)})")
     return matching
 
 

@@ -5,6 +5,7 @@ a shard is the concern of `formats`.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
@@ -12,7 +13,10 @@ from itertools import islice
 import pyarrow as pa
 
 from pipelines import storage
-from pipelines.data.formats import LABEL_ALONE, MAX_SAMPLES, UNREADABLE, ShardError, read_samples
+from pipelines.data.containers import ShardError
+from pipelines.data.formats import MAX_SAMPLES, UNREADABLE, read_samples
+from pipelines.data.suffixes import LABEL_ALONE
+from pipelines.data.tar_members import PassedOver
 from pipelines.records import CHUNK, Dataset, Sample, Shard
 from pipelines.storage import StoredObject
 
@@ -29,14 +33,16 @@ _SHARD_ROW = pa.schema(
         ("rows", pa.int64()),
         ("sha256", pa.string()),
         ("limit", pa.int64()),
+        ("reading", pa.string()),
     ]
 )
 
 
 def shard_rows(shards: Sequence[Shard], positions: Sequence[int]) -> pa.Table:
-    """One row per shard: its fields and its position in the dataset."""
+    """One row per shard: its fields and its position in the dataset; `reading` only if a shard has one."""
     rows = [{"position": position} | asdict(shard) for position, shard in zip(positions, shards, strict=True)]
-    return pa.Table.from_pylist(rows, schema=_SHARD_ROW)
+    table = pa.Table.from_pylist(rows, schema=_SHARD_ROW)
+    return table if any(shard.reading for shard in shards) else table.drop_columns(["reading"])
 
 
 def read_shards(rows: pa.Table, batch_size: int) -> Iterator[pa.Table]:
@@ -49,21 +55,23 @@ def read_shards(rows: pa.Table, batch_size: int) -> Iterator[pa.Table]:
 def chunks(position: int, shard: Shard, batch_size: int) -> Iterator[pa.Table]:
     """The shard as CHUNK tables of one row each.
 
-    A shard that cannot be read to its end yields what was read and then one empty chunk with `failure`. The failure is
-    transient unless a second attempt fails in the same way: a bit flipped in transit must not condemn a shard.
+    A shard without samples is one empty chunk. A shard that cannot be read to its end yields what was read and then one
+    empty chunk with `failure`. The failure is transient unless a second attempt fails in the same way: a bit flipped in
+    transit must not condemn a shard.
 
     Args:
         position: of the shard in the dataset.
         shard: what to read.
         batch_size: samples in a chunk; the last has fewer, and so has one of huge images.
     """
-    batches = _batched(samples(shard), batch_size)
+    passed = PassedOver(Counter())
+    batches = _batched(samples(shard, passed), batch_size)
     start = 0
     try:
-        batch = next(batches, None)
-        while batch:
+        batch: list[Sample] | None = next(batches, list[Sample]())
+        while batch is not None:
             following = next(batches, None)
-            yield _chunk(position, start, batch, last=following is None)
+            yield _chunk(position, start, batch, None if following else passed)
             start, batch = start + len(batch), following
     except ShardError as error:
         yield _failure(position, str(error), transient=not _fails_again(shard, error))
@@ -80,20 +88,27 @@ def _fails_again(shard: Shard, error: ShardError) -> bool:
     return False
 
 
-def samples(shard: Shard) -> Iterator[Sample]:
+def samples(shard: Shard, passed: PassedOver | None = None) -> Iterator[Sample]:
     """Every sample of `shard` in order, up to its limit; the second of two equal keys carries an error.
 
+    Args:
+        shard: what to read; it may hold no samples.
+        passed: counts, to which members that are no part of a sample are added.
+
     Raises:
-        ShardError: if the shard cannot be read to its end, is empty, or differs from its manifest.
+        ShardError: if the shard cannot be read to its end, or differs from its manifest.
         UnavailableError: if its store cannot be reached.
     """
     rows = 0
     first: dict[str, int] = {}
     try:
-        for sample in read_samples(shard):
+        for sample in read_samples(shard, passed):
             seen = first.setdefault(sample.key, rows)
             if seen != rows and sample.error == LABEL_ALONE:
-                raise ShardError(f"members of sample {sample.key!r} are not adjacent (rows {seen} and {rows})")
+                raise ShardError(
+                    f"members of sample {sample.key!r} are not adjacent (rows {seen} and {rows}); "
+                    "pack them by name: tar --sort=name"
+                )
             yield (sample if seen == rows else _failed(sample, f"duplicate key: {sample.key!r} is row {seen} already"))
             rows += 1
             if rows > MAX_SAMPLES:
@@ -103,8 +118,6 @@ def samples(shard: Shard) -> Iterator[Sample]:
         raise
     except UNREADABLE as error:
         raise ShardError(f"{type(error).__name__}: {error}") from error
-    if not rows:
-        raise ShardError("holds no samples")
     if shard.limit is None and shard.rows not in {None, rows}:
         raise ShardError(f"holds {rows} samples, its manifest says {shard.rows}")
     if now != StoredObject(shard.uri, shard.size, shard.etag):
@@ -153,13 +166,15 @@ def _batched(items: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
         yield batch
 
 
-def _chunk(position: int, start: int, batch: list[Sample], *, last: bool) -> pa.Table:
+def _chunk(position: int, start: int, batch: list[Sample], passed: PassedOver | None) -> pa.Table:
+    """A chunk; the last one of its shard has what was `passed` over."""
     columns = {
         "shard": [position],
         "start": [start],
-        "last": [last],
+        "last": [passed is not None],
         "failure": [None],
         "transient": [None],
+        "passed": [passed.as_text() if passed else None],
         "keys": [[sample.key for sample in batch]],
         "labels": [[sample.label for sample in batch]],
         "offsets": [[sample.offset for sample in batch]],

@@ -4,15 +4,16 @@ Reads committed cells only, never a running job's memory: a resumed evaluation a
 bytes.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 
 import pyarrow as pa
 
 from pipelines import storage
 from pipelines.cells import runs
-from pipelines.cells.cell import load_cells
+from pipelines.cells.cell import load_cells, passed_over
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan
 from pipelines.data.evaluation_sets import EvaluationSet
@@ -40,6 +41,8 @@ class Evaluation:
     files: Mapping[str, bytes]
     repeated_keys: int
     """Rows whose key occurs in an earlier shard too."""
+    empty: tuple[str, ...] = ()
+    """Names of shards without samples."""
     verdicts: tuple[Verdict, ...] = ()
 
 
@@ -67,6 +70,8 @@ def evaluate(store: str, plan: Plan, column: Column, evaluation_set: EvaluationS
         committed=len(parts),
         tally=reduce(metrics.merge, (metrics.tally(rows, *classes) for _, rows in parts)),
     )
+    passed = sum((Counter(passed_over(rows)) for _, rows in parts), Counter[str]())
+    result = replace(result, passed_over=dict(sorted(passed.items())))
     files = {
         "summary.json": results_json([result]),
         "per_class.parquet": per_class_parquet(result, _class_names(column)),
@@ -74,7 +79,9 @@ def evaluate(store: str, plan: Plan, column: Column, evaluation_set: EvaluationS
         "reliability.png": reliability_png(result),
     }
     repeated = _repeated_keys(parts)
-    return Evaluation(column, result, files, repeated, _verdicts(plan, result, column, evaluation_set, repeated))
+    empty = tuple(shard.name for shard, rows in parts if not len(rows))
+    verdicts = _verdicts(plan, result, column, evaluation_set, repeated)
+    return Evaluation(column, result, files, repeated, empty, verdicts)
 
 
 def write(store: str, plan: Plan, evaluations: Sequence[Evaluation]) -> str:

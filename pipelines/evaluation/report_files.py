@@ -133,13 +133,14 @@ def score_or_last(value: float | None) -> float:
 
 
 def _facts(result: ModelResult) -> dict[str, object]:
-    names = [field.name for field in fields(result) if field.name not in {"tally", "settings"}]
+    names = [field.name for field in fields(result) if field.name not in {"tally", "settings", "passed_over"}]
     return {_STORED_NAMES.get(name, name): getattr(result, name) for name in names} | asdict(result.settings)
 
 
 def _json_row(result: ModelResult) -> dict[str, object]:
     named = {"model": result.model, "dataset": result.dataset}
-    return named | asdict(result.summary) | _facts(result) | {"complete": result.complete}
+    passed = {"passed_over": dict(result.passed_over)} if result.passed_over else {}
+    return named | asdict(result.summary) | _facts(result) | {"complete": result.complete} | passed
 
 
 def _csv_row(result: ModelResult) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """One model's result on one dataset: what every form of a report is made of."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pipelines.evaluation.metrics import Summary, Tally, summary
@@ -38,7 +39,8 @@ class ModelResult:
 
     `param_count` is a number of parameters, `img_size` in pixels; `weights` is a SHA-256 and `plan_digest` the digest
     of the settings that the cells depend on. Of the dataset's `shards`, `committed` have a cell: where the two differ,
-    the scores are of an incomplete set and every form of the report marks it.
+    the scores are of an incomplete set and every form of the report marks it. `passed_over` counts members of the
+    shards that belong to no sample, by kind.
     """
 
     model: str
@@ -54,6 +56,7 @@ class ModelResult:
     shards: int
     committed: int
     tally: Tally
+    passed_over: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def mode(self) -> str:

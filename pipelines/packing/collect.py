@@ -17,8 +17,8 @@ import numpy as np
 from pipelines import storage
 from pipelines.cluster import tasks
 from pipelines.data import manifest, read
-from pipelines.data.formats import IMAGE_SUFFIXES, MAX_IMAGE_BYTES
 from pipelines.data.manifest import Labels, Manifest, PackedShard
+from pipelines.data.suffixes import IMAGE_SUFFIXES, MAX_IMAGE_BYTES
 from pipelines.packing import pack, uri_list
 from pipelines.packing.pack import Target
 from pipelines.packing.uri_list import Listed

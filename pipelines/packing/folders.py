@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from pipelines import storage
-from pipelines.data.formats import IMAGE_SUFFIXES
+from pipelines.data.suffixes import IMAGE_SUFFIXES
 from zoo import imagenet
 
 _MAX_LABEL = (1 << 31) - 1

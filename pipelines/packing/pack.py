@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.data.listing import SUFFIXES
 from pipelines.data.manifest import NAME, Labels, Manifest, PackedShard, begin, read_manifest, write_manifest
+from pipelines.data.suffixes import is_shard_name
 from pipelines.packing.folders import Image
 
 COLUMNS = pa.schema([("key", pa.string()), ("image", pa.binary()), ("label", pa.int32())])
@@ -113,7 +113,7 @@ def earlier_packing(target: Target, samples: int) -> Manifest | None:
     folder, names = storage.join(target.output, ""), target.names(samples)
     expected = set(names)
     for entry in storage.list_objects(target.output):
-        if entry.uri.endswith(SUFFIXES) and entry.uri.removeprefix(folder) not in expected:
+        if is_shard_name(entry.uri) and entry.uri.removeprefix(folder) not in expected:
             raise ValueError(f"{entry.uri} is none of the {len(names)} shards to be packed there; choose a new folder")
     before = read_manifest(target.output)
     if before and (before.samples, [shard.name for shard in before.shards]) != (samples, names):

@@ -50,6 +50,7 @@ def decoded_chunks(table: pa.Table, views: Sequence[View]) -> "Iterator[DecodedC
             last=row["last"],
             failure=row["failure"],
             transient=bool(row["transient"]),
+            passed=row["passed"],
             keys=row["keys"],
             labels=row["labels"],
             offsets=row["offsets"],
@@ -75,6 +76,7 @@ class DecodedChunk:
         last: whether the shard ends with this chunk.
         failure: why the shard cannot be read further; the chunk is then empty.
         transient: whether that may be over by the next attempt.
+        passed: in the last chunk, what was passed over, as JSON; None for nothing.
         keys: of the samples, like the following.
         labels: None where there is none.
         offsets: of the images in their tar, in bytes; None in Parquet.
@@ -86,6 +88,7 @@ class DecodedChunk:
     last: bool
     failure: str | None
     transient: bool
+    passed: str | None
     keys: Sequence[str]
     labels: Sequence[int | None]
     offsets: Sequence[int | None]

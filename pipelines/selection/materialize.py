@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.cluster import tasks
 from pipelines.data import manifest, read
-from pipelines.data.formats import ShardError
+from pipelines.data.containers import ShardError
 from pipelines.data.manifest import Labels, Manifest, PackedShard
 from pipelines.packing import pack
 from pipelines.packing.pack import Target

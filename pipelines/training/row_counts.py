@@ -11,7 +11,7 @@ from dataclasses import replace
 from pipelines import storage
 from pipelines.cluster import tasks
 from pipelines.data import read
-from pipelines.data.formats import ShardError
+from pipelines.data.containers import ShardError
 from pipelines.records import Shard
 from pipelines.training.specification import Stage, Training
 

@@ -15,6 +15,8 @@ FailureKind = Literal["failed_shard", "absent_shard", "failed_model", "absent_mo
 next attempt may succeed."""
 SCORED = "scored"
 """`kind` of a row of SCORES that holds the scores of an image, or why that image has none."""
+EMPTY = "empty"
+"""`kind` of a row of SCORES that stands for a shard without samples."""
 NON_FINITE = "non-finite scores"
 """Prefix of the `error` of a row for which the model is to blame, not the image."""
 
@@ -42,9 +44,9 @@ class Failure:
 
     @staticmethod
     def from_scores(scores: pa.Table) -> "Failure | None":
-        """The failure that the first row of `scores` stands for; None where that row belongs to an image."""
+        """The failure that the first row of `scores` stands for; None where it stands for none."""
         kind = scores["kind"][0].as_py()
-        if kind == SCORED:
+        if kind in {SCORED, EMPTY}:
             return None
         slot, shard, reason = (scores[name][0].as_py() for name in ("slot", "shard", "error"))
         return Failure(kind=cast(FailureKind, kind), slot=slot, shard=shard, reason=reason)

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines.records import cell_schema
-from pipelines.walk.failures import Failure
+from pipelines.records import SCORES, cell_schema
+from pipelines.walk.failures import EMPTY, Failure
 
 _CELL_COLUMNS = cell_schema(1).names
+_NO_ROWS = SCORES.empty_table().select(_CELL_COLUMNS)
 
 
 class CellKey(NamedTuple):
@@ -25,11 +26,15 @@ class CellKey(NamedTuple):
 
 
 class CompleteCell(NamedTuple):
-    """A cell of which all rows are there, in order, with the columns of `cell_schema`."""
+    """A cell of which all rows are there, in order, with the columns of `cell_schema`.
+
+    `passed` counts the members of its shard that belong to no sample, by kind, as JSON; None for none.
+    """
 
     slot: int
     shard: int
     rows: pa.Table
+    passed: str | None = None
 
 
 @dataclass(slots=True)
@@ -67,11 +72,14 @@ class Gather:
             # Rows that were read before a failure may arrive after it.
             if cell in self._lost or cell.shard in self.failed_shards or cell.shard in self.absent_shards:
                 continue
+            if part["kind"][0].as_py() == EMPTY:
+                yield CompleteCell(*cell, _NO_ROWS, part["passed"][0].as_py())
+                continue
             self._parts.setdefault(cell, {})[part["index"][0].as_py()] = part
             if part["last"][-1].as_py():
                 self._sizes[cell] = part["index"][-1].as_py() + 1
             if self._is_complete(cell):
-                yield CompleteCell(cell.slot, cell.shard, self._take(cell))
+                yield self._take(cell)
 
     def _fail(self, failure: Failure) -> None:
         match failure.kind:
@@ -91,11 +99,11 @@ class Gather:
     def _is_complete(self, cell: CellKey) -> bool:
         return self._sizes.get(cell) == sum(part.num_rows for part in self._parts[cell].values())
 
-    def _take(self, cell: CellKey) -> pa.Table:
+    def _take(self, cell: CellKey) -> CompleteCell:
         parts = self._parts.pop(cell)
-        rows = pa.concat_tables([parts[start] for start in sorted(parts)]).select(_CELL_COLUMNS)
+        rows = pa.concat_tables([parts[start] for start in sorted(parts)])
         assert np.array_equal(rows["index"], np.arange(self._sizes.pop(cell))), f"rows of {cell} overlap"
-        return rows
+        return CompleteCell(*cell, rows.select(_CELL_COLUMNS), rows["passed"][-1].as_py())
 
 
 def _split(scores: pa.Table) -> Iterator[pa.Table]:

@@ -43,8 +43,8 @@ class Publisher:
 
     def put(self, columns: Sequence[Column], complete: Iterable[CompleteCell]) -> None:
         """Have cells published; their slots are positions in `columns`."""
-        for slot, shard, rows in complete:
-            target = (self._store, self._dataset, columns[slot], self._dataset.shards[shard], rows)
+        for slot, shard, rows, passed in complete:
+            target = (self._store, self._dataset, columns[slot], self._dataset.shards[shard], rows, passed)
             self._begun.append((shard, self._pool.submit(publish_cell, *target)))
             self._settle(_MAX_PENDING)
 

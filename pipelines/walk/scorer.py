@@ -20,7 +20,7 @@ from pipelines.models.engine import Engine, NoRoomError, free_memory, is_device_
 from pipelines.models.ranking import Scores, averaged
 from pipelines.pixels.decoded import DecodedChunk, decoded_chunks
 from pipelines.records import SCORES
-from pipelines.walk.failures import NON_FINITE, SCORED, Failure, FailureKind
+from pipelines.walk.failures import EMPTY, NON_FINITE, SCORED, Failure, FailureKind
 from pipelines.walk.passes import PassConfig
 
 _FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AssertionError)
@@ -98,6 +98,9 @@ class Scorer:
                 kind = "absent_shard" if chunk.transient else "failed_shard"
                 yield from (_failed(chunk, slot, _NoModel(kind, chunk.failure)) for slot in slots)
                 continue
+            if not chunk.keys:
+                yield from (_empty(chunk, slot) for slot in slots)
+                continue
             # Every model is launched before the scores of the first are waited for: that keeps a GPU busy.
             for slot, wait in enumerate([self._launch(chunk, slot) for slot in slots]):
                 yield (
@@ -163,6 +166,7 @@ def rows_of(chunk: DecodedChunk, slot: int, scores: Scores, unread: Sequence[str
     bad = np.array([error is not None for error in errors])
     last = np.zeros(rows, bool)
     last[-1] = chunk.last
+    passed = [*[None] * (rows - 1), chunk.passed]
     columns = {
         "kind": [SCORED] * rows,
         "slot": np.full(rows, slot, np.int32),
@@ -180,6 +184,7 @@ def rows_of(chunk: DecodedChunk, slot: int, scores: Scores, unread: Sequence[str
         "error": errors,
         "offset": pa.array(chunk.offsets, pa.int64(), mask=~bad),
         "seconds": pa.array([scores.seconds and scores.seconds / rows] * rows, pa.float32()),
+        "passed": pa.array(passed, pa.string()),
     }
     return pa.table(columns, schema=SCORES)
 
@@ -200,6 +205,12 @@ def _lists(values: np.ndarray, bad: np.ndarray) -> pa.Array:
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     fixed = pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(bad))
     return fixed.cast(pa.list_(flat.type))
+
+
+def _empty(chunk: DecodedChunk, slot: int) -> pa.Table:
+    """The one row of SCORES that stands for a shard without samples."""
+    row = {"kind": EMPTY, "slot": slot, "shard": chunk.shard, "last": False, "passed": chunk.passed}
+    return pa.Table.from_pylist([row], schema=SCORES)
 
 
 def _failed(chunk: DecodedChunk, slot: int, missing: _NoModel) -> pa.Table:

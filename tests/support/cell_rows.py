@@ -33,9 +33,10 @@ def score_rows(slot: int, shard: int, rows: int, errors: tuple[int, ...] = ()) -
         "error": [None if ok else "empty file" for ok in fine],
         "offset": [None if ok else 1024 * i for i, ok in enumerate(fine)],
         "seconds": [0.001] * rows,
+        "passed": [None] * rows,
     }
     return pa.table(columns, schema=SCORES)
 
 
 def cell_rows(rows: int, errors: tuple[int, ...] = ()) -> pa.Table:
-    return score_rows(0, 0, rows, errors).drop_columns(["kind", "slot", "shard", "last", "seconds"])
+    return score_rows(0, 0, rows, errors).drop_columns(["kind", "slot", "shard", "last", "seconds", "passed"])

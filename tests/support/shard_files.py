@@ -3,6 +3,7 @@
 It uses none of the project's readers, so that these are compared with something else.
 """
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Iterable
@@ -32,7 +33,7 @@ KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1
 
 
 SAMPLES = st.lists(
-    st.builds(Sample, key=KEYS, image=st.binary(max_size=700), label=st.none() | st.integers(-(2**31) + 1, 2**31 - 1)),
+    st.builds(Sample, key=KEYS, image=st.binary(max_size=700), label=st.none() | st.integers(0, 2**31 - 1)),
     min_size=1,
     max_size=8,
     unique_by=lambda sample: sample.key,
@@ -48,6 +49,11 @@ def shard_at(path: Path | str, **fields) -> Shard:
 def read_all(path: Path | str, **fields) -> list[Sample]:
     """The samples, but for their places in a tar, of which no test but their own wants to know."""
     return [replace(sample, offset=None) for sample in read.samples(shard_at(path, **fields))]
+
+
+def as_ours(path: Path) -> dict[str, str]:
+    """The field of a shard whose manifest names its digest: we wrote it, and keys go up to the last dot."""
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def failure(path: Path | str, data: bytes | bytearray | None = None, **fields) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipelines import storage
 from pipelines.data import read
-from pipelines.data.formats import ShardError
+from pipelines.data.containers import ShardError
 from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
 from pipelines.pixels.decoded import one_value
 from pipelines.pixels.random_crop import Augmentation, Chance

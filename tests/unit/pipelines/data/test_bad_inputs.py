@@ -3,6 +3,7 @@
 Nothing escapes, nothing takes seconds, and memory stays within what a good input of that kind may need.
 """
 
+import gzip
 import io
 import random
 import struct
@@ -27,11 +28,11 @@ from tests.support.pictures import encoded
 from tests.support.processes import peak_memory
 from zoo.preprocessing import Geometry
 
-PICTURES, TARS, PARQUETS = 600, 250, 150
+PICTURES, TARS, COMPRESSED, PARQUETS = 600, 250, 100, 150
 GEOMETRY = Geometry(32, 36, "bicubic")
 SECONDS = 5
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFE, 0xFF)
-PREFIXES = {"empty file", "not an image", "broken image", "too many pixels"}
+PREFIXES = {"empty file", "not an image", "broken image", "too many pixels", "unusual pixels"}
 
 
 def pixels(seed: int, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -53,6 +54,11 @@ GOOD = {
     "lossy.webp": encoded(pixels(8), "WEBP"),
     "lossless.webp": encoded(pixels(9, "RGBA"), "WEBP", lossless=True),
     "moving.webp": encoded(pixels(10), "WEBP", save_all=True, append_images=[pixels(11)]),
+    "moving.gif": encoded(pixels(12, "P"), "GIF", save_all=True, append_images=[pixels(13, "P")]),
+    "rgb.bmp": encoded(pixels(14), "BMP"),
+    "lzw.tif": encoded(pixels(15), "TIFF", compression="tiff_lzw"),
+    "deep.tif": encoded(pixels(16, "I;16"), "TIFF"),
+    "lossy.avif": encoded(pixels(17), "AVIF"),
 }
 
 
@@ -173,6 +179,11 @@ def tar(form: int, labels: bool) -> bytes:
     return buffer.getvalue()
 
 
+def compressed_tars() -> dict[str, bytes]:
+    packed = {"gz": gzip.compress, "zst": lambda data: pa.compress(data, "zstd", asbytes=True)}
+    return {f"{name}.{suffix}": pack(data) for name, data in good_tars().items() for suffix, pack in packed.items()}
+
+
 def good_parquets() -> dict[str, bytes]:
     images = list(GOOD.values()) * 4
     keys = [f"key{i}" for i in range(len(images))]
@@ -184,7 +195,14 @@ def good_parquets() -> dict[str, bytes]:
         {"compression": "gzip", "use_dictionary": False, "data_page_size": 1000, "version": "1.0"},
         {"compression": "none", "use_dictionary": ["key"], "store_schema": False},
     ]
-    return {f"{number}.parquet": parquet(table, choice) for number, choice in enumerate(options)}
+    structs = pa.array([{"bytes": image, "path": f"{key}.jpg"} for key, image in zip(keys, images, strict=True)])
+    tables = [table, table.drop_columns(["key"]).set_column(0, "image", structs)]
+    return {
+        f"{number}-{kind}.parquet": parquet(one, choice)
+        for number, choice in enumerate(options)
+        for kind, one in enumerate(tables)
+        if not (kind and "use_dictionary" in choice)
+    }
 
 
 def parquet(table: pa.Table, options: dict) -> bytes:
@@ -193,10 +211,12 @@ def parquet(table: pa.Table, options: dict) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("form", ["tar", "parquet"])
+@pytest.mark.parametrize("form", ["tar", "compressed", "parquet"])
 def test_every_damaged_shard_ends_in_chunks_or_a_failure(form: str, tmp_path: Path) -> None:
     if form == "tar":
         bad = damaged(good_tars(), TARS, mended_tar)
+    elif form == "compressed":
+        bad = damaged(compressed_tars(), COMPRESSED, lambda data: data)
     else:
         bad = damaged(good_parquets(), PARQUETS, lambda data: data)
     failures = 0
@@ -224,13 +244,12 @@ def failed(uri: str) -> bool:
         (row,) = chunk.to_pylist()
         rows = len(row["keys"])
         if not rows:
-            last = True
-            continue
+            return row["failure"] is not None
         assert (row["start"], len(row["errors"]), len(row["images"])) == (following, rows, rows)
         assert [error is None for error in row["errors"]] == [image is not None for image in row["images"]]
         following, last = following + rows, row["last"]
     assert last
-    return not rows
+    return False
 
 
 def forget_peak() -> None:

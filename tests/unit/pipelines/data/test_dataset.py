@@ -22,7 +22,7 @@ def promise(folder: str, *shards: str, labels: Labels | None = None) -> None:
 
 
 def test_a_folder_is_its_shards_by_name_and_nothing_else(fill) -> None:
-    folder = fill("b.tar", "a.parquet", "c.tar.gz", "README.md", ".hidden.tar", "tar", "d.v1.tar")
+    folder = fill("b.tar", "a.parquet", "c.tar.xz", "README.md", ".hidden.tar", "tar", "d.v1.tar")
     assert names(folder) == names(folder + "/") == ["a", "b", "d.v1"]
     dataset = find_dataset([folder])
     assert dataset.name == "val"
@@ -212,7 +212,15 @@ def test_a_list_may_begin_with_a_byte_order_mark_and_must_be_text(tmp_path) -> N
         find_dataset([f"{tmp_path}/bad.txt"])
 
 
-@pytest.mark.parametrize("name", ["2.TAR", "2.tar.gz", "2.tgz", "2.Parquet"])
+def test_suffixes_of_shards_count_in_any_case_and_are_no_part_of_a_name(tmp_path) -> None:
+    shards = ["a.TAR", "b.tar.gz", "c.tgz", "d.tar.zst", "e.Parquet", "f.v1.tar.gz", "g.tzst"]
+    for name in shards:
+        storage.put(f"{tmp_path}/val/{name}", b"")
+    assert names(f"{tmp_path}/val") == names(*[f"{tmp_path}/val/{name}" for name in shards])
+    assert names(f"{tmp_path}/val") == ["a", "b", "c", "d", "e", "f.v1", "g"]
+
+
+@pytest.mark.parametrize("name", ["2.tar.xz", "2.TAR.BZ2", "2.zip", "2.parquet.gz"])
 def test_files_that_look_like_shards_are_left_out_aloud(tmp_path, caplog, name: str) -> None:
     storage.put(f"{tmp_path}/val/1.tar", b"")
     storage.put(f"{tmp_path}/val/{name}", b"")

@@ -31,10 +31,10 @@ def refused(sources: Sequence[str], kind: type[Exception], match: str) -> None:
 
 
 def test_an_empty_dataset_is_refused_by_name(fill, store: str) -> None:
-    folder = fill("README.md", "a.tar.gz")
+    folder = fill("README.md", "a.tar.xz")
     good = fill("a.tar", folder="good")
-    refused([], ValueError, r"no shard \(\.tar or \.parquet\) under an empty --data")
-    refused([folder], ValueError, r"no shard \(\.tar or \.parquet\) under .*/val")
+    refused([], ValueError, r"no shard \(\.tar, .*\.parquet\) under an empty --data")
+    refused([folder], ValueError, r"no shard \(\.tar, .*\.parquet\) under .*/val")
     refused([good, folder], ValueError, r"no shard .* under .*/val$")
     storage.put(f"{store}/empty.txt", b"# nothing yet\n\n")
     refused([f"{store}/empty.txt"], ValueError, r"no shard .* under .*/empty\.txt")
@@ -68,8 +68,8 @@ def test_an_unknown_scheme_is_refused() -> None:
 
 
 def test_two_shards_of_one_name_are_refused(fill) -> None:
-    folder = fill("a.tar", "a.parquet", "b.tar")
-    refused([folder], ValueError, r"two shards named 'a': .*/a\.parquet and .*/a\.tar")
+    folder = fill("a.tar", "a.tgz", "b.tar")
+    refused([folder], ValueError, r"two shards named 'a': .*/a\.tar and .*/a\.tgz")
     refused([f"{folder}/b.tar", f"{folder}/b*"], ValueError, r"two shards named 'b': .*/b\.tar and .*/b\.tar")
 
 

@@ -1,10 +1,12 @@
 """Covers pipelines.data.formats on Parquet files of any writer; damaged files fail by name."""
 
+from decimal import Decimal
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.data import formats, read
+from pipelines.data import parquet_samples, read
 from pipelines.records import Sample
 from tests.support.shard_files import failure, parquet_of, read_all, shard_at, write_both
 
@@ -27,8 +29,11 @@ def test_a_null_in_parquet_is_an_error_row_that_keeps_what_is_known(tmp_path) ->
 LABEL_COLUMNS = {
     "int64": (pa.array([3, 1 << 40, -(1 << 40), None], pa.int64()), [3, None, None, None], "no 32-bit integer"),
     "uint8": (pa.array([3, 255, 0, None], pa.uint8()), [3, 255, 0, None], ""),
-    "float": (pa.array([3.0, float("nan"), 1e300, None]), [None] * 4, "is not an integer"),
-    "string": (pa.array(["3", "cat", "", None]), [None] * 4, "is not an integer"),
+    "float": (pa.array([3.0, 2.5, float("inf"), None]), [3, None, None, None], "is not an integer"),
+    "string": (pa.array(["3", "cat", "", None]), [3, None, None, None], "is not an integer"),
+    "synset": (pa.array(["n01440764", "n15075141", "n00000000", "7.0"]), [0, 999, None, 7], "none of ImageNet's"),
+    "dictionary": (pa.array(["3", "n01443537", "3", None]).dictionary_encode(), [3, 1, 3, None], ""),
+    "decimal": (pa.array([Decimal("3.00"), Decimal("2.50"), None, Decimal(0)]), [3, None, None, 0], "not an integer"),
     "bool": (pa.array([True, False, True, None]), [None] * 4, "is not an integer"),
     "null": (pa.nulls(4), [None] * 4, ""),
 }
@@ -45,13 +50,24 @@ def test_parquet_labels_are_integers_of_any_width_and_others_are_error_rows(tmp_
     assert all(reason in error for error in row["errors"] if error)
 
 
+@pytest.mark.parametrize("column", ["int64", "float", "dictionary"])
+def test_minus_one_null_and_nan_are_no_label(tmp_path, column: str) -> None:
+    kinds = {
+        "int64": [-1, None],
+        "float": [-1.0, float("nan")],
+        "dictionary": pa.array(["-1", None]).dictionary_encode(),
+    }
+    (tmp_path / "a.parquet").write_bytes(parquet_of(key=["a", "b"], image=[b"x", b"y"], label=kinds[column]))
+    assert [(sample.label, sample.error) for sample in read_all(tmp_path / "a.parquet")] == [(None, None)] * 2
+
+
 def test_an_image_column_of_another_type_is_said(tmp_path) -> None:
-    (tmp_path / "a.parquet").write_bytes(parquet_of(key=["a"], image=[{"bytes": b"x"}]))
-    assert read_all(tmp_path / "a.parquet")[0].error == "no image: the image column holds dict"
+    (tmp_path / "a.parquet").write_bytes(parquet_of(key=["a"], image=["s3://bucket/a.jpg"]))
+    assert read_all(tmp_path / "a.parquet")[0].error == "no image: the image column holds str"
 
 
 def test_an_image_over_the_limit_is_a_row_with_a_reason(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(formats, "MAX_IMAGE_BYTES", 9)
+    monkeypatch.setattr(parquet_samples, "MAX_IMAGE_BYTES", 9)
     (tmp_path / "a.parquet").write_bytes(parquet_of(key=["a", "b"], image=[b"1" * 10, b"1" * 9], label=[4, 5]))
     assert read_all(tmp_path / "a.parquet") == [
         Sample(key="a", image=None, label=4, error="too large: 10 bytes is over 9"),
@@ -67,18 +83,27 @@ def test_samples_of_parquet_have_no_place_in_a_tar(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [
-        ({"key": ["a"]}, "lacks column image; it has key"),
-        ({"image": [b"x"], "cls": [1]}, "lacks column key; it has image, cls"),
-        ({"id": [1]}, "lacks column image and key; it has id"),
+        ({"key": ["a"]}, "no column of encoded pictures; it has key (string); --image-column names one"),
+        (
+            {"id": [1], "photo": [b"x"]},
+            "no column of encoded pictures; it has id (int64), photo (binary); --image-column names one",
+        ),
+        ({"jpg": [b"x"], "png": [b"x"]}, "columns jpg and png could be meant; --image-column says which"),
+        (
+            {"jpg": [b"x"], "cls": [1], "target": [2]},
+            "columns cls and target could be meant; --label-column says which",
+        ),
     ],
 )
-def test_a_parquet_that_lacks_columns_is_a_failed_shard(tmp_path, columns: dict, reason: str) -> None:
+def test_columns_that_cannot_be_told_are_a_failed_shard_that_names_the_option(tmp_path, columns, reason: str) -> None:
     assert failure(tmp_path / "a.parquet", parquet_of(**columns)) == reason
 
 
-def test_a_parquet_without_rows_is_a_failed_shard(tmp_path) -> None:
+def test_a_parquet_without_rows_is_one_empty_chunk(tmp_path) -> None:
     data = parquet_of(key=pa.array([], pa.string()), image=pa.array([], pa.binary()))
-    assert failure(tmp_path / "a.parquet", data) == "holds no samples"
+    (tmp_path / "a.parquet").write_bytes(data)
+    (chunk,) = (chunk.to_pylist()[0] for chunk in read.chunks(3, shard_at(tmp_path / "a.parquet"), 2))
+    assert (chunk["keys"], chunk["last"], chunk["failure"]) == ([], True, None)
 
 
 def test_formats_under_each_others_suffix_are_failed_shards(tmp_path) -> None:

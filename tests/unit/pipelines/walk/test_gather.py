@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.walk.failures import Failure, FailureKind
+from pipelines.records import SCORES, cell_schema
+from pipelines.walk.failures import EMPTY, Failure, FailureKind
 from pipelines.walk.gather import Gather
 from tests.support.cell_rows import cell_rows, score_rows
 
@@ -34,7 +35,7 @@ def test_cells_leave_whole_and_in_order_however_their_rows_arrive(data) -> None:
     gather = Gather()
     done = {}
     for piece in data.draw(st.permutations(pieces)):
-        for model, shard, rows in gather.add(piece):
+        for model, shard, rows, _ in gather.add(piece):
             assert (model, shard) not in done
             done[model, shard] = rows
     assert {cell: rows.num_rows for cell, rows in done.items()} == {
@@ -104,8 +105,23 @@ def test_rows_that_arrive_after_their_shard_failed_are_let_go(where) -> None:
 def test_one_block_may_hold_rows_of_many_cells() -> None:
     gather = Gather()
     together = pa.concat_tables([score_rows(0, 0, 3), score_rows(1, 0, 3), score_rows(0, 1, 1)])
-    assert [(model, shard, rows.num_rows) for model, shard, rows in gather.add(together)] == [
+    assert [(model, shard, rows.num_rows) for model, shard, rows, _ in gather.add(together)] == [
         (0, 0, 3),
         (1, 0, 3),
         (0, 1, 1),
     ]
+
+
+def test_a_shard_without_samples_is_a_cell_without_rows() -> None:
+    row = {"kind": EMPTY, "slot": 1, "shard": 2, "last": False, "passed": '{"json": 3}'}
+    (cell,) = Gather().add(pa.Table.from_pylist([row], schema=SCORES))
+    assert (cell.slot, cell.shard, cell.rows.num_rows, cell.passed) == (1, 2, 0, '{"json": 3}')
+    assert cell.rows.column_names == cell_schema(1).names
+
+
+def test_what_was_passed_over_comes_with_the_last_row() -> None:
+    gather, scores = Gather(), score_rows(0, 0, 3)
+    said = pa.array([None, None, '{"txt": 1}'], pa.string())
+    told = scores.set_column(scores.column_names.index("passed"), "passed", said)
+    (cell,) = [cell for part in (told.slice(2), told.slice(0, 2)) for cell in gather.add(part)]
+    assert cell.passed == '{"txt": 1}'

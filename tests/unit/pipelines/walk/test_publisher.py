@@ -12,13 +12,14 @@ from pipelines.cells.cell import cell_uri, load_cells, publish_cell, read_cell
 from pipelines.cells.plan import plan_cells
 from pipelines.records import Dataset, Shard
 from pipelines.walk import publisher
+from pipelines.walk.gather import CompleteCell
 from pipelines.walk.publisher import Publisher
 from tests.support.cell_rows import COLUMN, cell_rows
 from tests.support.fault import Fault
 
 SHARDS = tuple(Shard(name=f"{i:05d}", uri=f"/d/{i:05d}.tar", size=100 + i, etag=f"e{i}") for i in range(40))
 DATASET = Dataset(name="d", source="/d", shards=SHARDS)
-CELLS = [(0, position, cell_rows(1 + position % 3)) for position in range(len(SHARDS))]
+CELLS = [CompleteCell(0, position, cell_rows(1 + position % 3)) for position in range(len(SHARDS))]
 
 
 def missing(store: str) -> tuple[int, ...]:
@@ -31,7 +32,7 @@ def test_every_cell_that_was_put_is_there_at_the_end(store: str) -> None:
         for start in range(0, 40, 7):
             putting.put([COLUMN], CELLS[start : start + 7])
     assert (putting.done, conflicts, missing(store)) == (40, {}, ())
-    for (_, position, rows), (shard, stored) in zip(CELLS, load_cells(store, DATASET, COLUMN), strict=True):
+    for (_, position, rows, _), (shard, stored) in zip(CELLS, load_cells(store, DATASET, COLUMN), strict=True):
         assert shard == SHARDS[position]
         assert stored.to_pylist() == rows.to_pylist()
 

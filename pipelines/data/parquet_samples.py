@@ -1,0 +1,138 @@
+"""The rows of a Parquet file -> samples, by the batch; pages are verified where they carry checksums."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as is_type
+
+from pipelines import storage
+from pipelines.data import labels
+from pipelines.data.columns import Columns, choose
+from pipelines.data.containers import verify
+from pipelines.data.labels import Label
+from pipelines.data.suffixes import MAX_IMAGE_BYTES, is_picture
+from pipelines.records import Sample, Shard
+
+_BATCH_BYTES = 256 << 20
+_MAX_ROWS = 1024
+_AS_THEY_ARE = ("key", "__key__", "id", "image_id")
+"""Columns of keys that are no paths: what looks like a suffix belongs to the key."""
+
+
+def parquet_samples(shard: Shard) -> Iterator[Sample]:
+    """Every row of the Parquet file `shard` as a sample, in order.
+
+    Raises:
+        ShardError: if it differs from its manifest, or its columns cannot be told.
+        pyarrow.ArrowException, OSError: if it is damaged.
+    """
+    data = storage.read(shard.uri)
+    if shard.sha256:
+        verify(hashlib.sha256(data).hexdigest(), shard)
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    columns = choose(file.schema_arrow, shard)
+    row = 0
+    for group in range(file.num_row_groups):
+        for batch in file.iter_batches(_batch_rows(file, group), [group], columns.read):  # pyright: ignore[reportUnknownMemberType]
+            yield from _samples(batch, columns, shard, row)
+            row += len(batch)
+
+
+def _batch_rows(file: pq.ParquetFile, group: int) -> int:
+    """Rows read at once: as many as would fit if each were as large as their whole group.
+
+    Many rows may share one large value, so that kilobytes of a file can expand to gigabytes.
+    """
+    size = file.metadata.row_group(group).total_byte_size
+    return min(_MAX_ROWS, max(1, _BATCH_BYTES // max(size, 1)))
+
+
+def _samples(batch: pa.RecordBatch, columns: Columns, shard: Shard, start: int) -> Iterator[Sample]:
+    images = _images(batch[columns.image])
+    keys = _keys(batch, columns, shard, start)
+    for key, image, label in zip(keys, images, _labels(batch, columns), strict=True):
+        yield _sample(key, image, label)
+
+
+def _sample(key: str | None, image: bytes | str, label: Label) -> Sample:
+    error = label.error
+    if isinstance(image, str):
+        error = image
+    elif len(image) > MAX_IMAGE_BYTES:
+        error = f"too large: {len(image)} bytes is over {MAX_IMAGE_BYTES}"
+    if key is None:
+        error = "no key: the key column holds null"
+    return Sample(key=key or "", image=None if error else cast(bytes, image), label=label.value, error=error)
+
+
+def _images(column: Any) -> Sequence[bytes | str]:
+    """The picture of each row of an Arrow array, or the reason for none."""
+    kind = column.type
+    if is_type.is_struct(kind):
+        rows = zip(_images(column.field("bytes")), _paths(column), column.is_valid().to_pylist(), strict=True)
+        return [image if isinstance(image, bytes) else _no_bytes(path, valid) for image, path, valid in rows]
+    if is_type.is_list(kind) or is_type.is_large_list(kind) or is_type.is_fixed_size_list(kind):
+        return [_joined(value) for value in column]
+    return [value if isinstance(value, bytes) else _no_image(value) for value in _plain(column).to_pylist()]
+
+
+def _joined(value: Any) -> bytes | str:
+    """The bytes of one list of numbers."""
+    if not value.is_valid:
+        return _no_image(None)
+    return "no image: a list with nulls" if value.values.null_count else np.asarray(value.values).tobytes()
+
+
+def _plain(column: Any) -> Any:
+    """The array without a dictionary."""
+    return column.dictionary_decode() if is_type.is_dictionary(column.type) else column
+
+
+def _no_bytes(path: str | None, valid: bool) -> str:
+    return f"no image: bytes is null, path is {path!r}" if valid else _no_image(None)
+
+
+def _no_image(value: object) -> str:
+    return f"no image: the image column holds {'null' if value is None else type(value).__name__}"
+
+
+def _paths(column: Any) -> list[str | None]:
+    if column.type.get_field_index("path") < 0:
+        return [None] * len(column)
+    return [None if path is None else str(path) for path in column.field("path").to_pylist()]
+
+
+def _keys(batch: pa.RecordBatch, columns: Columns, shard: Shard, start: int) -> list[str | None]:
+    """The key of each row; None where its column holds null."""
+    if columns.key is not None:
+        named = [None if key is None else str(key) for key in _plain(batch[columns.key]).to_pylist()]
+        return named if columns.key.lower() in _AS_THEY_ARE else [key and _without_suffix(key) for key in named]
+    file = PurePosixPath(shard.uri).stem
+    numbered = [f"{file}#{row}" for row in range(start, start + len(batch))]
+    paths = _paths(batch[columns.image]) if columns.has_path else numbered
+    return [_without_suffix(path) if path else row for path, row in zip(paths, numbered, strict=True)]
+
+
+def _without_suffix(path: str) -> str:
+    return path.rpartition(".")[0] if is_picture(path) and path.rpartition(".")[0] else path
+
+
+def _labels(batch: pa.RecordBatch, columns: Columns) -> Iterator[Label]:
+    if columns.label is None:
+        constant = Label() if columns.partition is None else labels.from_value(columns.partition)
+        return iter([constant] * len(batch))
+    return (_renumbered(labels.from_value(value), columns) for value in _plain(batch[columns.label]).to_pylist())
+
+
+def _renumbered(label: Label, columns: Columns) -> Label:
+    names = columns.relabel
+    if names is None or label.value is None:
+        return label
+    if not 0 <= label.value < len(names):
+        return Label(error=f"bad label: {label.value} is none of the column's {len(names)} classes")
+    return Label(names[label.value])
