@@ -69,13 +69,16 @@ class Manifest:
         samples: in all shards together.
         labels: of all samples.
         shards: in the order of packing.
+        classes: the label of each class name, where names were given for packing.
     """
 
     samples: int
     labels: Labels
     shards: tuple[PackedShard, ...]
+    classes: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
+        _expect(self.classes is None or all(_is_count(label) for label in self.classes.values()), self, "classes")
         rows = sum(shard.rows for shard in self.shards)
         if self.samples != rows:
             raise ValueError(f"has {self.samples!r} samples, but its shards have {rows}")
@@ -160,6 +163,8 @@ def write_manifest(folder_uri: str, manifest: Manifest) -> None:
         FileExistsError: if another manifest is there.
     """
     content = {"format": FORMAT, **asdict(manifest)}
+    if manifest.classes is None:  # as in manifests from before there were names
+        del content["classes"]
     storage.put(storage.join(folder_uri, NAME), (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -171,6 +176,7 @@ def _parse(parsed: object) -> Manifest:
         samples=content["samples"],
         labels=Labels(**content["labels"]),
         shards=tuple(PackedShard(**entry) for entry in content["shards"]),
+        classes=None if content.get("classes") is None else dict(content["classes"]),
     )
 
 
