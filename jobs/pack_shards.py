@@ -24,6 +24,7 @@ from jobs.console import cli
 from jobs.console.progress import Meter, count, say
 from jobs.steps import cluster
 from pipelines import storage
+from pipelines.data import manifest
 from pipelines.data.manifest import Manifest, PackedShard
 from pipelines.packing import archives, folders, labelling, uri_list
 from pipelines.packing.classes import NONE, SORTED, Classes, read_classes
@@ -110,10 +111,10 @@ def _pack_images(config: PackShardsConfig, images: Sequence[Image], found: Label
         sys.stdout.write(f"{counts} to be packed as {config.format} in {config.output}; nothing was written\n")
         return cli.DONE
     with Meter("shards", shards, expected=len(images)) as meter:
-        manifest = _pack(images, target, meter, found.classes)
+        packed = _pack(images, target, meter, found.classes)
     sys.stdout.write(f"{counts} packed as {config.format} in {config.output}\n")
     if config.results_file:
-        storage.replace(config.results_file, _results_json(manifest, config.output))
+        storage.replace(config.results_file, _results_json(packed, config.output))
     return cli.DONE
 
 
@@ -124,6 +125,8 @@ def _collect(config: PackShardsConfig, keys: str, target: Target) -> int:
             raise ValueError(f"{option} {given}: with --keys, labels are a column of the list; leave it out")
     listed = uri_list.UriList(uri=keys, limit=config.limit, classes=_classes_of_list(config.classes))
     rows, understood = uri_list.check(listed)
+    target = replace(target, output=storage.absolute(target.output))
+    manifest.require_free(target.output, uri_list.MARK, uri_list.contents(listed, target, config.dedup))
     sys.stdout.write(f"list: {understood}\n")
     shards = -(-rows // config.samples_per_shard)
     if config.dry_run:
@@ -131,7 +134,6 @@ def _collect(config: PackShardsConfig, keys: str, target: Target) -> int:
             f"{count(rows, 'object')} to be read and packed in {count(shards, 'shard')}; nothing was written\n"
         )
         return cli.DONE
-    target = replace(target, output=storage.absolute(target.output))
     storage.probe(target.output)
     # Ray takes seconds to load, and --help does not need it.
     from pipelines.packing import collect
@@ -149,12 +151,12 @@ def _collect(config: PackShardsConfig, keys: str, target: Target) -> int:
             meter.update(len(done), images=images, bad=sum(len(part.unread) for part in done.values()))
 
         try:
-            manifest = collect.collect(listed, target, config.dedup, config.max_bad_rate, on_packed)
+            packed = collect.collect(listed, target, config.dedup, config.max_bad_rate, on_packed)
         finally:
             unread = [entry for number in sorted(done) for entry in done[number].unread]
             if unread:
                 storage.replace(storage.join(target.output, "unread.csv"), _unread_csv(unread))
-    _say_collected(config, manifest, unread, sum(part.equal for part in done.values()))
+    _say_collected(config, packed, unread, sum(part.equal for part in done.values()))
     return cli.DONE
 
 
@@ -170,15 +172,15 @@ def _unread_csv(unread: Sequence[tuple[str, str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _say_collected(config: PackShardsConfig, manifest: Manifest, unread: Sequence[tuple[str, str]], equal: int) -> None:
-    packed = f"{count(manifest.samples, 'sample')}, {manifest.labels.count:,} labelled"
+def _say_collected(config: PackShardsConfig, made: Manifest, unread: Sequence[tuple[str, str]], equal: int) -> None:
+    packed = f"{count(made.samples, 'sample')}, {made.labels.count:,} labelled"
     equals = f"; {equal:,} duplicates left out" if config.dedup else ""
-    sys.stdout.write(f"{packed}, in {count(len(manifest.shards), 'shard')} packed in {config.output}{equals}\n")
+    sys.stdout.write(f"{packed}, in {count(len(made.shards), 'shard')} packed in {config.output}{equals}\n")
     if unread:
         sys.stdout.write(f"{len(unread):,} could not be read: {config.output}/unread.csv; the first: {unread[0][1]}\n")
         sys.stdout.write("the same command with --retry-unread tries them again\n")
     if config.results_file:
-        storage.replace(config.results_file, _results_json(manifest, config.output))
+        storage.replace(config.results_file, _results_json(made, config.output))
 
 
 @contextmanager
@@ -208,12 +210,12 @@ def _pack(images: Sequence[Image], target: Target, meter: Meter, classes: Classe
     return pack(images, target, on_packed, classes.labels if classes else None)
 
 
-def _results_json(manifest: Manifest, output: str) -> bytes:
+def _results_json(made: Manifest, output: str) -> bytes:
     results = {
-        "samples": manifest.samples,
-        "labelled": manifest.labels.count,
-        "shards": len(manifest.shards),
-        "bytes": sum(shard.size for shard in manifest.shards),
+        "samples": made.samples,
+        "labelled": made.labels.count,
+        "shards": len(made.shards),
+        "bytes": sum(shard.size for shard in made.shards),
         "output": output,
     }
     return (json.dumps(results, indent=1) + "\n").encode()

@@ -117,16 +117,37 @@ def reserve(folder_uri: str, mark: str, own: Mapping[str, object]) -> None:
     Raises:
         ValueError: if the folder holds something else, or is reserved for something else.
     """
+    require_free(folder_uri, mark, own)
     uri = storage.join(folder_uri, mark)
-    if not storage.exists(uri) and (other := next(iter(storage.list_objects(folder_uri)), None)):
+    try:
+        storage.put(uri, _reservation(own))
+    except FileExistsError:
+        raise ValueError(_taken(uri)) from None
+    begin(folder_uri)
+
+
+def require_free(folder_uri: str, mark: str, own: Mapping[str, object]) -> None:
+    """Raise as `reserve` would with the same arguments; nothing is written.
+
+    Raises:
+        ValueError: if the folder holds something else, or is reserved for something else.
+    """
+    uri = storage.join(folder_uri, mark)
+    if storage.exists(uri):
+        if storage.read(uri) != _reservation(own):
+            raise ValueError(_taken(uri))
+    elif other := next(iter(storage.list_objects(folder_uri)), None):
         raise ValueError(
             f"{folder_uri}: {other.uri} is there already and belongs to something else; choose a new folder"
         )
-    try:
-        storage.put(uri, (json.dumps(own) + "\n").encode())
-    except FileExistsError:
-        raise ValueError(f"{uri} says that the folder is for something else; choose a new folder") from None
-    begin(folder_uri)
+
+
+def _reservation(own: Mapping[str, object]) -> bytes:
+    return (json.dumps(own) + "\n").encode()
+
+
+def _taken(uri: str) -> str:
+    return f"{uri} says that the folder is for something else; choose a new folder"
 
 
 def begin(folder_uri: str) -> None:

@@ -120,7 +120,7 @@ def _of_tar(
         labels = imagenet_archives.validation_labels(names, archive.named, devkit)
         found = Labelling(labels=list(labels), understood=f"ground truth of {devkit}, {len(labels):,} images")
     else:
-        _require_labels(names, archive.named, given)
+        _require_labels(names, place, archive.named, given)
         tree = Tree(
             where=str(archive.named),
             images=names,
@@ -141,17 +141,18 @@ def _bytes(path: Path, member: tarfile.TarInfo) -> bytes:
 def _of_zip(path: Path, given: Given) -> tuple[Sequence[Image], Labelling]:
     with readable(path):
         archive = zipfile.ZipFile(path)
-    files = [info for info in archive.infolist() if not info.is_dir()]
+    infos = [info for info in archive.infolist() if not info.filename.startswith("__MACOSX/")]  # as macOS adds it
+    files = [info for info in infos if not info.is_dir()]
     place = {_zip_name(info): info for info in files}
     names = sort_images(_without_metadata([_zip_name(info) for info in files]), path)
     for name in names:
         _require_readable(place[name], path)
-    _require_labels(names, path, given)
+    _require_labels(names, place, path, given)
     tree = Tree(
         where=str(path),
         images=names,
         others=_others(place),
-        empty={_zip_name(info) for info in archive.infolist() if info.is_dir()} - above(names),
+        empty={_zip_name(info) for info in infos if info.is_dir()} - above(names),
         read=lambda name: archive.read(place[name]),
     )
     found = label(tree, given)
@@ -180,10 +181,13 @@ def _others(names: Iterable[str]) -> list[str]:
     return [name for name in names if suffix_of(name) not in IMAGE_SUFFIXES]
 
 
-def _require_labels(names: Sequence[str], path: Path, given: Given) -> None:
+def _require_labels(names: Sequence[str], every: Iterable[str], path: Path, given: Given) -> None:
     """Raise if images lie in no folder: without labels, ImageNet's validation tar is of little use."""
-    if given == Given() and not any("/" in name for name in names):
-        raise ValueError(
-            f"{path}: has no labels in it; give --devkit ILSVRC2012_devkit_t12.tar.gz, --labels FILE, "
-            "or --classes none to pack it without"
-        )
+    if given != Given() or any("/" in name for name in names):
+        return
+    if any(suffix_of(name) == "cls" for name in every):
+        raise ValueError(f"{path}: is a shard already, with labels in its .cls members; jobs.evaluate --data reads it")
+    raise ValueError(
+        f"{path}: has no labels in it; give --devkit ILSVRC2012_devkit_t12.tar.gz, --labels FILE, "
+        "or --classes none to pack it without"
+    )

@@ -26,7 +26,6 @@ _READS = 16
 """Objects that a task reads at once; most of the time it waits for the store."""
 _TOLERATED = 10
 """Unread objects that prove nothing about a list as a whole, however short it is."""
-_MARK = "collected.json"
 _REMEDY = "--retry-unread tries again, a higher --max-bad-rate accepts what there is"
 
 
@@ -79,7 +78,7 @@ def forget_unread(listed: UriList, target: Target, dedup: bool) -> int:
     Raises:
         ValueError: if another packing is in the target's folder.
     """
-    _reserve(listed, target, dedup)
+    manifest.reserve(target.output, uri_list.MARK, uri_list.contents(listed, target, dedup))
     notes = storage.list_objects(storage.join(target.output, "notes"))
     noted = {entry.uri: _decoded(storage.read(entry.uri)) for entry in notes}
     unread = {uri for uri, part in noted.items() if part.unread}
@@ -112,7 +111,7 @@ def collect(
         ValueError: if the list is wrong, another packing is in the target's folder, or too many objects are unread.
         UnavailableError: if a store is unavailable.
     """
-    _reserve(listed, target, dedup)
+    manifest.reserve(target.output, uri_list.MARK, uri_list.contents(listed, target, dedup))
     fresh = _first_of_equal(listed, target) if dedup else None
     done: dict[int, Collected] = {}
     for number, result in _notes(listed, target, "notes", _write, fresh):
@@ -130,20 +129,6 @@ def collect(
     made = Manifest(samples=sum(shard.rows for shard in shards), labels=labels, shards=shards, classes=classes)
     manifest.write_manifest(target.output, made)
     return made
-
-
-def _reserve(listed: UriList, target: Target, dedup: bool) -> None:
-    stored = storage.stat(listed.uri)
-    source: dict[str, object] = {
-        "list": storage.absolute(listed.uri),
-        "size": stored.size,
-        "etag": stored.etag,
-        "limit": listed.limit,
-        "dedup": dedup,
-    }
-    source |= {"samples_per_shard": target.samples_per_shard, "format": target.format}
-    source |= {"classes": listed.classes.every_name()} if listed.classes else {}
-    manifest.reserve(target.output, _MARK, source)
 
 
 def _notes(

@@ -5,6 +5,7 @@ beside the images. Images directly in the root have no folder and so no label.
 """
 
 import logging
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from pipelines.packing.matching import match
 from pipelines.packing.text import examples
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_TABLE = re.compile(r"(label|solution|target|ground_?truth)[^/]*\.(csv|json|jsonl|parquet|tsv|txt)$")
 _log = logging.getLogger(__name__)
 
 
@@ -98,11 +100,22 @@ def _by_folders(tree: Tree, keys: Sequence[str], options: Given) -> Labelling:
         if options.classes is not None:
             raise ValueError(f"{tree.where}: --classes names folders, and the images lie in none; give --labels FILE")
         _log.warning(
-            "%s: images lie directly in it and there is no --labels file, so no image gets a label", tree.where
+            "%s: images lie directly in it and there is no --labels file, so no image gets a label%s",
+            tree.where,
+            _hint(tree),
         )
         return Labelling(labels=[None] * len(keys), understood="none")
-    found = class_folders.by_folder(keys, tree.where, options.classes, tree.empty)
+    try:
+        found = class_folders.by_folder(keys, tree.where, options.classes, tree.empty)
+    except ValueError as error:
+        raise ValueError(f"{error}{_hint(tree)}") from None
     return Labelling(labels=list(found.labels), understood=found.understood, classes=found.classes)
+
+
+def _hint(tree: Tree) -> str:
+    """The tables among the images that may have their labels."""
+    tables = [name for name in sorted(tree.others) if _TABLE.search(name.lower())]
+    return f"; there is {examples([f'--labels {tree.where}/{name}' for name in tables])}" if tables else ""
 
 
 def _by_table(table: LabelTable, keys: Sequence[str]) -> Labelling:

@@ -16,8 +16,11 @@ import pyarrow.compute
 from pipelines import storage
 from pipelines.packing import columns, labels, list_rows, text
 from pipelines.packing.classes import Classes
+from pipelines.packing.pack import Target
 
 pc: Any = pyarrow.compute  # its stubs lack plain values beside arrays
+MARK = "collected.json"
+"""The object that says which list a folder holds."""
 _SCHEMA = pa.schema([("uri", pa.string()), ("key", pa.string()), ("label", pa.int32())])
 
 
@@ -38,6 +41,20 @@ class Listed:
     uris: list[str]
     keys: list[str]
     labels: list[int | None]
+
+
+def contents(listed: UriList, target: Target, dedup: bool) -> dict[str, object]:
+    """What a folder is reserved for, in which the objects of the list are packed."""
+    stored = storage.stat(listed.uri)
+    source: dict[str, object] = {
+        "list": storage.absolute(listed.uri),
+        "size": stored.size,
+        "etag": stored.etag,
+        "limit": listed.limit,
+        "dedup": dedup,
+    }
+    source |= {"samples_per_shard": target.samples_per_shard, "format": target.format}
+    return source | ({"classes": listed.classes.every_name()} if listed.classes else {})
 
 
 def check(listed: UriList) -> tuple[int, str]:

@@ -234,3 +234,14 @@ def test_images_in_no_folder_of_an_archive_need_labels(tmp_path: Path, capsys: p
     said = refused(tmp_path / "t.tar", capsys)
     assert "has no labels in it; give --devkit ILSVRC2012_devkit_t12.tar.gz, --labels FILE, or --classes none" in said
     assert list(packed(tmp_path / "t.tar", tmp_path / "out", "--classes", "none")) == ["1", "2"]
+
+
+def test_a_shard_is_not_packed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "00000.tar").write_bytes(tar_of({"1.jpg": b"1", "1.cls": b"5"}))
+    assert "is a shard already, with labels in its .cls members" in refused(tmp_path / "00000.tar", capsys)
+
+
+def test_what_macos_adds_to_a_zip_is_no_class(tmp_path: Path) -> None:
+    files = {"cat/1.jpg": b"1", "dog/2.jpg": b"2", "__MACOSX/": b"", "__MACOSX/cat/._1.jpg": b"x"}
+    (tmp_path / "t.zip").write_bytes(zip_of(files))
+    assert list(packed(tmp_path / "t.zip", tmp_path / "out", "--classes", "sorted")) == ["cat/1", "dog/2"]

@@ -252,3 +252,15 @@ def test_metadata_that_contradicts_folders_or_other_metadata_is_refused(fill: Fi
     (root / "metadata.jsonl").write_text('{"file_name": "5/1.jpg", "label": 1}\n')
     with pytest.raises(ValueError, match=r"metadata.csv and metadata.jsonl give other labels; name one with --labels"):
         labels_of(root, None)
+
+
+def test_a_table_among_the_images_is_named_where_labels_are_missing(
+    fill: Fill, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = fill("1.jpg", "labels.csv", "README.txt")
+    assert labels_of(root, None) == {"1": None}
+    assert f"no image gets a label; there is --labels {root}/labels.csv" in caplog.text
+    other = fill("x/1.jpg", "LOC_val_solution.csv").parent / "images"
+    (other / "1.jpg").unlink()
+    with pytest.raises(ValueError, match=r"would have one class; .*; there is --labels .*/LOC_val_solution.csv"):
+        labels_of(other, None)

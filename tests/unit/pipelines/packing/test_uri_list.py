@@ -169,3 +169,14 @@ def test_a_dry_run_says_how_the_list_was_understood(tmp_path: Path, capsys: pyte
     assert pack_shards.main(["--keys", f"{tmp_path}/l.tsv", "--output", f"{tmp_path}/out", "--dry-run"]) == 0
     said = "list: tabs: column path, column label (numbers, 1 without a label), 2 rows"
     assert capsys.readouterr().out.splitlines()[0] == said
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_folder_of_something_else_is_found_before_ray_and_by_a_dry_run(
+    tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "l.csv").write_text("uri\ns3://b/1.jpg\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/other.tar").write_bytes(b"x")
+    assert pack_shards.main(["--keys", f"{tmp_path}/l.csv", "--output", f"{tmp_path}/out", *more]) == 2
+    assert "other.tar is there already and belongs to something else; choose a new folder" in capsys.readouterr().err
