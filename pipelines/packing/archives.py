@@ -141,8 +141,8 @@ def _bytes(path: Path, member: tarfile.TarInfo) -> bytes:
 def _of_zip(path: Path, given: Given) -> tuple[Sequence[Image], Labelling]:
     with readable(path):
         archive = zipfile.ZipFile(path)
-    infos = [info for info in archive.infolist() if not info.filename.startswith("__MACOSX/")]  # as macOS adds it
-    files = [info for info in infos if not info.is_dir()]
+        infos = [info for info in archive.infolist() if not info.filename.startswith("__MACOSX/")]  # as macOS adds it
+        files = [info for info in infos if not info.is_dir()]
     place = {_zip_name(info): info for info in files}
     names = sort_images(_without_metadata([_zip_name(info) for info in files]), path)
     for name in names:

@@ -5,15 +5,14 @@ decoded: a broken one is packed as it is, and evaluation reports it.
 """
 
 import logging
-import lzma
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from pipelines.data.formats import IMAGE_SUFFIXES
+from pipelines.packing.tar_members import DAMAGED
 from pipelines.packing.text import examples
 
 PICTURE_SUFFIXES = ("avif", "bmp", "gif", "heic", "heif", "jfif", "jp2", "jpe", "jxl", "svg", "tif", "tiff")
@@ -70,7 +69,7 @@ class ZippedImage(Image):
         """
         try:
             return self.archive.read(self.path)
-        except (zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMAError) as error:
+        except DAMAGED as error:
             raise ValueError(f"{self.archive.filename}: {self.path} is damaged: {error}") from error
 
 

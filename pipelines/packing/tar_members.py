@@ -13,6 +13,11 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+DAMAGED = (
+    *(tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError),
+    *(zipfile.BadZipFile, NotImplementedError, IndexError, RuntimeError),
+)
+"""What tarfile, zipfile and the decompressors raise on damaged bytes; zipfile also what it raises on an empty name."""
 _LINKS = 20
 """The longest chain of links that is followed; more is a loop."""
 
@@ -22,7 +27,7 @@ def readable(path: Path) -> Generator[None]:
     """Turn what is raised on a damaged archive into a ValueError that names it."""
     try:
         yield
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path}: not a tar, or damaged: {error}") from error
 
 

@@ -140,6 +140,8 @@ def _checked(
     bad = pc.and_not(bad, pc.or_(pc.starts_with(uris, "s3://"), pc.starts_with(uris, "file://")))
     if (row := labels.first(bad)) >= 0:
         raise ValueError(f"{shown}: row {start + row} {_uri_fault(uris[row].as_py())}")
+    for row in pc.indices_nonzero(pc.starts_with(uris, "~")).to_pylist():
+        _absolute(uris[row].as_py(), f"{shown}: row {start + row}")
     values = pa.nulls(len(batch), pa.int32())
     try:
         if chosen.label:
@@ -173,7 +175,14 @@ def _uri_fault(uri: str) -> str:
 def _listed(table: pa.Table, start: int) -> Listed:
     uris, keys, values = (cast(list[Any], table[name].to_pylist()) for name in _SCHEMA.names)
     keys = [key or _key(named) for key, named in zip(keys, uris, strict=True)]
-    return Listed(start, [named if "://" in named else storage.absolute(named) for named in uris], keys, values)
+    return Listed(start, [_absolute(named, f"row {start + row}") for row, named in enumerate(uris)], keys, values)
+
+
+def _absolute(uri: str, place: str) -> str:
+    try:
+        return uri if "://" in uri else storage.absolute(uri)
+    except RuntimeError:
+        raise ValueError(f"{place} has the path {uri!r}, of whose user no home is known; write ./~…") from None
 
 
 def _key(uri: str) -> str:

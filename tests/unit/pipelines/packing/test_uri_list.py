@@ -126,6 +126,7 @@ def test_names_of_classes_need_their_order(tmp_path: Path) -> None:
         ("uri,uri\na,b\n", "names a column twice: uri"),
         ("uri\n", "names no object"),
         ("", "empty; expected lines with a column uri"),
+        ("uri\na.jpg\n~nobody_at_all/b.jpg\n", "row 1 has the path '~nobody_at_all/b.jpg', of whose user no home is"),
         ("uri,label\na,1,2\n", "Expected 2 columns, got 3"),
         ("uri\ns3://b/1.jpg\ngs://b/2.jpg\n", "row 1 has the uri 'gs://b/2.jpg' of an unknown scheme"),
         ("url,caption\nhttps://h/1.jpg,x\n", "row 0 names an address: 'https://h/1.jpg' is on the web"),
