@@ -51,6 +51,8 @@ def opened(path: Path) -> Generator[Archive]:
         head = file.read(8)
     if head.startswith(_ZSTD):
         raise ValueError(f"{path}: compressed by zstd; inflate it first: zstd -d {path.name}")
+    if head.startswith(b"PAR1"):
+        raise ValueError(f"{path}: is Parquet, no archive of images; jobs.evaluate --data reads it as it is")
     opener = next((opener for magic, opener in _OPEN.items() if head.startswith(magic)), None)
     if opener is None:
         yield Archive(named=path, path=path)

@@ -60,8 +60,10 @@ def decode(data: bytes, shown: str, whole: bool = True) -> str:
     """The text in `data`, which may end within a letter if it is not `whole`.
 
     Raises:
-        ValueError: if it is not UTF-8 or UTF-16; `shown` names it.
+        ValueError: if it is compressed, or not UTF-8 or UTF-16; `shown` names it.
     """
+    if data.startswith(b"\x1f\x8b"):
+        raise ValueError(f"{shown}: compressed by gzip; inflate it first: gunzip")
     decoder = codecs.getincrementaldecoder(encoding(data))()
     try:
         content = decoder.decode(data, final=whole)

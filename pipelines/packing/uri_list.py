@@ -140,7 +140,8 @@ def _checked(
     bad = pc.and_not(bad, pc.or_(pc.starts_with(uris, "s3://"), pc.starts_with(uris, "file://")))
     if (row := labels.first(bad)) >= 0:
         raise ValueError(f"{shown}: row {start + row} {_uri_fault(uris[row].as_py())}")
-    for row in pc.indices_nonzero(pc.starts_with(uris, "~")).to_pylist():
+    homes: list[int] = pc.indices_nonzero(pc.starts_with(uris, "~")).to_pylist()
+    for row in homes:
         _absolute(uris[row].as_py(), f"{shown}: row {start + row}")
     values = pa.nulls(len(batch), pa.int32())
     try:

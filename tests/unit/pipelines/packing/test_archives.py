@@ -202,6 +202,7 @@ def test_metadata_in_an_archive_has_the_labels(tmp_path: Path) -> None:
         (lambda data: gzip.compress(data)[:20], "not a tar, or damaged"),
         (lambda data: gzip.compress(b"text"), "not a tar, or damaged"),
         (lambda data: lzma.compress(data)[:-20], "not a tar, or damaged"),
+        (lambda data: b"PAR1" + data, "is Parquet, no archive of images; jobs.evaluate --data reads it"),
         (lambda data: data[:600], "not a tar, or damaged"),
         (lambda data: b"\x28\xb5\x2f\xfd" + data, "compressed by zstd; inflate it first: zstd -d"),
         (lambda data: zip_of({"1/a.jpg": b"x", "2/a.jpg": b"y"})[:-30], "not a tar, or damaged"),

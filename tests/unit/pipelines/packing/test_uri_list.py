@@ -137,7 +137,8 @@ def test_names_of_classes_need_their_order(tmp_path: Path) -> None:
         ("dir/photo 12\ndir/photo 13\n", "line 1: cannot tell the columns of 'dir/photo 12'"),
         ("a.jpg 1\n" * 2000 + "b.jpg\n", "expected a name and a label in each line, found 'b.jpg'"),
         ('{"uri": "s3://b/1.jpg"}\n', "line 1: cannot tell the columns of"),
-        (b"\x1f\x8b\x08\x00\xff\xfe", "not UTF-8 text"),
+        (b"\x1f\x8b\x08\x00\xff\xfe", "compressed by gzip; inflate it first"),
+        (b"\xff\xd8\xff\xe0", "not UTF-8 text"),
     ],
 )
 def test_a_list_that_names_nothing_is_refused_with_the_row_before_ray(
