@@ -104,7 +104,7 @@ def recognise(content: str, shown: str, roles: columns.Roles, is_label: Callable
         names = _split(lines[0], delimiter)
         if roles.is_header(names) and (delimiter != " " or len(names) == 2):
             return Form(delimiter=delimiter, names=names, header=1 + every.index(lines[0]))
-    return _without_header(lines, shown, roles, is_label)
+    return _without_header(every[:_SAMPLE], shown, roles, is_label)
 
 
 def _split(line: str, delimiter: str) -> tuple[str, ...]:
@@ -112,7 +112,8 @@ def _split(line: str, delimiter: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in fields)
 
 
-def _without_header(lines: Sequence[str], shown: str, roles: columns.Roles, is_label: Callable[[str], bool]) -> Form:
+def _without_header(every: Sequence[str], shown: str, roles: columns.Roles, is_label: Callable[[str], bool]) -> Form:
+    lines = [line for line in every if line.strip()]
     if roles.names_alone:
         _require_names_of_objects(lines[0], shown)
     name, label = roles.standard
@@ -121,20 +122,19 @@ def _without_header(lines: Sequence[str], shown: str, roles: columns.Roles, is_l
         if {len(row) for row in rows} != {2}:
             continue
         labelled = [all(is_label(row[place]) for row in rows) for place in (0, 1)]
-        if labelled[1]:
-            return Form(delimiter=delimiter, names=(name, label))
-        if labelled[0]:
-            return Form(delimiter=delimiter, names=(label, name))
+        if all(labelled):
+            raise ValueError(f"{shown} line 1: which field of {lines[0]!r} is the label? add a header, {name},{label}")
+        if any(labelled):
+            return Form(delimiter=delimiter, names=(name, label) if labelled[1] else (label, name))
     if all(_is_pair(line, roles, is_label) for line in lines):
         return Form(delimiter=" ", names=(name, label))
-    unclear = [number for number, line in enumerate(lines, 1) if not _is_name(line)]
-    if not roles.names_alone or unclear:
-        number = unclear[0] if roles.names_alone else 1
-        raise ValueError(
-            f"{shown} line {number}: cannot tell the columns of {lines[number - 1][:80]!r}; "
-            f"expected {roles.expected}, with a header that names them"
-        )
-    return Form(delimiter="", names=(name,))
+    if roles.names_alone and all(map(_is_name, lines)):
+        return Form(delimiter="", names=(name,))
+    unclear = next((line for line in lines if not (roles.names_alone and _is_name(line))), "")
+    raise ValueError(
+        f"{shown} line {every.index(unclear) + 1}: cannot tell the columns of {unclear[:80]!r}; "
+        f"expected {roles.expected}, with a header that names them"
+    )
 
 
 def _require_names_of_objects(line: str, shown: str) -> None:

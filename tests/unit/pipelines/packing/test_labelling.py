@@ -129,6 +129,7 @@ def test_leading_folders_and_suffixes_change_no_label(keys: list[str], above: st
         ("", "empty; expected lines with the columns key"),
         ("photo,species\na,5\n", "line 1: cannot tell the columns of 'photo,species'"),
         ("1,a.jpg,5\n2,b.jpg,6\n", "line 1: cannot tell the columns of '1,a.jpg,5'"),
+        ("1,5\n2,6\n", "line 1: which field of '1,5' is the label? add a header, key,label"),
         ("a.jpg\nb.jpg\n", "line 1: cannot tell the columns of 'a.jpg'"),
         ("key,name2\na,5\n", "line 1: lacks a column of labels; it has key, name2"),
         ("what,label\na,5\n", "line 1: lacks a column of images; it has what, label"),
