@@ -33,13 +33,12 @@ class LabelReader:
 
     Attributes:
         kind: numbers, synsets or class names; None before the first label.
-        read: texts that were labels.
         absent: texts that said that there is no label.
     """
 
     def __init__(self, classes: Classes | None = None) -> None:
         self.kind: str | None = None
-        self.read = self.absent = 0
+        self.absent = 0
         self._source = classes.source if classes else None
         self._names = classes.every_name() if classes else {}
         self._size = max(classes.labels.values(), default=-1) + 1 if classes else MAX_LABEL + 1
@@ -62,7 +61,6 @@ class LabelReader:
         if (row := first(wrong)) >= 0:
             raise LabelError(row, self._fault(texts[row].as_py(), values[row].as_py()))
         self.absent += pc.sum(absent).as_py() or 0
-        self.read += pc.sum(present).as_py() or 0
         return pc.if_else(present, values, None).cast(pa.int32())
 
     def _fault(self, text: str, value: int | None) -> str:
