@@ -69,13 +69,16 @@ class Manifest:
         samples: in all shards together.
         labels: of all samples.
         shards: in the order of packing.
+        classes: the label of each class name, where names were given for packing.
     """
 
     samples: int
     labels: Labels
     shards: tuple[PackedShard, ...]
+    classes: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
+        _expect(self.classes is None or all(_is_count(label) for label in self.classes.values()), self, "classes")
         rows = sum(shard.rows for shard in self.shards)
         if self.samples != rows:
             raise ValueError(f"has {self.samples!r} samples, but its shards have {rows}")
@@ -114,16 +117,37 @@ def reserve(folder_uri: str, mark: str, own: Mapping[str, object]) -> None:
     Raises:
         ValueError: if the folder holds something else, or is reserved for something else.
     """
+    require_free(folder_uri, mark, own)
     uri = storage.join(folder_uri, mark)
-    if not storage.exists(uri) and (other := next(iter(storage.list_objects(folder_uri)), None)):
+    try:
+        storage.put(uri, _reservation(own))
+    except FileExistsError:
+        raise ValueError(_taken(uri)) from None
+    begin(folder_uri)
+
+
+def require_free(folder_uri: str, mark: str, own: Mapping[str, object]) -> None:
+    """Raise as `reserve` would with the same arguments; nothing is written.
+
+    Raises:
+        ValueError: if the folder holds something else, or is reserved for something else.
+    """
+    uri = storage.join(folder_uri, mark)
+    if storage.exists(uri):
+        if storage.read(uri) != _reservation(own):
+            raise ValueError(_taken(uri))
+    elif other := next(iter(storage.list_objects(folder_uri)), None):
         raise ValueError(
             f"{folder_uri}: {other.uri} is there already and belongs to something else; choose a new folder"
         )
-    try:
-        storage.put(uri, (json.dumps(own) + "\n").encode())
-    except FileExistsError:
-        raise ValueError(f"{uri} says that the folder is for something else; choose a new folder") from None
-    begin(folder_uri)
+
+
+def _reservation(own: Mapping[str, object]) -> bytes:
+    return (json.dumps(own) + "\n").encode()
+
+
+def _taken(uri: str) -> str:
+    return f"{uri} says that the folder is for something else; choose a new folder"
 
 
 def begin(folder_uri: str) -> None:
@@ -160,6 +184,8 @@ def write_manifest(folder_uri: str, manifest: Manifest) -> None:
         FileExistsError: if another manifest is there.
     """
     content = {"format": FORMAT, **asdict(manifest)}
+    if manifest.classes is None:  # as in manifests from before there were names
+        del content["classes"]
     storage.put(storage.join(folder_uri, NAME), (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -171,6 +197,7 @@ def _parse(parsed: object) -> Manifest:
         samples=content["samples"],
         labels=Labels(**content["labels"]),
         shards=tuple(PackedShard(**entry) for entry in content["shards"]),
+        classes=None if content.get("classes") is None else dict(content["classes"]),
     )
 
 

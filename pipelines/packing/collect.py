@@ -7,7 +7,6 @@ A note follows each finished slice, which is not packed again. Images are not de
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -21,13 +20,12 @@ from pipelines.data.manifest import Labels, Manifest, PackedShard
 from pipelines.data.suffixes import IMAGE_SUFFIXES, MAX_IMAGE_BYTES
 from pipelines.packing import pack, uri_list
 from pipelines.packing.pack import Target
-from pipelines.packing.uri_list import Listed
+from pipelines.packing.uri_list import Listed, UriList
 
 _READS = 16
 """Objects that a task reads at once; most of the time it waits for the store."""
 _TOLERATED = 10
 """Unread objects that prove nothing about a list as a whole, however short it is."""
-_MARK = "collected.json"
 _REMEDY = "--retry-unread tries again, a higher --max-bad-rate accepts what there is"
 
 
@@ -69,7 +67,7 @@ class Collected:
     labels: Labels
 
 
-def forget_unread(location: str, target: Target, limit: int | None, dedup: bool) -> int:
+def forget_unread(listed: UriList, target: Target, dedup: bool) -> int:
     """Remove the notes and shards of slices with unread objects, so that they are packed again.
 
     If there is one and `dedup` is set, this applies to all slices: another of equal images may now be the first.
@@ -80,7 +78,7 @@ def forget_unread(location: str, target: Target, limit: int | None, dedup: bool)
     Raises:
         ValueError: if another packing is in the target's folder.
     """
-    _reserve(location, target, limit, dedup)
+    manifest.reserve(target.output, uri_list.MARK, uri_list.contents(listed, target, dedup))
     notes = storage.list_objects(storage.join(target.output, "notes"))
     noted = {entry.uri: _decoded(storage.read(entry.uri)) for entry in notes}
     unread = {uri for uri, part in noted.items() if part.unread}
@@ -94,19 +92,17 @@ def forget_unread(location: str, target: Target, limit: int | None, dedup: bool)
 
 
 def collect(
-    location: str,
+    listed: UriList,
     target: Target,
-    limit: int | None,
     dedup: bool,
     max_bad_rate: float,
     watch: Callable[[int, Collected], None],
 ) -> Manifest:
-    """Pack the objects that the list at `location` names, and write the manifest, on the connected cluster.
+    """Pack the objects that the list names, and write the manifest, on the connected cluster.
 
     Args:
-        location: the list (see `uri_list`).
+        listed: the list (see `uri_list`).
         target: the folder and form of the shards.
-        limit: the number of rows of the list that count.
         dedup: whether only the first of several images with the same bytes is packed.
         max_bad_rate: the share of objects that may be unread; ten always may.
         watch: called with the number and result of each slice, in order of completion.
@@ -115,10 +111,10 @@ def collect(
         ValueError: if the list is wrong, another packing is in the target's folder, or too many objects are unread.
         UnavailableError: if a store is unavailable.
     """
-    _reserve(location, target, limit, dedup)
-    fresh = _first_of_equal(location, target, limit) if dedup else None
+    manifest.reserve(target.output, uri_list.MARK, uri_list.contents(listed, target, dedup))
+    fresh = _first_of_equal(listed, target) if dedup else None
     done: dict[int, Collected] = {}
-    for number, result in _notes(location, target, limit, "notes", _write, fresh):
+    for number, result in _notes(listed, target, "notes", _write, fresh):
         done[number] = _decoded(result)
         watch(number, done[number])
     slices = [done[number] for number in sorted(done)]
@@ -127,41 +123,28 @@ def collect(
     objects = unread + sum(part.equal + (part.shard.rows if part.shard else 0) for part in slices)
     if not shards or unread > max(_TOLERATED, max_bad_rate * objects):
         fault = f"{unread:,} of the {objects:,} objects that it names cannot be read; {_REMEDY}"
-        raise ValueError(f"{location}: {fault}; the first: {_first_unread(slices)}")
+        raise ValueError(f"{listed.uri}: {fault}; the first: {_first_unread(slices)}")
     labels = _merged([part.labels for part in slices])
-    made = Manifest(samples=sum(shard.rows for shard in shards), labels=labels, shards=shards)
+    classes = listed.classes.labels if listed.classes else None
+    made = Manifest(samples=sum(shard.rows for shard in shards), labels=labels, shards=shards, classes=classes)
     manifest.write_manifest(target.output, made)
     return made
 
 
-def _reserve(location: str, target: Target, limit: int | None, dedup: bool) -> None:
-    listed = storage.stat(location)
-    source = {
-        "list": storage.absolute(location),
-        "size": listed.size,
-        "etag": listed.etag,
-        "limit": limit,
-        "dedup": dedup,
-    }
-    source |= {"samples_per_shard": target.samples_per_shard, "format": target.format}
-    manifest.reserve(target.output, _MARK, source)
-
-
 def _notes(
-    location: str,
+    source: UriList,
     target: Target,
-    limit: int | None,
     kind: str,
     function: Callable[..., bytes],
     fresh: np.ndarray | None = None,
 ) -> Iterator[tuple[int, bytes]]:
     """The note of each slice, which `function` makes, with the slice's number; notes are in the folder `kind`."""
-    slices = -(-min(uri_list.count(location), limit or sys.maxsize) // target.samples_per_shard)
+    slices = -(-uri_list.count(source) // target.samples_per_shard)
     names = [f"{number:06d}.note" for number in range(slices)]
 
     def calls(pending: Sequence[int]) -> Iterator[tuple[int, tuple[object, ...]]]:
         wanted = set(pending)
-        for number, listed in enumerate(uri_list.slices(location, target.samples_per_shard, limit)):
+        for number, listed in enumerate(uri_list.slices(source, target.samples_per_shard)):
             some = None if fresh is None else fresh[listed.start : listed.start + len(listed.uris)]
             if number in wanted:
                 yield number, (listed, some, number, target)
@@ -169,9 +152,9 @@ def _notes(
     yield from tasks.resumed(function, storage.join(target.output, kind), names, calls, lambda _, note: note)
 
 
-def _first_of_equal(location: str, target: Target, limit: int | None) -> np.ndarray:
+def _first_of_equal(listed: UriList, target: Target) -> np.ndarray:
     """For each row of the list, whether no earlier row has the same image; takes 8 bytes of memory per row."""
-    digests = dict(_notes(location, target, limit, "digests", _digest))
+    digests = dict(_notes(listed, target, "digests", _digest))
     every = np.concatenate([np.frombuffer(digests[number], np.uint64) for number in sorted(digests)])
     fresh = np.zeros(len(every), bool)
     fresh[np.unique(every, return_index=True)[1]] = True
@@ -249,8 +232,6 @@ def _digest_at(uri: str) -> int:
 
 def _image(uri: str) -> bytes | str:
     """The object's bytes, or the reason why there are none."""
-    if "://" in uri and not uri.startswith(("s3://", "file://")):
-        return f"unknown scheme {uri.partition('://')[0]!r}; known: s3://, file:// and local paths"
     try:
         image = storage.read(uri)
     except storage.UnavailableError:

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.data.manifest import NAME, Labels, Manifest, PackedShard, begin, read_manifest, write_manifest
 from pipelines.data.suffixes import is_shard_name
-from pipelines.packing.folders import Image
 
 COLUMNS = pa.schema([("key", pa.string()), ("image", pa.binary()), ("label", pa.int32())])
 _ROW_GROUP = 256
@@ -72,13 +71,19 @@ class Target:
         return [f"{position:05d}.{self.format}" for position in range(-(-samples // self.samples_per_shard))]
 
 
-def pack(images: Sequence[Image], target: Target, written: Callable[[PackedShard], None]) -> Manifest:
+def pack(
+    images: Sequence[Packed],
+    target: Target,
+    written: Callable[[PackedShard], None],
+    classes: Mapping[str, int] | None = None,
+) -> Manifest:
     """Write `images` as shards, each built in memory, and then their manifest.
 
     Args:
         images: what to pack, in order.
         target: the folder and form of the shards.
         written: called with each shard once it is written.
+        classes: the label of each class name, for the manifest, where names were given.
 
     Raises:
         ValueError: if another packing is in the target's folder.
@@ -99,7 +104,8 @@ def pack(images: Sequence[Image], target: Target, written: Callable[[PackedShard
         storage.put(storage.join(target.output, name), data)
         shards.append(shard)
         written(shard)
-    manifest = Manifest(samples=len(images), labels=label_range(images), shards=tuple(shards))
+    labels = label_range(images)
+    manifest = Manifest(samples=len(images), labels=labels, shards=tuple(shards), classes=classes)
     write_manifest(target.output, manifest)
     return manifest
 

@@ -1,23 +1,36 @@
-"""A list of images in object storage, one URI per row: CSV or Parquet -> slices of as many rows as a shard holds.
+"""A list of images in object storage, one URI per row: text or Parquet -> slices of as many rows as a shard holds.
 
-The column `uri` is required. Without a column `key`, a key is the path in the bucket without suffix; `label` is
-optional. The list is never held as a whole: it is read a slice at a time, and twice if its rows have to be counted.
+Text has columns, or a URI a line, as `find` writes it, or a URI and a label (see `text`). Without a column `key`, a key
+is the path in the bucket without suffix; labels are optional. The list is never held as a whole: it is read a slice at
+a time, once to check every row, and again if its rows have to be counted.
 """
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
+import pyarrow.compute
 
 from pipelines import storage
+from pipelines.packing import columns, labels, list_rows, text
+from pipelines.packing.classes import Classes
+from pipelines.packing.pack import Target
 
-_TYPES = {"uri": pa.string(), "key": pa.string(), "label": pa.int32()}
-_CSV_BLOCK = 8 << 20
-"""Bytes that are parsed at a time."""
+pc: Any = pyarrow.compute  # its stubs lack plain values beside arrays
+MARK = "collected.json"
+"""The object that says which list a folder holds."""
+_SCHEMA = pa.schema([("uri", pa.string()), ("key", pa.string()), ("label", pa.int32())])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UriList:
+    """The first `limit` rows (all if None) of the list at `uri`; `classes` are the labels of class names in it."""
+
+    uri: str
+    limit: int | None = None
+    classes: Classes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,91 +43,147 @@ class Listed:
     labels: list[int | None]
 
 
-def count(uri: str) -> int:
-    """The number of images that the list at `uri` names.
+def contents(listed: UriList, target: Target, dedup: bool) -> dict[str, object]:
+    """What a folder is reserved for, in which the objects of the list are packed."""
+    stored = storage.stat(listed.uri)
+    source: dict[str, object] = {
+        "list": storage.absolute(listed.uri),
+        "size": stored.size,
+        "etag": stored.etag,
+        "limit": listed.limit,
+        "dedup": dedup,
+    }
+    source |= {"samples_per_shard": target.samples_per_shard, "format": target.format}
+    return source | ({"classes": listed.classes.every_name()} if listed.classes else {})
+
+
+def check(listed: UriList) -> tuple[int, str]:
+    """Read the list to its end, or to its limit.
+
+    Returns:
+        The number of rows; one line that says how it was understood.
+
+    Raises:
+        ValueError: if it cannot be read, a row has no URI or one of another kind, or a label is none; the message names
+            the row.
+    """
+    rows, reader = 0, labels.LabelReader(listed.classes)
+    form = ""
+    for batch, understood in _batches(listed, reader):
+        rows, form = rows + len(batch), understood
+    if not rows:
+        raise ValueError(f"{listed.uri}: names no object")
+    labelled = f" ({reader})" if reader.kind or reader.absent else ""
+    return rows, f"{form}{labelled}, {rows:,} rows"
+
+
+def count(listed: UriList) -> int:
+    """The number of rows of the list, or its limit if that is less.
 
     Raises:
         ValueError: if it cannot be read.
     """
-    if uri.endswith(".parquet"):
-        with storage.open_input(uri) as stream:
-            return _parquet(stream, uri).metadata.num_rows
-    return sum(len(batch) for batch in _batches(uri))
+    if list_rows.is_parquet(listed.uri):
+        with storage.open_input(listed.uri) as stream:
+            rows = list_rows.parquet(stream, listed.uri).metadata.num_rows
+            return rows if listed.limit is None else min(rows, listed.limit)
+    return sum(len(batch) for batch, _ in _batches(listed, labels.LabelReader(listed.classes)))
 
 
-def slices(uri: str, rows: int, limit: int | None = None) -> Iterator[Listed]:
-    """The first `limit` images (all if None) of the list at `uri`, in slices of `rows`; the last may have fewer.
+def slices(listed: UriList, rows: int) -> Iterator[Listed]:
+    """The images that the list names, in slices of `rows`; the last may have fewer.
 
     Raises:
         ValueError: if it cannot be read; the message names the row at fault.
     """
-    held, start = pa.table({"uri": pa.array([], pa.string())}), 0
-    left = limit
-    for batch in _batches(uri):
-        table = pa.Table.from_batches([batch]).slice(0, left)
-        left = None if left is None else left - len(table)
+    held, start = pa.Table.from_batches([], _SCHEMA), 0
+    for batch, _ in _batches(listed, labels.LabelReader(listed.classes)):
+        table = pa.Table.from_batches([batch])
         held = table if not len(held) else pa.concat_tables([held, table])
         while len(held) >= rows:
-            yield _listed(uri, held.slice(0, rows), start)
+            yield _listed(held.slice(0, rows), start)
             held, start = held.slice(rows), start + rows
-        if left == 0:
-            break
     if len(held):
-        yield _listed(uri, held, start)
+        yield _listed(held, start)
 
 
-def _batches(uri: str) -> Iterator[pa.RecordBatch]:
-    with storage.open_input(uri) as stream:
-        try:
-            if uri.endswith(".parquet"):
-                file = _parquet(stream, uri)
-                wanted = _wanted(uri, file.schema_arrow.names)
-                found = (batch.select(wanted) for batch in file.iter_batches(columns=wanted))  # pyright: ignore[reportUnknownMemberType]
-            else:
-                found = _csv(stream, uri)
-            for batch in found:
-                yield batch.cast(pa.schema([(name, _TYPES[name]) for name in batch.schema.names]))
-        except (pa.ArrowException, UnicodeDecodeError) as error:
-            raise ValueError(f"{uri}: {error}") from None
+def _batches(listed: UriList, reader: labels.LabelReader) -> Iterator[tuple[pa.RecordBatch, str]]:
+    """The rows in batches of _SCHEMA, each with how the list was understood."""
+    start = 0
+    with storage.open_input(listed.uri) as stream, _named(listed.uri):
+        found, chosen, form = list_rows.batches(stream, listed.uri, listed.classes)
+        for batch in found:
+            part = batch if listed.limit is None else batch.slice(0, listed.limit - start)
+            yield _checked(part, chosen, reader, (listed.uri, start)), form
+            start += len(part)
+            if start == listed.limit:
+                return
 
 
-def _csv(stream: BinaryIO, uri: str) -> Iterator[pa.RecordBatch]:
-    start = stream.read(_CSV_BLOCK)
-    if not start:
-        raise ValueError(f"{uri}: empty; expected CSV or Parquet with a column 'uri'")
-    header = next(csv.reader(start.decode("utf-8-sig", "ignore").splitlines()[:1]))
-    stream.seek(0)
-    # Other columns are not parsed: their content could make the list fail.
-    options = pyarrow.csv.ConvertOptions(column_types=_TYPES, include_columns=_wanted(uri, header))
-    return iter(pyarrow.csv.open_csv(stream, pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK), convert_options=options))
-
-
-def _parquet(stream: BinaryIO, uri: str) -> pq.ParquetFile:
+@contextmanager
+def _named(uri: str) -> Generator[None]:
+    """Name the list in an error of pyarrow."""
     try:
-        return pq.ParquetFile(stream)
-    except pa.ArrowException as error:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise ValueError(f"{uri}: {error}") from None
 
 
-def _wanted(uri: str, there: list[str]) -> list[str]:
-    if "uri" not in there:
-        raise ValueError(f"{uri}: lacks the column 'uri'; it has {', '.join(there)}")
-    return [name for name in _TYPES if name in there]
+def _checked(
+    batch: pa.RecordBatch, chosen: columns.Chosen, reader: labels.LabelReader, place: tuple[str, int]
+) -> pa.RecordBatch:
+    """A batch of _SCHEMA; raises ValueError if a row has no URI that can be read, or a label that is none."""
+    shown, start = place
+    uris = _texts(batch, chosen.name, shown)
+    keys = _texts(batch, chosen.key, shown) if chosen.key else pa.nulls(len(batch), pa.string())
+    bad = pc.or_(pc.equal(uris, ""), pc.match_substring_regex(uris, r"^[A-Za-z][A-Za-z0-9+.-]*://"))
+    bad = pc.and_not(bad, pc.or_(pc.starts_with(uris, "s3://"), pc.starts_with(uris, "file://")))
+    if (row := labels.first(bad)) >= 0:
+        raise ValueError(f"{shown}: row {start + row} {_uri_fault(uris[row].as_py())}")
+    homes: list[int] = pc.indices_nonzero(pc.starts_with(uris, "~")).to_pylist()
+    for row in homes:
+        _absolute(uris[row].as_py(), f"{shown}: row {start + row}")
+    values = pa.nulls(len(batch), pa.int32())
+    try:
+        if chosen.label:
+            texts = _texts(batch, chosen.label, shown)
+            is_prediction = columns.plain(chosen.label) == columns.PREDICTIONS
+            values = reader.labels(labels.first_synsets(texts) if is_prediction else texts)
+    except labels.LabelError as error:
+        raise ValueError(f"{shown}: row {start + error.row}: {error}") from None
+    return pa.record_batch([uris, keys, values], schema=_SCHEMA)
 
 
-def _listed(uri: str, table: pa.Table, start: int) -> Listed:
-    uris, keys, labels = (_column(table, name) for name in ("uri", "key", "label"))
-    for row, (named, label) in enumerate(zip(uris, labels, strict=True), start):
-        if not named:
-            raise ValueError(f"{uri}: row {row} has no uri")
-        if label is not None and label < 0:
-            raise ValueError(f"{uri}: row {row} has the label {label}; expected 0 or more")
+def _texts(batch: pa.RecordBatch, name: str, shown: str) -> pa.StringArray:
+    """A column as text, empty where it is null; columns of numbers are written out."""
+    column = cast(Any, batch.column(name))  # pyright: ignore[reportUnknownMemberType]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    try:
+        return pc.fill_null(column.cast(pa.string()), "")
+    except pa.ArrowNotImplementedError:
+        raise ValueError(f"{shown}: the column {name} holds {column.type}; expected text or numbers") from None
+
+
+def _uri_fault(uri: str) -> str:
+    if not uri:
+        return "has no uri"
+    if uri.startswith(("http://", "https://")):
+        return f"names an address: {text.web_fault(uri)}"
+    return f"has the uri {uri!r} of an unknown scheme; known: s3://, file:// and local paths"
+
+
+def _listed(table: pa.Table, start: int) -> Listed:
+    uris, keys, values = (cast(list[Any], table[name].to_pylist()) for name in _SCHEMA.names)
     keys = [key or _key(named) for key, named in zip(keys, uris, strict=True)]
-    return Listed(start, [named if "://" in named else storage.absolute(named) for named in uris], keys, labels)
+    return Listed(start, [_absolute(named, f"row {start + row}") for row, named in enumerate(uris)], keys, values)
 
 
-def _column(table: pa.Table, name: str) -> list[Any]:
-    return table[name].to_pylist() if name in table.column_names else [None] * len(table)
+def _absolute(uri: str, place: str) -> str:
+    try:
+        return uri if "://" in uri else storage.absolute(uri)
+    except RuntimeError:
+        raise ValueError(f"{place} has the path {uri!r}, of whose user no home is known; write ./~…") from None
 
 
 def _key(uri: str) -> str:

@@ -44,8 +44,25 @@ def test_a_dry_run_says_what_would_be_packed_and_writes_nothing(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pack_shards.main([*command, "--dry-run"]) == 0
-    assert "5 samples, 5 labelled, in 3 shards to be packed as tar in out" in capsys.readouterr().out
+    understood = "labels: labels.csv: column key, column label (numbers), 5 rows"
+    counts = "5 samples, 5 labelled, in 3 shards"
+    assert capsys.readouterr().out.splitlines() == [
+        understood,
+        f"{counts} to be packed as tar in out; nothing was written",
+    ]
     assert not Path("out").exists()
+    assert pack_shards.main(command) == 0
+    assert capsys.readouterr().out.splitlines() == [understood, f"{counts} packed as tar in out"]
+
+
+def test_the_labels_of_class_names_are_in_the_manifest(command: list[str]) -> None:
+    for name in ("dog", "cat"):
+        Path("pets", name).mkdir(parents=True)
+        Path("pets", name, "1.jpg").write_bytes(name.encode())
+    assert pack_shards.main(["--images", "pets", "--classes", "sorted", "--output", "out"]) == 0
+    assert json.loads(Path("out/manifest.json").read_bytes())["classes"] == {"cat": 0, "dog": 1}
+    assert pack_shards.main([*command[:4], "--output", "photos.out"]) == 0
+    assert "classes" not in json.loads(Path("photos.out/manifest.json").read_bytes())
 
 
 def test_limit_packs_the_first_images(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,15 +83,18 @@ def test_options_come_from_a_file_too(command: list[str]) -> None:
     [
         ({"--images": "nowhere"}, "--images nowhere: no such folder or archive"),
         ({"--images": "s3://bucket/photos"}, "images are packed from a local path"),
-        ({"--images": "empty"}, "no image (jpg, jpeg, png, webp)"),
-        ({"--images": "text.tar"}, "--labels goes with a folder"),
+        ({"--images": "empty"}, "no image (jpg, jpeg, jpe, jfif, png, webp)"),
         ({"--images": "text.tar", "--labels": None}, "not a tar, or damaged"),
         ({"--images": "val.tar", "--labels": None}, "give --devkit"),
         ({"--images": "val.tar", "--labels": None, "--devkit": "nowhere.tar.gz"}, "nowhere.tar.gz"),
         ({"--images": "val.tar", "--labels": None, "--devkit": "text.tar"}, "text.tar: not a tar"),
         ({"--devkit": "text.tar"}, "--devkit goes with ILSVRC2012_img_val.tar"),
         ({"--labels": "nowhere.csv"}, "nowhere.csv: no such file"),
-        ({"--labels": "text.tar"}, "text.tar line 1: lacks column key and label"),
+        ({"--labels": "text.tar"}, "text.tar line 1: cannot tell the columns of 'text'"),
+        ({"--labels": None, "--classes": "nowhere.txt"}, "nowhere.txt: no such file"),
+        ({"--labels": None, "--classes": "sorted"}, "--classes names folders, and the images lie in none"),
+        ({"--classes": "none"}, "--classes none: leaves images without labels"),
+        ({"--images": "val.tar", "--devkit": "text.tar"}, "--devkit text.tar: gives the labels"),
         ({"--samples-per-shard": "0"}, "--samples-per-shard 0: expected a positive number"),
         ({"--limit": "-1"}, "--limit -1: expected a positive number"),
         ({"--output": "packed"}, "choose a new folder"),

@@ -1,6 +1,7 @@
 """Covers pipelines.data.manifest: read back as written, never overwritten, and an error where it is damaged."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,14 @@ def test_a_manifest_comes_back_as_it_was_written(store: str) -> None:
     write_manifest(store, MANIFEST)
     write_manifest(store, MANIFEST)
     assert read_manifest(store) == MANIFEST
+
+
+def test_a_manifest_keeps_the_labels_of_class_names_and_is_otherwise_as_before(store: str) -> None:
+    named = replace(MANIFEST, classes={"dog": 0, "cat": 1})
+    write_manifest(f"{store}/named", named)
+    assert read_manifest(f"{store}/named") == named
+    write_manifest(f"{store}/plain", MANIFEST)
+    assert set(json.loads(storage.read(f"{store}/plain/{NAME}"))) == {"format", "samples", "labels", "shards"}
 
 
 def test_a_manifest_is_not_written_over(store: str) -> None:

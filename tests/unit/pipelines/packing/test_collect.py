@@ -1,21 +1,20 @@
-"""packing.collect, packing.uri_list: listed objects become shards, in order, each once, whatever fails meanwhile."""
+"""packing.collect: listed objects become shards, in order, each once, whatever fails meanwhile."""
 
 import csv
 import io
 import json
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from jobs import pack_shards
 from pipelines import storage
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
-from pipelines.packing import collect, uri_list
+from pipelines.packing import collect
 from pipelines.packing.collect import Collected
 from pipelines.packing.pack import Target
+from pipelines.packing.uri_list import UriList
 
 PICTURES = {f"{i // 4}/{i:02}": bytes([i]) * 100 for i in range(18)}
 
@@ -46,7 +45,7 @@ def put_csv(uri: str, rows: list[tuple]) -> str:
 def run(listed: str, output: str, limit: int | None = None, *, dedup: bool = False, **changes) -> dict[int, Collected]:
     done: dict[int, Collected] = {}
     where = Target(**{"output": output, "format": "tar", "samples_per_shard": 5} | changes)
-    collect.collect(listed, where, limit, dedup, 0.5, done.__setitem__)
+    collect.collect(UriList(uri=listed, limit=limit), where, dedup, 0.5, done.__setitem__)
     return done
 
 
@@ -103,8 +102,8 @@ def test_what_could_not_be_read_is_read_again_when_told_and_not_before(listed, s
     assert packed(f"{store}/out") == before
     target = Target(output=f"{store}/out", format="tar", samples_per_shard=5)
     with pytest.raises(ValueError, match="the folder is for something else"):
-        collect.forget_unread(listed, target, 7, dedup=False)
-    assert collect.forget_unread(listed, target, None, dedup=False) == 1
+        collect.forget_unread(UriList(uri=listed, limit=7), target, dedup=False)
+    assert collect.forget_unread(UriList(uri=listed), target, dedup=False) == 1
     run(listed, f"{store}/out")
     assert packed(f"{store}/out") == sorted([*before, ("k/gone", b"back", 11)], key=lambda row: row[2])
 
@@ -122,7 +121,7 @@ def test_of_equal_images_one_is_packed_also_when_its_first_copy_can_be_read_only
     run(listed, where.output, samples_per_shard=2, dedup=True)
     assert [key for key, _, _ in packed(where.output)] == ["a", "b", "c", "d", "late2", "e"]
     storage.put(f"{store}/o/late.jpg", images["late"])
-    assert collect.forget_unread(listed, where, None, dedup=True) == 4
+    assert collect.forget_unread(UriList(uri=listed), where, dedup=True) == 4
     run(listed, where.output, samples_per_shard=2, dedup=True)
     assert [key for key, _, _ in packed(where.output)] == ["a", "late", "b", "c", "d", "e"]
 
@@ -139,12 +138,11 @@ def test_a_shard_that_was_not_noted_gives_way_to_what_can_be_read_now(listed, st
 @pytest.mark.usefixtures("local_ray")
 def test_keys_that_no_sample_can_have_are_left_out_and_said(store, tmp_path) -> None:
     storage.put(f"{store}/a.jpg", b"x")
-    rows = [(f"{store}/a.jpg", key) for key in ("a", "a", "b/._c", "b/", "b.c/d")] + [("http://h/x.jpg", "e")]
+    rows = [(f"{store}/a.jpg", key) for key in ("a", "a", "b/._c", "b/", "b.c/d")]
     done = run(put_csv(f"{store}/list.csv", [("uri", "key"), *rows]), f"{store}/out", samples_per_shard=10)
     assert [key for key, _, _ in packed(f"{store}/out")] == ["a", "b.c/d"]
     reasons = [reason for _, reason in done[0].unread]
     assert ["earlier" in reasons[0], "hidden" in reasons[1], "hidden" in reasons[2]] == [True] * 3
-    assert reasons[3] == "unknown scheme 'http'; known: s3://, file:// and local paths"
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -186,9 +184,11 @@ def test_a_list_of_which_nothing_can_be_read_is_an_error(tmp_path) -> None:
 def test_the_job_says_what_it_packed_and_writes_what_it_could_not_read(listed, store, tmp_path, capsys) -> None:
     options = ["--keys", listed, "--output", f"{store}/out", "--samples-per-shard", "5", "--dedup"]
     assert pack_shards.main([*options, "--dry-run"]) == 0
-    assert capsys.readouterr().out == "21 objects to be read and packed in 5 shards; nothing was written\n"
+    line = "list: commas: column uri, column key, column label (numbers), 21 rows\n"
+    assert capsys.readouterr().out == f"{line}21 objects to be read and packed in 5 shards; nothing was written\n"
     assert pack_shards.main([*options, "--results-file", f"{tmp_path}/results.json"]) == 0
     said = capsys.readouterr().out
+    assert said.startswith(line)
     assert "18 samples, 18 labelled, in 5 shards packed" in said and "1 duplicates left out" in said
     assert "2 could not be read" in said
     assert storage.read(f"{store}/out/unread.csv").decode().splitlines()[1].endswith("hollow.jpg,empty")
@@ -208,39 +208,3 @@ def test_the_job_says_what_it_packed_and_writes_what_it_could_not_read(listed, s
 def test_options_that_do_not_go_together_are_refused(options, said, tmp_path, capsys) -> None:
     assert pack_shards.main([*options, "--output", f"{tmp_path}/out"]) == 2
     assert said in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("rows", [1, 3, 4, 7, 100])
-@pytest.mark.parametrize("limit", [None, 1, 5, 10])
-def test_slices_are_the_list_in_order_from_csv_and_parquet_alike(tmp_path, rows, limit) -> None:
-    uris = [f"s3://b/a/{i}.jpg" for i in range(10)]
-    put_csv(f"{tmp_path}/l.csv", [("label", "uri", "other"), *((i, uri, "x") for i, uri in enumerate(uris))])
-    table = pa.table({"uri": uris, "label": range(10), "other": uris})
-    pq.write_table(table, tmp_path / "l.parquet", row_group_size=3)
-    for name in ("l.csv", "l.parquet"):
-        parts = list(uri_list.slices(f"{tmp_path}/{name}", rows, limit))
-        assert [part.start for part in parts] == list(range(0, limit or 10, rows))
-        assert [uri for part in parts for uri in part.uris] == uris[:limit]
-        assert [label for part in parts for label in part.labels] == list(range(10))[:limit]
-        assert parts[0].keys[0] == "a/0"
-        assert uri_list.count(f"{tmp_path}/{name}") == 10
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"url\nx\n", "lacks the column 'uri'; it has url"),
-        (b"uri,label\na,1\n,2\n", "row 1 has no uri"),
-        (b"uri,label\na,-1\n", "row 0 has the label -1"),
-        (b"uri,label\na,cat\n", "invalid value 'cat'"),
-        (b"", "empty; expected CSV or Parquet with a column 'uri'"),
-        (b"\x1f\x8b\x08\x00\xff\xfe", "lacks the column 'uri'"),
-    ],
-)
-def test_a_list_that_names_nothing_is_refused_with_the_row(tmp_path: Path, content, said) -> None:
-    (tmp_path / "list.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=said):
-        list(uri_list.slices(f"{tmp_path}/list.csv", 10))
-    (tmp_path / "list.parquet").write_bytes(b"PAR1 no PAR1")
-    with pytest.raises(ValueError, match=r"list\.parquet"):
-        uri_list.count(f"{tmp_path}/list.parquet")

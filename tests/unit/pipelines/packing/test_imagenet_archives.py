@@ -10,13 +10,20 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from pipelines.packing import imagenet_archives
+from pipelines.packing import archives, imagenet_archives
+from pipelines.packing.images import Image
+from pipelines.packing.labelling import Given
 from zoo import imagenet
 
 Members = list[tuple[str, bytes]]
 WriteTar = Callable[[Path, Members], bytes]
 IDS = random.Random(0).sample(range(1, 1001), 1000)
 """ILSVRC2012_ID of each class, by label: as in the real devkit, in another order than the labels."""
+
+
+def list_images(path: Path, devkit: Path | None = None) -> Sequence[Image]:
+    with archives.opened(path) as archive:
+        return archives.list_images(archive, Given(), devkit)[0]
 
 
 def meta(ids: Sequence[int] = IDS) -> bytes:
@@ -54,7 +61,7 @@ def test_validation_labels_are_sorted_synset_order_in_the_order_of_names(
     tmp_path: Path, write_tar: WriteTar, write_devkit: Callable[..., Path]
 ) -> None:
     write_tar(tmp_path / "val.tar", val_members(4)[::-1])
-    images = imagenet_archives.list_images(tmp_path / "val.tar", write_devkit(truth([65, 970, 0, 999]), meta()))
+    images = list_images(tmp_path / "val.tar", write_devkit(truth([65, 970, 0, 999]), meta()))
     assert [(image.key, image.suffix, image.label, image.read()) for image in images] == [
         ("ILSVRC2012_val_00000001", "jpeg", 65, b"image 1"),
         ("ILSVRC2012_val_00000002", "jpeg", 970, b"image 2"),
@@ -81,13 +88,13 @@ def test_ground_truth_that_does_not_agree_is_refused(
 ) -> None:
     write_tar(tmp_path / "val.tar", val_members(3))
     with pytest.raises(ValueError, match=message):
-        imagenet_archives.list_images(tmp_path / "val.tar", write_devkit(text, mat))
+        list_images(tmp_path / "val.tar", write_devkit(text, mat))
 
 
 def test_validation_images_without_the_devkit_are_refused(tmp_path: Path, write_tar: WriteTar) -> None:
     write_tar(tmp_path / "val.tar", val_members(3))
     with pytest.raises(ValueError, match="give --devkit"):
-        imagenet_archives.list_images(tmp_path / "val.tar")
+        list_images(tmp_path / "val.tar")
 
 
 def test_a_devkit_that_is_cut_is_refused(
@@ -97,7 +104,7 @@ def test_a_devkit_that_is_cut_is_refused(
     devkit = write_devkit(truth([1, 2, 3]), meta())
     devkit.write_bytes(devkit.read_bytes()[:-2000])
     with pytest.raises(ValueError, match=r"devkit.tar.gz: not a tar, or damaged"):
-        imagenet_archives.list_images(tmp_path / "val.tar", devkit)
+        list_images(tmp_path / "val.tar", devkit)
 
 
 @pytest.fixture
@@ -111,7 +118,7 @@ def train_tar(tmp_path: Path, write_tar: WriteTar) -> Path:
 
 
 def test_training_images_are_read_in_place_with_their_class_in_the_key(train_tar: Path) -> None:
-    images = imagenet_archives.list_images(train_tar)
+    images = list_images(train_tar)
     assert [(image.key, image.label) for image in images] == [
         ("n01440764/n01440764_10026", 0),
         ("n01440764/n01440764_10042", 0),
@@ -123,32 +130,32 @@ def test_training_images_are_read_in_place_with_their_class_in_the_key(train_tar
 
 def test_a_training_tar_needs_no_devkit(train_tar: Path) -> None:
     with pytest.raises(ValueError, match=r"--devkit .* not with the tar of tars"):
-        imagenet_archives.list_images(train_tar, train_tar)
+        list_images(train_tar, train_tar)
 
 
 @pytest.mark.parametrize("length", [100, 512, 2000, 512 * 3, 20480 - 512])
 def test_an_archive_that_is_cut_is_refused_wherever_the_cut_is(train_tar: Path, length: int) -> None:
     train_tar.write_bytes(train_tar.read_bytes()[:length])
     with pytest.raises(ValueError, match=r"train.tar.*: not a tar, or damaged"):
-        imagenet_archives.list_images(train_tar)
+        list_images(train_tar)
 
 
 def test_an_archive_that_is_cut_between_two_members_is_refused(tmp_path: Path, write_tar: WriteTar) -> None:
     whole = write_tar(tmp_path / "val.tar", val_members(3))
     (tmp_path / "val.tar").write_bytes(whole[:2048])
     with pytest.raises(ValueError, match="cut or damaged at byte 2048"):
-        imagenet_archives.list_images(tmp_path / "val.tar")
+        list_images(tmp_path / "val.tar")
 
 
 @pytest.mark.parametrize("name", ["n00000000.tar", "notes.txt"])
 def test_a_training_tar_with_anything_but_synsets_is_refused(tmp_path: Path, write_tar: WriteTar, name: str) -> None:
     write_tar(tmp_path / "train.tar", [("n99999999.tar", b""), (name, b"")])
     with pytest.raises(ValueError, match="is not the tar of one of ImageNet's 1000 synsets"):
-        imagenet_archives.list_images(tmp_path / "train.tar")
+        list_images(tmp_path / "train.tar")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\0" * 10240, bytes(range(256)) * 8])
 def test_what_is_no_tar_of_images_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "val.tar").write_bytes(content)
     with pytest.raises(ValueError, match=r"not a tar|no image"):
-        imagenet_archives.list_images(tmp_path / "val.tar")
+        list_images(tmp_path / "val.tar")

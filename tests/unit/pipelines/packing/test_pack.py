@@ -13,7 +13,7 @@ from pipelines import storage
 from pipelines.data import read
 from pipelines.data.dataset import find_dataset
 from pipelines.data.manifest import PackedShard, read_manifest
-from pipelines.packing.folders import Image
+from pipelines.packing.images import Image
 from pipelines.packing.pack import Target, pack, parquet_bytes, tar_bytes
 
 NAMES = ["a.jpg", "b.c/d.e.PNG", "with space.webp", "Ünï/猫.jpeg", f"{'long/' * 30}{'x' * 120}.jpg", "z.jpg"]

@@ -1,0 +1,195 @@
+"""An archive of images -> images to be packed, with the labels that its unpacked folder would have.
+
+A tar or zip is read in place. A compressed tar cannot be read by offset: it is inflated into a temporary file first,
+which may not grow beyond all proportion. ImageNet's own archives are recognised (see `imagenet_archives`).
+"""
+
+import bz2
+import gzip
+import lzma
+import stat
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from pipelines.data.suffixes import IMAGE_SUFFIXES, MAX_IMAGE_BYTES
+from pipelines.packing import imagenet_archives
+from pipelines.packing.images import Image, ZippedImage, above, sort_images, suffix_of
+from pipelines.packing.labelling import METADATA, Given, Labelling, Tree, label
+from pipelines.packing.tar_members import content, folders, members, readable
+
+_OPEN: Mapping[bytes, Callable[[Path], object]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_ZIP = b"PK\x03\x04"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_BLOCK = 1 << 20
+_LEAST, _MOST_TIMES = 1 << 30, 20
+"""A compressed tar may inflate to so many bytes, or times its size: images hardly shrink, so more is no dataset."""
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """An archive as the user named it, and the file in which it is read: a temporary one if it was compressed."""
+
+    named: Path
+    path: Path
+
+
+@contextmanager
+def opened(path: Path) -> Generator[Archive]:
+    """The archive at `path`, ready for reading; images of it can be read until this ends.
+
+    Raises:
+        ValueError: if it is compressed and damaged, inflates to too much, or is zstd.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head.startswith(_ZSTD):
+        raise ValueError(f"{path}: compressed by zstd; inflate it first: zstd -d {path.name}")
+    if head.startswith(b"PAR1"):
+        raise ValueError(f"{path}: is Parquet, no archive of images; jobs.evaluate --data reads it as it is")
+    opener = next((opener for magic, opener in _OPEN.items() if head.startswith(magic)), None)
+    if opener is None:
+        yield Archive(named=path, path=path)
+        return
+    with tempfile.TemporaryDirectory(prefix="menagerie-") as folder:
+        inflated = Path(folder, "inflated.tar")
+        with readable(path):
+            _inflate(cast(BinaryIO, opener(path)), inflated, max(_LEAST, _MOST_TIMES * path.stat().st_size), path)
+        yield Archive(named=path, path=inflated)
+
+
+def list_images(archive: Archive, given: Given, devkit: Path | None = None) -> tuple[Sequence[Image], Labelling]:
+    """The images of a tar or zip, sorted by key, and their labels.
+
+    These are ground truth of `devkit` for ILSVRC2012_img_val.tar; synsets for ILSVRC2012_img_train.tar; otherwise as
+    for a folder (see `labelling`).
+
+    Raises:
+        ValueError: if `archive` is neither, was cut short, or the labels do not fit the images.
+    """
+    with archive.path.open("rb") as file:
+        zipped = file.read(len(_ZIP)) == _ZIP
+    if zipped and devkit:
+        raise ValueError(f"--devkit {devkit}: goes with ILSVRC2012_img_val.tar, not with {archive.named}")
+    if zipped:
+        return _of_zip(archive.path, given)
+    with readable(archive.named), tarfile.open(archive.path, "r:") as tar:
+        files, hollow = members(tar), folders(tar)
+    if any(member.name.endswith(".tar") for member in files):
+        return _training(archive, files, given, devkit)
+    return _of_tar(archive, (files, hollow), given, devkit)
+
+
+def _inflate(stream: BinaryIO, target: Path, most: int, path: Path) -> None:
+    size = 0
+    with stream, target.open("wb") as file:
+        while block := stream.read(_BLOCK):
+            size += len(block)
+            if size > most:
+                raise ValueError(f"{path}: inflates to more than {most:,} bytes, {_MOST_TIMES} times its size or 1 GiB")
+            file.write(block)
+
+
+def _training(
+    archive: Archive, files: Sequence[tarfile.TarInfo], given: Given, devkit: Path | None
+) -> tuple[Sequence[Image], Labelling]:
+    if devkit:
+        raise ValueError(
+            f"--devkit {devkit}: goes with ILSVRC2012_img_val.tar, not with the tar of tars {archive.named}"
+        )
+    if given != Given():
+        raise ValueError(f"{archive.named}: a tar of tars of synsets has its labels; leave out --labels and --classes")
+    images = imagenet_archives.training_images(archive.path, files)
+    understood = f"the synset of each of {len(files):,} inner tars"
+    return images, Labelling(labels=[image.label for image in images], understood=understood)
+
+
+def _of_tar(
+    archive: Archive, listed: tuple[Sequence[tarfile.TarInfo], Sequence[str]], given: Given, devkit: Path | None
+) -> tuple[Sequence[Image], Labelling]:
+    files, every_folder = listed
+    place = {member.name: member for member in files}
+    names = sort_images(_without_metadata([member.name for member in files]), archive.named)
+    if devkit:
+        if given != Given():
+            raise ValueError(f"--devkit {devkit}: gives the labels; leave out --labels and --classes")
+        labels = imagenet_archives.validation_labels(names, archive.named, devkit)
+        found = Labelling(labels=list(labels), understood=f"ground truth of {devkit}, {len(labels):,} images")
+    else:
+        _require_labels(names, place, archive.named, given)
+        tree = Tree(
+            where=str(archive.named),
+            images=names,
+            others=_others(place),
+            empty=set(every_folder) - above(names),
+            read=lambda name: _bytes(archive.path, place[name]),
+        )
+        found = label(tree, given)
+    pairs = zip(names, found.labels, strict=True)
+    return [imagenet_archives.image_at(archive.path, name, value, place[name]) for name, value in pairs], found
+
+
+def _bytes(path: Path, member: tarfile.TarInfo) -> bytes:
+    with tarfile.open(path, "r:") as tar:
+        return content(tar, member)
+
+
+def _of_zip(path: Path, given: Given) -> tuple[Sequence[Image], Labelling]:
+    with readable(path):
+        archive = zipfile.ZipFile(path)
+        infos = [info for info in archive.infolist() if not info.filename.startswith("__MACOSX/")]  # as macOS adds it
+        files = [info for info in infos if not info.is_dir()]
+    place = {_zip_name(info): info for info in files}
+    names = sort_images(_without_metadata([_zip_name(info) for info in files]), path)
+    for name in names:
+        _require_readable(place[name], path)
+    _require_labels(names, place, path, given)
+    tree = Tree(
+        where=str(path),
+        images=names,
+        others=_others(place),
+        empty={_zip_name(info) for info in infos if info.is_dir()} - above(names),
+        read=lambda name: archive.read(place[name]),
+    )
+    found = label(tree, given)
+    pairs = zip(names, found.labels, strict=True)
+    return [
+        ZippedImage(name=name, label=value, path=place[name].filename, archive=archive) for name, value in pairs
+    ], found
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    return info.filename.removeprefix("./").strip("/")
+
+
+def _require_readable(info: zipfile.ZipInfo, path: Path) -> None:
+    if info.flag_bits & 1 or info.compress_type not in _METHODS or stat.S_ISLNK(info.external_attr >> 16):
+        raise ValueError(f"{path}: {info.filename} is encrypted, a link, or compressed in another way; unzip it first")
+    if info.file_size > MAX_IMAGE_BYTES:
+        raise ValueError(f"{path}: {info.filename} is too large: {info.file_size} bytes is over {MAX_IMAGE_BYTES}")
+
+
+def _without_metadata(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name.rpartition("/")[2] not in METADATA]
+
+
+def _others(names: Iterable[str]) -> list[str]:
+    return [name for name in names if suffix_of(name) not in IMAGE_SUFFIXES]
+
+
+def _require_labels(names: Sequence[str], every: Iterable[str], path: Path, given: Given) -> None:
+    """Raise if images lie in no folder: without labels, ImageNet's validation tar is of little use."""
+    if given != Given() or any("/" in name for name in names):
+        return
+    if any(suffix_of(name) == "cls" for name in every):
+        raise ValueError(f"{path}: is a shard already, with labels in its .cls members; jobs.evaluate --data reads it")
+    raise ValueError(
+        f"{path}: has no labels in it; give --devkit ILSVRC2012_devkit_t12.tar.gz, --labels FILE, "
+        "or --classes none to pack it without"
+    )
