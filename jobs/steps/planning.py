@@ -10,7 +10,8 @@ from itertools import product
 
 import zoo
 from jobs.console.progress import Listing
-from jobs.steps.options import WalkConfig, all_cards
+from jobs.steps.options import WalkConfig, all_cards, signs
+from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.data import evaluation_sets, read
@@ -95,10 +96,11 @@ def planned_run(config: WalkConfig, models: ResolvedModels, columns: Sequence[Co
         ValueError: if the data cannot be used.
         FileNotFoundError: if it does not exist.
     """
-    plan = plan_cells(
-        config.store, read.limited(find_dataset(config.data, watch=Listing()), config.limit), columns, watch=Listing()
-    )
-    return PlannedRun(store=config.store, sources=config.data, limit=config.limit, models=models, plan=plan)
+    signed = signs(config.sign_request)
+    sources = config.data if signed else tuple(map(storage.anonymous, config.data))
+    dataset = read.limited(find_dataset(sources, watch=Listing(), signed=signed), config.limit)
+    plan = plan_cells(config.store, dataset, columns, watch=Listing())
+    return PlannedRun(store=config.store, sources=sources, limit=config.limit, models=models, plan=plan)
 
 
 def run_options(config: WalkConfig) -> RunOptions:
