@@ -28,7 +28,7 @@ _LEAST_ESTIMATED = 1 / 3
 _CHANCE_SHARE = 0.02
 """An estimated numbering counts only where the given labels agree hardly better than by chance."""
 _ONE_TO_ONE = 0.8
-"""Labels of an estimated numbering whose class no other label has. A model that knows nothing gives all the same few."""
+"""Share of labels whose class no other label has, at least. A model that knows nothing gives all the same few."""
 _ERROR = 1e-6
 """How probable so great a difference may be if the given labels were at least as good."""
 _MOST_LABELS, _FEWEST_LABELS = 10, 5
@@ -41,7 +41,7 @@ class Renumbering:
     """A numbering under which labels agree with predictions far better.
 
     Attributes:
-        name: `labels less one: do they count from 1?`
+        name: `labels less one (do they count from 1?)`
         given: rows whose label, as it is given, is the top-1 class.
         agree: rows of which that holds under the numbering.
         rows: that were compared.
@@ -59,17 +59,17 @@ class Renumbering:
 
 def labels_and_tops(tables: Iterable[pa.Table], most: int) -> tuple[Ints, Ints]:
     """Labels and top-1 classes of the first `most` rows that have both; `tables` have a cell's columns."""
-    pairs: list[pa.Table] = []
+    labels: list[Ints] = [np.empty(0, np.int64)]
+    tops: list[Ints] = [np.empty(0, np.int64)]
     left = most
     for table in tables:
         scored = table.filter(pc.and_(pc.is_valid(table["label"]), pc.is_valid(table["classes"]))).slice(0, left)
-        tops = pc.list_element(scored["classes"], 0)
-        pairs.append(pa.table({"label": scored["label"].cast(pa.int64()), "top": tops.cast(pa.int64())}))
+        labels.append(scored["label"].to_numpy().astype(np.int64))
+        tops.append(pc.list_element(scored["classes"], 0).to_numpy().astype(np.int64))
         left -= len(scored)
         if not left:
             break
-    joined = pa.concat_tables(pairs) if pairs else pa.table({"label": [], "top": []})
-    return joined["label"].to_numpy().astype(np.int64), joined["top"].to_numpy().astype(np.int64)
+    return np.concatenate(labels), np.concatenate(tops)
 
 
 def renumbering(
@@ -98,8 +98,8 @@ def renumbering(
 def _numberings(num_classes: int, subsets: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Ints]]:
     """Names of numberings, and of each the class that every label from 0 to `num_classes` means; -1 for none."""
     every = list(range(num_classes))
-    yield "labels less one: do they count from 1?", _table(every, num_classes, first=1)
-    yield "labels plus one: does the first class have none?", _table(every[1:], num_classes)
+    yield "labels less one (do they count from 1?)", _table(every, num_classes, first=1)
+    yield "labels plus one (do they leave the first class out?)", _table(every[1:], num_classes)
     orders = {"folder names 0, 1, 10, 100, … as text": sorted(every, key=str)}
     orders["folder names 1, 10, 100, … as text"] = sorted(every, key=lambda number: str(number + 1))
     if num_classes == _IMAGENET:
@@ -126,10 +126,9 @@ def _table(order: Sequence[int], num_classes: int, first: int = 0) -> Ints:
 def _measure(name: str, labels: Ints, tops: Ints, meant: Ints, num_classes: int) -> Renumbering | None:
     """How well the classes that `labels` are `meant` to be agree; None unless surely and far better than as given."""
     given, agree = labels == tops, meant == tops
-    gains = Counter(labels[agree & ~given].tolist())
-    gains.subtract(labels[given & ~agree].tolist())
-    winners = sum(number > 0 for number in gains.values())
-    losers = sum(number < 0 for number in gains.values())
+    gained = Counter[int](labels[agree & ~given].tolist())
+    lost = Counter[int](labels[given & ~agree].tolist())
+    winners, losers = len(gained - lost), len(lost - gained)  # Counter keeps what is positive
     if winners < _enough_labels(num_classes) or winners < _FAR_BETTER * losers:
         return None
     found = Renumbering(name=name, given=int(given.sum()), agree=int(agree.sum()), rows=len(labels))
@@ -168,7 +167,7 @@ def _estimated(labels: Ints, tops: Ints, num_classes: int) -> Renumbering | None
 
 
 def _alternate(labels: Ints) -> Ints:
-    """0 for the first, third … row of each label, 1 for the second, fourth …"""
+    """0 for the first row of each label, 1 for the second, 0 for the third, and so on."""
     seen: Counter[int] = Counter()
     parts: list[int] = []
     for label in labels.tolist():
