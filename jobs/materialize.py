@@ -41,6 +41,9 @@ class MaterializeConfig(cli.Job):
     """The --output of `jobs.select_topk`: a folder or s3:// URI."""
     output: str
     """Folder or s3:// URI for the shards and their manifest."""
+    sign_request: bool = True
+    """`--no-sign-request` reads the pool without credentials, as public buckets allow; AWS_NO_SIGN_REQUEST=1 does too.
+    A selection that was made so needs neither."""
     samples_per_shard: int = 1000
     """Approximate number of samples per shard; samples are spread evenly over the shards."""
     format: Literal["tar", "parquet"] = "tar"
@@ -69,6 +72,9 @@ def run(config: MaterializeConfig) -> int:
         raise ValueError(f"--selection {config.selection}: no selection is there; `jobs.select_topk` makes one")
     if not len(found.chosen):
         raise ValueError(f"--selection {config.selection}: the selection is empty")
+    if not options.signs(config.sign_request):
+        shards = tuple(replace(shard, uri=storage.anonymous(shard.uri)) for shard in found.pool.shards)
+        found = replace(found, pool=replace(found.pool, shards=shards))
     groups = group_shards(found.pool, found.chosen, config.samples_per_shard)
     classes = _classes(found, config.sheets)
     cli.stdout.print(_summary_line(found, groups, target))

@@ -158,7 +158,9 @@ def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
 
     cluster.connect()
     if config.exclude_images:
-        excluded = find_dataset(config.exclude_images, watch=Listing()).shards
+        excluded = find_dataset(
+            config.exclude_images, watch=Listing(), signed=options.signs(config.sign_request)
+        ).shards
         with Meter("excluded shards", len(excluded)) as meter:
             images = distributed.digests(excluded, meter.update)
         rule = replace(rule, images=images)

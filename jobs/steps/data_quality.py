@@ -3,13 +3,25 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from jobs.console.progress import count, say
 from pipelines.data.bad_rate import is_too_high
+from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
+from pipelines.records import Shard
 from pipelines.walk.failures import NON_FINITE
 
 if TYPE_CHECKING:
     from pipelines.evaluation.evaluate import Evaluation
+    from pipelines.evaluation.mislabelled import Renumbering
+    from zoo.cards import Card
+
+BAD_ROW = ("index", "key", "error", "offset")
+"""The columns of a cell that say what is wrong with a row, and where it lies."""
+HOW_TO_LABEL = "docs/data.md says how shards give labels; without --dataset, they are evaluated for predictions alone"
+_IMAGENET_CLASSES = 1000
 
 
 def has_labels(evaluation: "Evaluation") -> bool:
@@ -39,6 +51,53 @@ def say_shards(evaluations: "Sequence[Evaluation]") -> None:
     if passed := fullest.result.passed_over:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(passed.items(), key=lambda pair: -pair[1]))
         say(f"note     passed over, being no part of a sample: {kinds}")
+
+
+def bad_row_line(shard: str, index: int, key: str, error: str, offset: int | None) -> str:
+    """`first bad row  val/00003.tar, row 17, key 'n01/x', at byte 10240: empty file`: all there is to know of one."""
+    at = "" if offset is None else f", at byte {offset}"
+    return f"first bad row  {shard}, row {index}, key {key!r}{at}: {' '.join(error.split())}"
+
+
+def say_first_bad(evaluations: "Sequence[Evaluation]", shards: Sequence[Shard], images_said: bool) -> None:
+    """Print the first row that could not be judged whole; if `images_said`, the first whose label alone is at fault."""
+    for evaluation in evaluations:
+        bad = evaluation.errors.filter(
+            pc.is_in(pc.field("reason"), pa.array(list(bad_images(evaluation)), pa.string()))
+        )
+        bad = bad.filter(pc.is_null(pc.field("error"))) if images_said else bad
+        for row in bad.slice(0, 1).to_pylist():
+            uri = next(shard.uri for shard in shards if shard.name == row["shard"])
+            error = row["error"] or f"{row['reason']} (label {row['label']})"
+            say(bad_row_line(uri, row["index"], row["key"], error, row["offset"]))
+            return
+
+
+def doubt_line(card: "Card", found: "Renumbering") -> str:
+    """Why the labels seem to be numbered in another way than the classes of the model, with the figures."""
+    order = " in the order of the sorted synset ids" if card.num_classes == _IMAGENET_CLASSES else ""
+    last = card.num_classes - 1
+    return f"labels against the top-1 of {card.name}: {found}; expected labels from 0 to {last}{order}"
+
+
+def say_doubts(evaluations: "Sequence[Evaluation]") -> None:
+    """Warn that labels seem to be numbered in another way, in one line for all models."""
+    doubts = [doubt_line(entry.column.card, entry.doubt) for entry in evaluations if entry.doubt]
+    if doubts:
+        say(f"warning: {doubts[0]}")
+
+
+def require_right_labels(evaluations: "Sequence[Evaluation]", dataset: EvaluationSet) -> None:
+    """Raise if the labels are not those of the evaluation set `dataset`.
+
+    Raises:
+        ValueError: if there are none, or they seem to be numbered in another way.
+    """
+    for evaluation in evaluations:
+        if evaluation.doubt:
+            raise ValueError(f"--dataset {dataset.name}: {doubt_line(evaluation.column.card, evaluation.doubt)}")
+    if dataset.labelled and evaluations and not any(map(has_labels, evaluations)):
+        raise ValueError(f"--dataset {dataset.name}: no sample has a label; {HOW_TO_LABEL}")
 
 
 def require_good_data(evaluations: "Sequence[Evaluation]", max_bad_rate: float) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from jobs.console import signals
 from jobs.console.progress import Meter, say
 from jobs.steps import cluster, preflight
+from jobs.steps.first_rows import FirstRows
 from jobs.steps.plan_summary import column_label
 from jobs.steps.planning import PlannedRun
 from pipelines import storage
@@ -54,17 +55,19 @@ def run(planned: PlannedRun, options: RunOptions, *, labelled: bool = True) -> F
     part = planned.plan_of(planned.usable_columns())
     if not part.pending:
         return Filled(planned=planned.refreshed(), outcome=None)
-    if labelled and (unfit := preflight.unfit(part)):
+    if labelled and (unfit := preflight.unfit(part, planned.models.evaluation_set)):
         planned = planned.excluding(
             {column_label(column, planned.plan): unfit[column.name] for column in part.columns if column.name in unfit}
         )
         part = planned.plan_of([column for column in part.columns if column.name not in unfit])
-    outcome = _walk(part, planned, options)
+    rows = FirstRows(part, planned.models.evaluation_set, labelled)
+    rows.look_at_cells(planned.store)
+    outcome = _walk(part, planned, options, rows)
     planned = planned.excluding({column_label(part.columns[i], part): reason for i, reason in outcome.unusable.items()})
     return Filled(planned=planned.refreshed(), outcome=outcome)
 
 
-def _walk(plan: Plan, planned: PlannedRun, options: RunOptions) -> "Outcome":
+def _walk(plan: Plan, planned: PlannedRun, options: RunOptions, rows: FirstRows) -> "Outcome":
     """Commit the cells that `plan`, a part of `planned`, lacks, and keep the record of the run."""
     # Ray and torch take seconds to load; --help, --dry-run and a finished evaluation need neither.
     from pipelines.walk import filling
@@ -77,7 +80,7 @@ def _walk(plan: Plan, planned: PlannedRun, options: RunOptions) -> "Outcome":
         with Meter("cells", plan.pending, expected=_images_to_decode(plan)) as meter:
             device = cluster.require_device(options.device, options.gpus, _about(plan, recorder))
             report = partial(_report_progress, meter, recorder, Gauges(plan.dataset.name))
-            outcome = filling.fill(planned.store, plan, replace(options, device=device), report)
+            outcome = filling.fill(planned.store, plan, replace(options, device=device), report, rows.look)
     except BaseException as error:
         recorder.close("stopped", {RUN: _cause_line(error)})
         raise

@@ -1,5 +1,6 @@
 """The options of jobs whose models run over a dataset, and their checks."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -17,6 +18,9 @@ ModeT = TypeVar("ModeT", bound=str)
 MaintenanceMode = Literal["fill", "dry_run", "status", "verify", "retry_failed"]
 READ_ONLY = frozenset({"dry_run", "status", "verify"})
 """Modes that write nothing into the store."""
+_NO_SIGN_REQUEST = "AWS_NO_SIGN_REQUEST"
+"""The variable of GDAL and others for what the AWS command line calls --no-sign-request."""
+_YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 _PROBE = ".probe"
 """The name of an object that nothing ever has."""
 
@@ -30,6 +34,9 @@ class WalkOptions(cli.Job):
     data: tuple[str, ...] = ()
     """Shards (.tar, .tar.gz, .tar.zst, .parquet): folders, globs, brace patterns `{00000..00049}.tar`, or .txt files
     that list them."""
+    sign_request: bool = True
+    """`--no-sign-request` reads --data without credentials, as public buckets allow; AWS_NO_SIGN_REQUEST=1 does too.
+    The store needs credentials in any case."""
     store: str = "output"
     """Folder or s3:// URI for cells, reports and mirrored weights."""
     checkpoint: str | None = None
@@ -129,6 +136,14 @@ def check_bad_rate(max_bad_rate: float) -> None:
     """
     if not 0 <= max_bad_rate <= 1:
         raise ValueError(f"--max-bad-rate {max_bad_rate}: expected a share from 0 to 1")
+
+
+def signs(sign_request: bool) -> bool:
+    """Whether data on S3 is read with credentials: not with --no-sign-request, nor with AWS_NO_SIGN_REQUEST set."""
+    said = os.environ.get(_NO_SIGN_REQUEST, "").strip().lower()
+    if said not in _YES | _NO:
+        raise ValueError(f"{_NO_SIGN_REQUEST}={said}: expected 1, true, yes or on, or 0, false, no or off")
+    return sign_request and said in _NO
 
 
 def require_models_and_data(config: WalkConfig) -> None:

@@ -10,8 +10,9 @@ from itertools import product
 
 import zoo
 from jobs.console.progress import Listing
-from jobs.steps.options import WalkConfig, all_cards
+from jobs.steps.options import WalkConfig, all_cards, signs
 from jobs.steps.reading_options import reading
+from pipelines import storage
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan, plan_cells
 from pipelines.data import evaluation_sets, read
@@ -96,11 +97,12 @@ def planned_run(config: WalkConfig, models: ResolvedModels, columns: Sequence[Co
         ValueError: if the data cannot be used.
         FileNotFoundError: if it does not exist.
     """
-    how = reading(config)
-    dataset = find_dataset(config.data, watch=Listing(), reading=how)
+    signed, how = signs(config.sign_request), reading(config)
+    sources = config.data if signed else tuple(map(storage.anonymous, config.data))
+    dataset = find_dataset(sources, watch=Listing(), signed=signed, reading=how)
     require_reading(how, [dataset])
     plan = plan_cells(config.store, read.limited(dataset, config.limit), columns, watch=Listing())
-    return PlannedRun(store=config.store, sources=config.data, limit=config.limit, models=models, plan=plan)
+    return PlannedRun(store=config.store, sources=sources, limit=config.limit, models=models, plan=plan)
 
 
 def run_options(config: WalkConfig) -> RunOptions:

@@ -1,24 +1,23 @@
-"""Checks before Ray starts: are weights available, shards readable, labels classes of the models?
+"""Checks before Ray starts: are weights available, shards readable, labels there, and classes of the models?
 
 Only faults of a whole model, shard or dataset are found here; a bad image becomes a row with its reason.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 from jobs.console.progress import count, say
+from jobs.steps.data_quality import HOW_TO_LABEL
+from jobs.steps.probes import Probe, probe
 from pipelines.cells.cell import cell_uri
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan
 from pipelines.data import read
+from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.messages import one_line
 from pipelines.models import mirror
 from pipelines.records import Dataset, Shard
 
-_PROBED = 8
-"""The most shards that are tried, one after the other, until one can be read."""
-_PROBED_SAMPLES = 32
 _FETCHES = 8
 """Weights files fetched at once; most of the time each waits for a server."""
 
@@ -83,62 +82,95 @@ def _read_failure(shard: Shard) -> str | None:
     return None
 
 
-def unfit(plan: Plan) -> dict[str, str]:
-    """Compare the labels of the manifest and of one shard with the classes of each column.
+def unfit(plan: Plan, evaluation_set: EvaluationSet | None = None) -> dict[str, str]:
+    """Compare the labels of the manifest and of several shards with the classes of each column.
 
-    A shard is read only if no cell is committed yet.
+    Shards are read only if no cell is committed yet.
+
+    Args:
+        plan: the columns, and the dataset.
+        evaluation_set: what the dataset is a copy of, if that is known.
 
     Returns:
         Why a column's classes cannot be those of the labels, by the column's name.
 
     Raises:
-        ValueError: if no column fits, or no shard can be read.
+        ValueError: if no column fits, no shard can be read, or an evaluation set with labels has none.
         UnavailableError: if the data's store is unavailable.
     """
-    dataset = plan.dataset
-    extremes, probed, shard = dataset.labels or (), (), dataset.source
+    dataset, probes = plan.dataset, list[Probe]()
     if plan.pending == plan.needed:
-        probed, shard = _probe(dataset)
-    reasons = {
-        column.name: reason
-        for column in plan.columns
-        if (
-            reason := _mismatch(extremes, column, dataset.source, only_extremes=True)
-            or _mismatch(probed, column, shard, only_extremes=False)
-        )
-    }
+        probes = probe(dataset)
+        _require_readable(probes, dataset)
+        if evaluation_set and evaluation_set.labelled and not dataset.labels:
+            _require_labels(probes, evaluation_set)
+    name = evaluation_set.name if evaluation_set else "the evaluation set"
+    reasons = {column.name: reason for column in plan.columns if (reason := _mismatch(dataset, probes, column, name))}
     if plan.columns and len(reasons) == len(plan.columns):
         raise ValueError(next(iter(reasons.values())))
     return reasons
 
 
-def _mismatch(labels: Sequence[int], column: Column, where: str, *, only_extremes: bool) -> str | None:
-    """Why `labels`, all of them or `only_extremes` (least and greatest), are not classes of the column."""
-    classes = column.card.num_classes
-    if not labels:
-        return None
-    if min(labels) < 0 or max(labels) >= classes:
-        hint = "; do they count from 1?" if max(labels) == classes else ""
-        return f"{where}: labels from {min(labels)} to {max(labels)}, expected 0 to {classes - 1}{hint}"
-    if only_extremes or column.subset is None or set(labels) & set(column.subset):
-        return None
-    few = f"the {len(column.subset)} classes of the evaluation set"
-    return f"{where}: no label is one of {few}, numbered as the model's {classes}; the first label is {labels[0]}"
-
-
-def _probe(dataset: Dataset) -> tuple[Sequence[int], str]:
-    """The first labels of a readable shard and the shard's URI; a few shards, far apart, are tried."""
-    reasons = []
-    for shard in dataset.shards[:: -(-len(dataset.shards) // _PROBED)]:
-        try:
-            return _first_labels(shard), shard.uri
-        except read.ShardError as error:
-            reasons.append(f"{shard.uri}: {error}")
+def _require_readable(probes: Sequence[Probe], dataset: Dataset) -> None:
+    reasons = [f"{entry.shard.uri}: {entry.failure}" for entry in probes if entry.failure]
     if len(reasons) == len(dataset.shards):
         raise ValueError(f"no shard can be read ({len(reasons)} tried); {reasons[0]}")
-    return (), dataset.source
 
 
-def _first_labels(shard: Shard) -> Sequence[int]:
-    samples = islice(read.samples(shard), _PROBED_SAMPLES)
-    return [sample.label for sample in samples if sample.label is not None]
+def _require_labels(probes: Sequence[Probe], evaluation_set: EvaluationSet) -> None:
+    """Raise ValueError if samples were read and none has a label: nothing could be scored."""
+    opened = [entry for entry in probes if not entry.failure]
+    if not opened or any(entry.given for entry in opened):
+        return
+    first = opened[0]
+    others = f" and of {count(len(opened) - 1, 'other shard')}" if opened[1:] else ""
+    error = next((f"; an error there: {entry.error}" for entry in opened if entry.error), "")
+    raise ValueError(
+        f"--dataset {evaluation_set.name}: no label in the {count(len(first.labels), 'sample')} that were read of "
+        f"{first.shard.uri}{others} (the first is {first.first!r}{error}); {HOW_TO_LABEL}"
+    )
+
+
+def _mismatch(dataset: Dataset, probes: Sequence[Probe], column: Column, name: str) -> str | None:
+    """Why the labels of the manifest, or those that were read, cannot be classes of the column."""
+    ranges = [(dataset.labels or (), dataset.source), *((entry.given, entry.shard.uri) for entry in probes)]
+    for labels, where in ranges:
+        if reason := _out_of_range(labels, column, where):
+            return reason
+    few = len(column.subset or ())
+    if column.subset and dataset.labels in {(0, few - 1), (1, few)} and not set(dataset.labels) <= set(column.subset):
+        return f"{dataset.source}: {_among_themselves(dataset.labels, column.subset, name)}"
+    where = next((entry.shard.uri for entry in probes if entry.given), dataset.source)
+    return _outside([label for entry in probes for label in entry.given], column, where, name)
+
+
+def _out_of_range(labels: Sequence[int], column: Column, where: str) -> str | None:
+    classes = column.card.num_classes
+    if not labels or (min(labels) >= 0 and max(labels) < classes):
+        return None
+    hint = "; do they count from 1?" if max(labels) == classes else ""
+    return f"{where}: labels from {min(labels)} to {max(labels)}, expected 0 to {classes - 1}{hint}"
+
+
+def _outside(labels: Sequence[int], column: Column, where: str, name: str) -> str | None:
+    """Why `labels`, most of which are none of the classes that count, cannot be those of the set `name`."""
+    outside = [label for label in labels if column.subset and label not in column.subset]
+    if column.subset is None or 2 * len(outside) <= len(labels):
+        return None
+    if max(labels) <= len(column.subset):
+        return f"{where}: {_among_themselves(labels, column.subset, name)}"
+    few = f"one of the {len(column.subset)} classes of the evaluation set, numbered as the model's"
+    few = f"{few} {column.card.num_classes}"
+    if len(outside) < len(labels):
+        return f"{where}: of {len(labels)} labels, {len(outside)} are not {few}; the first of these is {outside[0]}"
+    return f"{where}: no label is {few}; the first label is {labels[0]}"
+
+
+def _among_themselves(labels: Sequence[int], subset: Sequence[int], name: str) -> str:
+    """What labels mean that are the positions of classes among those of the set `name`."""
+    start = int(max(labels) == len(subset))
+    return (
+        f"labels from {min(labels)} to {max(labels)}: the {len(subset)} classes of {name}, numbered among themselves; "
+        f"expected the model's numbers of these classes, where {start} is {subset[0]}, {start + 1} is {subset[1]}, … "
+        f"{start + len(subset) - 1} is {subset[-1]}: pack with these, or with synset ids as labels"
+    )

@@ -6,6 +6,7 @@ before.
 
 import importlib.metadata
 import platform
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def log(
         say(f"warning: not logged to MLflow: {error}")
         say(f"         the results are complete; the same command{again and ' with '}{again} logs them")
         return
-    hint = f"; see it with: mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else ""
+    hint = f"; see it with: mlflow ui --backend-store-uri {shlex.quote(uri)}" if uri.startswith("sqlite:") else ""
     say(f"mlflow   {count(len(records), 'run')} in experiment {tracking.EXPERIMENT!r}{hint}")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jobs.console import cli
 from jobs.console.progress import count, say
 from jobs.steps import data_quality, provenance
+from jobs.steps.first_rows import LOOKED
 from jobs.steps.planning import PlannedRun
 from pipelines import storage
 from pipelines.cells.plan import Plan
@@ -54,10 +55,15 @@ def report(planned: PlannedRun, outcome: "Outcome | None", options: ReportOption
     _publish(planned, evaluations, _speeds(outcome), options)
     if planned.models.evaluation_set:
         _say_unjudged_claims(planned, planned.models.evaluation_set)
+    data_quality.say_first_bad(evaluations, planned.plan.dataset.shards, images_said=outcome is not None)
     overflowed = data_quality.overflowed(evaluations, options.max_bad_rate)
     missing = say_failures(planned.plan, outcome)
     code = max(missing, say_unusable({**planned.unusable, **damaged, **overflowed}))
     require_unspoiled(outcome, options.max_bad_rate)
+    if planned.models.evaluation_set:
+        data_quality.require_right_labels(evaluations, planned.models.evaluation_set)
+    elif outcome is None or outcome.images < LOOKED:  # otherwise it was said while they were scored
+        data_quality.say_doubts(evaluations)
     data_quality.require_good_data(evaluations, options.max_bad_rate)
     return code
 

@@ -25,6 +25,9 @@ class TrainingOptions(cli.Job):
     """Labelled shards of the second stage; without them there is only one stage."""
     val: tuple[str, ...]
     """Labelled shards for validation, with the metrics of `jobs.evaluate`."""
+    sign_request: bool = True
+    """`--no-sign-request` reads shards without credentials, as public buckets allow; AWS_NO_SIGN_REQUEST=1 does too.
+    The store needs credentials in any case."""
     store: str = "output"
     """Folder or s3:// URI for checkpoints, curves, weights and cards."""
     name: str | None = None

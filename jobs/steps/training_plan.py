@@ -8,6 +8,7 @@ from rich.table import Table
 import zoo
 from jobs.console.progress import Listing, say
 from jobs.console.tables import plain_table
+from jobs.steps.options import signs
 from jobs.steps.plan_summary import cost_line
 from jobs.steps.reading_options import reading
 from jobs.steps.training_options import TrainingConfig
@@ -45,9 +46,9 @@ def plan_training(config: TrainingConfig) -> PlannedTraining:
         ValueError: if data, labels or model cannot be used.
         FileNotFoundError: if data does not exist.
     """
-    how = reading(config)
+    signed, how = signs(config.sign_request), reading(config)
     pretrain, finetune, validation = (
-        find_dataset(sources, watch=Listing(), reading=how) if sources else None
+        find_dataset(sources, watch=Listing(), signed=signed, reading=how) if sources else None
         for sources in (config.pretrain, config.finetune, config.val)
     )
     assert pretrain and validation, "checked before"

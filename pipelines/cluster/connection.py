@@ -53,6 +53,12 @@ def is_alone() -> bool:
     return services.canonicalize_bootstrap_address(None) is None  # pyright: ignore[reportArgumentType]
 
 
+def shipped_folder() -> Path | None:
+    """The working folder that was shipped to the cluster with this job; None if the job runs where it was started."""
+    config = json.loads(os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}"))
+    return Path.cwd() if (config.get("runtime_env") or {}).get("working_dir") else None
+
+
 def _show(about: Mapping[str, str]) -> None:
     """Add metadata that `ray job list` and the dashboard show; only submitted jobs have any."""
     job = json.loads(os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}")).get("metadata", {}).get("job_submission_id")

@@ -25,7 +25,13 @@ _CELL_ENDING = "-01234567.parquet"
 """What follows the shard's name in the file name of a cell."""
 
 
-def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None, reading: Reading | None = None) -> Dataset:
+def find_dataset(
+    sources: Sequence[str],
+    watch: listing.Watch | None = None,
+    *,
+    signed: bool = True,
+    reading: Reading | None = None,
+) -> Dataset:
     """The dataset of the shards that `sources` name.
 
     A shard's name is its path below the folder that all sources share; that folder's name is the dataset's. Shards are
@@ -36,6 +42,7 @@ def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None, rea
             source per line, in which empty lines and lines that begin with `#` are skipped.
         watch: called with the number of objects listed so far, once every thousand: listing 100,000 objects takes
             seconds or, from a slow store, minutes.
+        signed: False to read objects of S3 without credentials, those that lists name among them.
         reading: how samples are read from shards that have no manifest.
 
     Raises:
@@ -43,7 +50,7 @@ def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None, rea
             missing.
         FileNotFoundError: if a source matches nothing.
     """
-    patterns = [pattern for source in sources for pattern in _patterns(source)]
+    patterns = [pattern for source in sources for pattern in _patterns(source, signed)]
     store = listing.ListingCounter(watch)
     named = listing.look_up(store, [pattern for pattern in patterns if listing.is_shard(pattern)])
     found = [entry for pattern in patterns for entry in listing.entries(store, pattern, named)]
@@ -66,8 +73,9 @@ def find_dataset(sources: Sequence[str], watch: listing.Watch | None = None, rea
     return Dataset(name=name, source=" ".join(sources), shards=shards, labels=_labels(manifests.values()))
 
 
-def _patterns(source: str, lists: tuple[str, ...] = ()) -> Iterator[str]:
+def _patterns(source: str, signed: bool, lists: tuple[str, ...] = ()) -> Iterator[str]:
     """The folders, shards and globs that `source` stands for, with braces and lists expanded."""
+    source = source if signed else storage.anonymous(source)
     try:
         patterns = [source] if listing.exists(source) else list(braceexpand(source))
     except ValueError as error:
@@ -79,7 +87,7 @@ def _patterns(source: str, lists: tuple[str, ...] = ()) -> Iterator[str]:
             raise ValueError(f"{pattern}: lists itself")
         else:
             for line in _lines(pattern):
-                yield from _patterns(line, (*lists, pattern))
+                yield from _patterns(line, signed, (*lists, pattern))
 
 
 def _lines(uri: str) -> list[str]:
@@ -97,7 +105,7 @@ def _literal_folder(pattern: str) -> str:
 
 def _common_folder(folders: Iterable[str]) -> str:
     """The deepest folder above all `folders`, without a store's scheme."""
-    split = [folder.removeprefix(storage.S3).split("/") for folder in folders]
+    split = [storage.path_in_store(folder).split("/") for folder in folders]
     shared = 0
     for parts in zip(*split, strict=False):
         if len(set(parts)) > 1:
@@ -107,7 +115,7 @@ def _common_folder(folders: Iterable[str]) -> str:
 
 
 def _shard(entry: StoredObject, root: str, manifest: Mapping[str, PackedShard]) -> Shard:
-    name = without_shard_suffix(entry.uri.removeprefix(storage.S3).removeprefix(root).lstrip("/"))
+    name = without_shard_suffix(storage.path_in_store(entry.uri).removeprefix(root).lstrip("/"))
     packed = manifest.get(entry.uri.rpartition("/")[2])
     rows, sha256 = (packed.rows, packed.sha256) if packed else (None, None)
     return Shard(name=name, uri=entry.uri, size=entry.size, etag=entry.etag, rows=rows, sha256=sha256)

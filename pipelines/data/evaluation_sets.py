@@ -6,8 +6,9 @@ the data.
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib import resources
 
 import jsonschema
@@ -67,6 +68,7 @@ class EvaluationSet:
         of: of a relabelled set, the name of the set that has the cells.
         labels: of a relabelled set, a JSON file with the labels of each image, by number.
         key: of a relabelled set, the pattern whose group finds that number in a sample's key.
+        labelled: whether its samples have labels; those of a user's set that another one relabels need none.
     """
 
     name: str
@@ -77,6 +79,7 @@ class EvaluationSet:
     of: str | None = None
     labels: str | None = None
     key: str | None = None
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         if self.key is None:
@@ -107,7 +110,23 @@ def known_sets(files: Sequence[str] = ()) -> dict[str, EvaluationSet]:
             raise ValueError(f"{definition.name}: Of {definition.of!r}: {_unknown(definition.of, known)}")
         if definition.of is not None and known[definition.of].of:
             raise ValueError(f"{definition.name}: Of {definition.of!r}: is relabelled itself, so it has no cells")
-    return known
+    relabelled = {definition.of for definition in known.values()}
+    return {
+        name: replace(definition, labelled=definition.claims is not None or name not in relabelled)
+        for name, definition in known.items()
+    }
+
+
+@cache
+def _subsets() -> Mapping[str, tuple[int, ...]]:
+    return {name: known.subset for name, known in known_sets().items() if known.subset}
+
+
+def numberings_of(evaluation_set: EvaluationSet | None) -> Mapping[str, tuple[int, ...]]:
+    """By name, the classes of sets whose labels may be numbered among themselves: of the set, or of all if unknown."""
+    if evaluation_set is None:
+        return _subsets()
+    return {evaluation_set.name: evaluation_set.subset} if evaluation_set.subset else {}
 
 
 def named(name: str, files: Sequence[str] = ()) -> EvaluationSet:

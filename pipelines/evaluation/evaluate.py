@@ -16,10 +16,17 @@ from pipelines.cells import runs
 from pipelines.cells.cell import load_cells, passed_over
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan
-from pipelines.data.evaluation_sets import EvaluationSet
+from pipelines.data.evaluation_sets import EvaluationSet, numberings_of
 from pipelines.evaluation import metrics
+from pipelines.evaluation.mislabelled import Renumbering, labels_and_tops, renumbering
 from pipelines.evaluation.reliability import reliability_png
-from pipelines.evaluation.report_files import errors_parquet, per_class_parquet, results_csv, results_json
+from pipelines.evaluation.report_files import (
+    errors_table,
+    parquet_bytes,
+    per_class_parquet,
+    results_csv,
+    results_json,
+)
 from pipelines.evaluation.result import ModelResult, model_result
 from pipelines.evaluation.tracking import Record
 from pipelines.evaluation.verdicts import Measured, Verdict, judge
@@ -30,6 +37,8 @@ from zoo import imagenet
 from zoo.cards import Card
 
 _IMAGENET_CLASSES = 1000
+_LOOKED = 5000
+"""Labelled rows that are compared with their labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +48,15 @@ class Evaluation:
     column: Column
     result: ModelResult
     files: Mapping[str, bytes]
+    errors: pa.Table
+    """The rows that cannot be judged, see `report_files.ERRORS`."""
     repeated_keys: int
     """Rows whose key occurs in an earlier shard too."""
     empty: tuple[str, ...] = ()
     """Names of shards without samples."""
     verdicts: tuple[Verdict, ...] = ()
+    doubt: Renumbering | None = None
+    """How the labels seem to be numbered, if not as the model's classes."""
 
 
 def evaluate(store: str, plan: Plan, column: Column, evaluation_set: EvaluationSet | None = None) -> Evaluation | None:
@@ -72,16 +85,20 @@ def evaluate(store: str, plan: Plan, column: Column, evaluation_set: EvaluationS
     )
     passed = sum((Counter(passed_over(rows)) for _, rows in parts), Counter[str]())
     result = replace(result, passed_over=dict(sorted(passed.items())))
+    errors = errors_table(parts, *classes)
     files = {
         "summary.json": results_json([result]),
         "per_class.parquet": per_class_parquet(result, _class_names(column)),
-        "errors.parquet": errors_parquet(parts, *classes),
+        "errors.parquet": parquet_bytes(errors),
         "reliability.png": reliability_png(result),
     }
     repeated = _repeated_keys(parts)
     empty = tuple(shard.name for shard, rows in parts if not len(rows))
-    verdicts = _verdicts(plan, result, column, evaluation_set, repeated)
-    return Evaluation(column, result, files, repeated, empty, verdicts)
+    judged = _verdicts(plan, result, column, evaluation_set, repeated)
+    doubt = renumbering(
+        *labels_and_tops((rows for _, rows in parts), _LOOKED), column.card.num_classes, numberings_of(evaluation_set)
+    )
+    return Evaluation(column, result, files, errors, repeated, empty, judged, doubt)
 
 
 def write(store: str, plan: Plan, evaluations: Sequence[Evaluation]) -> str:

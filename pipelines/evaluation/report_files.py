@@ -92,13 +92,6 @@ def errors_table(
     return pa.concat_tables([ERRORS.empty_table(), *listed])
 
 
-def errors_parquet(
-    cells: Iterable[tuple[Shard, pa.Table]], num_classes: int, subset: Sequence[int] | None = None
-) -> bytes:
-    """`errors_table` as a Parquet file."""
-    return parquet_bytes(errors_table(cells, num_classes, subset))
-
-
 def result_table(results: Iterable[ModelResult]) -> Table:
     """The terminal's table, best first; accuracies are strict and in percent, `95 %` is top-1's Wilson interval.
 

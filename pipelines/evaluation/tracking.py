@@ -6,15 +6,17 @@ MLflow is slow with a thousand metrics in a run.
 """
 
 import logging
+import shlex
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Experiment, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipelines import storage
@@ -25,6 +27,7 @@ EXPERIMENT = "menagerie"
 _IDENTITY = "menagerie.identity"
 _LONGEST_PARAM = 6000  # MLflow's own limit
 _PAGE = 1000
+_SIGNS_OF_URLS = frozenset("?#%")
 
 
 class TrackingError(Exception):
@@ -64,7 +67,9 @@ class Logged:
 def default_uri(store: str) -> str:
     """An SQLite file in the store, or in the working directory where the store is remote: SQLite needs a local disk."""
     folder = Path() if storage.is_remote(store) else storage.local_path(store)
-    return f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+    path = str(folder.absolute() / "mlflow.db")
+    # MLflow also makes an empty folder of the quoted name; unquoted, the database would lie in another file.
+    return f"sqlite:///{quote(path) if _SIGNS_OF_URLS & set(path) else path}"
 
 
 def log(tracking_uri: str, store: str, records: Sequence[Record], sweep: Record | None = None) -> list[str]:
@@ -129,7 +134,7 @@ def find_run(tracking_uri: str, identity: str | None, model: str | None = None) 
         TrackingError: if MLflow cannot be reached or reports an error.
     """
     with _client(tracking_uri) as client:
-        experiment = client.get_experiment_by_name(EXPERIMENT)
+        experiment = _existing(client, tracking_uri)
         wanted = f"tags.`{_IDENTITY}` = '{identity}'" if identity else f"params.model = '{model}'"
         if experiment is None:
             return None
@@ -145,7 +150,7 @@ def logged(tracking_uri: str) -> dict[str, Logged]:
         TrackingError: if MLflow cannot be reached or reports an error.
     """
     with _client(tracking_uri) as client:
-        found = client.get_experiment_by_name(EXPERIMENT)
+        found = _existing(client, tracking_uri)
         runs = _all_runs(client, found.experiment_id) if found else ()
         return {run.data.tags[_IDENTITY]: Logged(run.data.metrics, run.data.params) for run in runs}
 
@@ -170,13 +175,28 @@ def _client(tracking_uri: str) -> Generator[MlflowClient]:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         yield MlflowClient(tracking_uri)
+    except TrackingError:
+        raise
     except Exception as error:  # drivers and stores below MLflow raise their own kinds, and none may cost a result
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise TrackingError(f"{public_url(tracking_uri)}: {one_line(reason)}") from error
 
 
-def _experiment(client: MlflowClient, tracking_uri: str, store: str) -> str:
+def _existing(client: MlflowClient, tracking_uri: str) -> Experiment | None:
+    """Our experiment, if there is one. One that was deleted takes no runs, and its name cannot be used again."""
     found = client.get_experiment_by_name(EXPERIMENT)
+    if found and found.lifecycle_stage != LifecycleStage.ACTIVE:
+        where = public_url(tracking_uri)
+        restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        raise TrackingError(
+            f"{where}: the experiment {EXPERIMENT!r} is deleted; "
+            f"restore it with: MLFLOW_TRACKING_URI={shlex.quote(where)} {restore}"
+        )
+    return found
+
+
+def _experiment(client: MlflowClient, tracking_uri: str, store: str) -> str:
+    found = _existing(client, tracking_uri)
     if found:
         return found.experiment_id
     if not tracking_uri.startswith("sqlite:"):

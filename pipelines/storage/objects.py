@@ -2,7 +2,7 @@
 
 Objects are put whole or not at all, and `put` never writes over other bytes. Each kind of store has modules of its own
 (`local`, `s3_*`). No function takes credentials: they come from the standard AWS chain, the endpoint from
-AWS_ENDPOINT_URL.
+AWS_ENDPOINT_URL; `s3://anonymous@bucket/key` is read without them.
 """
 
 import mmap
@@ -58,6 +58,17 @@ def join(uri: str, *parts: str) -> str:
 def absolute(uri: str) -> str:
     """A URI that names the same object as `uri` in every process, whatever its working folder."""
     return uri if is_remote(uri) else os.path.abspath(local_path(uri))
+
+
+def anonymous(uri: str) -> str:
+    """The URI that names the same object as `uri` and has it read without credentials, as public buckets allow."""
+    signed = is_remote(uri) and not uri.startswith(s3_client.ANONYMOUS)
+    return s3_client.ANONYMOUS + uri.removeprefix(S3) if signed else uri
+
+
+def path_in_store(uri: str) -> str:
+    """`uri` without scheme: the same whether or not its object is read with credentials."""
+    return uri.removeprefix(s3_client.ANONYMOUS).removeprefix(S3)
 
 
 def local_path(uri: str) -> Path:

@@ -1,6 +1,7 @@
 """The S3 client of this process: its time limits, its credentials, and the few calls that storage makes.
 
-Credentials come from the standard AWS chain, the endpoint from AWS_ENDPOINT_URL. The SDK's own retries are off:
+Credentials come from the standard AWS chain, the endpoint from AWS_ENDPOINT_URL. A URI `s3://anonymous@bucket/key`, as
+Arrow writes it, names an object of a public bucket that is read without them. The SDK's own retries are off:
 `s3_retries.persist` makes every request.
 """
 
@@ -14,6 +15,7 @@ from threading import Lock
 from typing import Any, Protocol, cast
 
 from boto3.session import Session
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, CredentialRetrievalError
 from botocore.session import get_session
@@ -22,6 +24,8 @@ from botocore.utils import parse_timestamp
 from pipelines.storage import s3_errors
 
 S3 = "s3://"
+ANONYMOUS = f"{S3}anonymous@"
+"""How the URI of an object begins that is read with requests without a signature."""
 Answer = dict[str, Any]
 """What a store answers, by the names of S3's API."""
 Call = Callable[..., Answer]
@@ -55,20 +59,24 @@ class Client(Protocol):
     list_multipart_uploads: Call
 
 
-def client() -> Client:
-    """The client of this process.
+def client(*, signed: bool = True) -> Client:
+    """The client of this process; one without credentials where requests are not `signed`.
 
     Raises:
         OSError: if the settings of AWS cannot be used.
     """
     with _making:
-        return _client()
+        return _client(**_signature(signed))
 
 
-def range_client() -> Client:
+def range_client(*, signed: bool = True) -> Client:
     """A client for ranges of objects: some stores send the checksum of the whole object along with a range of it."""
     with _making:
-        return _client(response_checksum_validation="when_required")
+        return _client(response_checksum_validation="when_required", **_signature(signed))
+
+
+def _signature(signed: bool) -> dict[str, Any]:
+    return {} if signed else {"signature_version": UNSIGNED}
 
 
 def forget() -> None:
@@ -85,7 +93,7 @@ def _time(value: Any) -> datetime:
 
 
 @cache
-def _client(**options: str) -> Client:
+def _client(**options: Any) -> Client:
     config = Config(
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,

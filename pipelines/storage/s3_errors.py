@@ -59,6 +59,10 @@ MEANINGS = {
     "400": "rejected without a reason; expired credentials, or another region?",
     "403": "rejected without a reason; unknown keys, or no right to do this?",
 }
+_NOT_PUBLIC = dict.fromkeys(
+    ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "UnsupportedAlgorithm"),
+    "it does not answer requests without credentials (--no-sign-request, anonymous@)",
+)
 _OF_ALL = frozenset(
     {
         *("NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
@@ -127,14 +131,18 @@ def translated(error: BaseException, uri: str) -> Exception:
     kind = _KINDS.get(status_of(error), OSError)
     kind = DeniedError if code_of(error) in {"AccessDenied", "403"} else kind
     kind = UnavailableError if is_transient(error) else kind
-    meaning = _region(error) if code_of(error) in _OTHER_REGION else MEANINGS.get(code_of(error))
+    meanings = MEANINGS | (_NOT_PUBLIC if "//anonymous@" in uri else {})
+    meaning = _region(error) if code_of(error) in _OTHER_REGION else meanings.get(code_of(error))
     where = _bucket(uri) if code_of(error) in _OF_ALL else uri
     return kind(f"{where}: {code_of(error)} ({status_of(error)})" + (f": {meaning}" if meaning else ""))
 
 
 def _without_answer(error: BaseException, uri: str) -> OSError:
     if isinstance(error, sdk.NoCredentialsError | sdk.PartialCredentialsError):
-        return PermissionError(f"{uri}: no credentials found; set AWS_ACCESS_KEY_ID and so on, or AWS_PROFILE")
+        return PermissionError(
+            f"{uri}: no credentials found; set AWS_ACCESS_KEY_ID and so on, or AWS_PROFILE; data in a public bucket "
+            "needs none with --no-sign-request"
+        )
     if isinstance(error, sdk.CredentialRetrievalError):
         return without_credentials(uri, error)
     if isinstance(error, sdk.EndpointConnectionError | sdk.ConnectTimeoutError):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from errno import EINVAL
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from pipelines.storage.s3_client import S3, Answer, client, range_client
+from pipelines.storage.s3_client import ANONYMOUS, S3, Answer, client, range_client
 from pipelines.storage.s3_retries import persist
 
 if TYPE_CHECKING:
@@ -28,21 +28,22 @@ def stat(uri: str) -> tuple[int, str]:
     Raises:
         FileNotFoundError: if there is none.
     """
-    bucket, key = split(uri)
-    head = persist(uri, client().head_object, Bucket=bucket, Key=key)
+    bucket, key, signed = _place(uri)
+    head = persist(uri, client(signed=signed).head_object, Bucket=bucket, Key=key)
     return head["ContentLength"], etag(head)
 
 
 def list_objects(uri: str) -> Iterator[tuple[str, int, str]]:
     """URI, size and ETag of every object below the prefix `uri`, by name, a page of a thousand at a time."""
-    bucket, key = split(uri)
+    bucket, key, signed = _place(uri)
+    start = f"{S3 if signed else ANONYMOUS}{bucket}/"
     prefix = key.rstrip("/") + "/" if key else ""
     more: dict[str, str] = {}
     while True:
-        page = persist(uri, client().list_objects_v2, Bucket=bucket, Prefix=prefix, **more)
+        page = persist(uri, client(signed=signed).list_objects_v2, Bucket=bucket, Prefix=prefix, **more)
         for entry in page.get("Contents", ()):
             if not entry["Key"].endswith("/"):  # consoles leave an empty object to mark a folder
-                yield f"{S3}{bucket}/{entry['Key']}", entry["Size"], etag(entry)
+                yield start + entry["Key"], entry["Size"], etag(entry)
         if not page.get("IsTruncated"):
             return
         more = {"ContinuationToken": page["NextContinuationToken"]}
@@ -53,10 +54,10 @@ def read(uri: str) -> bytes:
 
     Up to 8 MiB its checksum is verified, where the store has one; more is read in ranges, which have none.
     """
-    bucket, key = split(uri)
+    bucket, key, signed = _place(uri)
 
     def get() -> bytes | None:
-        answer = client().get_object(Bucket=bucket, Key=key)
+        answer = client(signed=signed).get_object(Bucket=bucket, Key=key)
         if answer["ContentLength"] > _PART_BYTES:
             answer["Body"].close()
             return None
@@ -117,9 +118,9 @@ class _Ranges(io.RawIOBase):
         return bytes(content)
 
     def _get(self, view: memoryview) -> None:
-        bucket, key = split(self._uri)
+        bucket, key, signed = _place(self._uri)
         span = f"bytes={self._at}-{self._at + len(view) - 1}"
-        answer = range_client().get_object(Bucket=bucket, Key=key, Range=span)
+        answer = range_client(signed=signed).get_object(Bucket=bucket, Key=key, Range=span)
         if etag(answer) != self._version:
             answer["Body"].close()
             raise OSError(f"{self._uri}: was replaced while it was read")
@@ -140,12 +141,20 @@ def _fill(view: memoryview, body: Any) -> None:
         body.read(1)  # the SDK compares the checksum only at the end of the body
 
 
+def _place(uri: str) -> tuple[str, str, bool]:
+    """Bucket and key of `uri`, and whether requests for it are signed."""
+    signed = not uri.startswith(ANONYMOUS)
+    return *split(uri if signed else S3 + uri.removeprefix(ANONYMOUS)), signed
+
+
 def split(uri: str) -> tuple[str, str]:
-    """Bucket and key of `uri`.
+    """Bucket and key of `uri`, whose requests are signed.
 
     Raises:
-        ValueError: if there is no bucket, or what looks like credentials.
+        ValueError: if there is no bucket, or what looks like credentials, or the object may only be read.
     """
+    if uri.startswith(ANONYMOUS):
+        raise ValueError(f"{uri}: a bucket that is read without credentials is not written to; leave anonymous@ out")
     bucket, _, key = uri.removeprefix(S3).partition("/")
     if "@" in bucket or ":" in bucket:
         raise ValueError("an s3:// URI holds a bucket and a key; credentials belong in the environment or AWS_PROFILE")

@@ -6,7 +6,7 @@ plans anew from what the store holds.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import cast
@@ -33,6 +33,10 @@ _IDLE_ROUNDS = 2
 """Rounds in succession that commit nothing; the second is for what recovered only after the first."""
 _PASSING = (RayError, ExecutionTimeoutError, OSError, NoDeviceError)
 """What interrupts a pass and may be over by the next round."""
+
+
+Look = Callable[[Sequence[int], pa.Table], None]
+"""What is called with the columns of the plan that a pass runs, by slot, and a SCORES table of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,13 @@ class _SpoiledError(Exception):
     """Too many images are bad."""
 
 
-def fill(store: str, plan: Plan, options: RunOptions, watch: Callable[[Progress], None]) -> Outcome:
+def fill(
+    store: str,
+    plan: Plan,
+    options: RunOptions,
+    watch: Callable[[Progress], None],
+    look: Look = lambda *_: None,
+) -> Outcome:
     """Commit the cells that `plan` lacks; rounds go on until none is missing or two in succession commit nothing.
 
     A lost node, a killed worker or a store that is unavailable for a while costs the cells in flight, and the next
@@ -73,6 +83,7 @@ def fill(store: str, plan: Plan, options: RunOptions, watch: Callable[[Progress]
         plan: what is missing.
         options: where models run, and how many images may be bad.
         watch: called with the progress after each block of scores.
+        look: called with each block of scores; what it raises ends the run.
 
     Raises:
         ValueError: if the device is not there, or lacks a precision of the plan.
@@ -84,7 +95,7 @@ def fill(store: str, plan: Plan, options: RunOptions, watch: Callable[[Progress]
     while (before := failures.fillable(plan).pending) and idle < _IDLE_ROUNDS and not spoiled:
         failures.begin_round()
         try:
-            for progress in _round(store, plan, options, state):
+            for progress in _round(store, plan, options, state, look):
                 watch(progress)
                 _require_good(progress, options.max_bad_rate)
         except _SpoiledError as error:
@@ -143,12 +154,12 @@ def _require_precisions(plan: Plan, device: str) -> None:
             require_precision(member.settings.precision, device)
 
 
-def _round(store: str, plan: Plan, options: RunOptions, state: RoundState) -> Iterator[Progress]:
+def _round(store: str, plan: Plan, options: RunOptions, state: RoundState, look: Look) -> Iterator[Progress]:
     """One attempt at every missing cell. An interrupted pass does not keep the others from being tried."""
     failures = state.failures
     for part in split_passes(failures.fillable(plan), state.models_per_pass):
         try:
-            yield from _pass(store, plan, part, options, state)
+            yield from _pass(store, plan, part, options, state, look)
         except _PASSING as error:
             failures.interruption, failures.workers_died = _reason(error), isinstance(error, RayError)
             if len(part.columns) == 1 and len(plan.columns) > 1:
@@ -156,7 +167,9 @@ def _round(store: str, plan: Plan, options: RunOptions, state: RoundState) -> It
                 failures.absent_models[part.columns[0]] = reason
 
 
-def _pass(store: str, plan: Plan, part: PassPlan, options: RunOptions, state: RoundState) -> Iterator[Progress]:
+def _pass(
+    store: str, plan: Plan, part: PassPlan, options: RunOptions, state: RoundState, look: Look
+) -> Iterator[Progress]:
     """Run the models of one pass over its shards and commit the cells."""
     columns = [plan.columns[column] for column in part.columns]
     shards = [plan.dataset.shards[position] for position in part.shards]
@@ -165,6 +178,7 @@ def _pass(store: str, plan: Plan, part: PassPlan, options: RunOptions, state: Ro
     with Publisher(store, plan.dataset, failures.conflicts) as publisher:
         for scores in walk(columns, shards, part.shards, options):
             publisher.put(columns, gather.add(scores))
+            look(part.columns, scores)
             state.timings.add(part.columns, scores)
             images, bad = _count_images(scores, gather)
             state.progress = Progress(

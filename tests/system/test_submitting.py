@@ -114,6 +114,16 @@ def test_the_code_is_that_of_the_submitted_folder_which_is_small(head: Head) -> 
     assert not {"tests", ".git", ".venv", "docs"} & {entry.name for entry in folder.iterdir()}
 
 
+def test_a_large_folder_that_was_submitted_is_said_with_what_is_large(head: Head, tmp_path: Path) -> None:
+    with (tmp_path / "forgotten.bin").open("wb") as file:
+        file.truncate(60_000_000)
+    connects = f"import sys; sys.path.insert(0, {str(faulty_runs.ROOT)!r}); from jobs.steps import cluster"
+    entrypoint = ("python", "-c", f"{connects}; cluster.connect()")
+    code, said = head.ray("job", "submit", "--working-dir", str(tmp_path), "--", *entrypoint).wait()
+    assert code == 0, said
+    assert "the working folder of this job has 60 MB (forgotten.bin 60 MB)" in said
+
+
 def metrics(head: Head) -> str:
     """What the agents whose addresses Ray writes down serve now."""
     pages, targets = "", []

@@ -117,11 +117,14 @@ def test_wrong_labels_deep_in_the_data_are_errors_in_the_report_and_then_one_lin
     tmp_path, store_folder, write_tar, jpegs, capsys
 ) -> None:
     members = []
-    for i in range(40):
-        members += [(f"{i}.jpg", jpegs[i]), (f"{i}.cls", b"5" if i < 35 else b"5000")]
+    for i in range(80):  # the first and the last of which are looked at before anything is computed
+        members += [(f"{i}.jpg", jpegs[i % 40]), (f"{i}.cls", b"5000" if 40 <= i < 45 else b"5")]
     write_tar(tmp_path / "late" / "00000.tar", members)
     results = tmp_path / "results.json"
     assert run(tmp_path / "late", store_folder, "--results-file", str(results), "--tracking-uri", "none") == 2
-    assert "5 labels outside 0 to 999" in capsys.readouterr().err.splitlines()[-1]
+    *said, last = capsys.readouterr().err.splitlines()
+    assert "5 labels outside 0 to 999" in last
+    shard = tmp_path / "late" / "00000.tar"
+    assert f"first bad row  {shard}, row 40, key '40': label out of range (label 5000)" in said
     (row,) = json.loads(results.read_bytes())["results"]
-    assert (row["n"], row["errors"], row["error_reasons"]) == (40, 5, {"label out of range": 5})
+    assert (row["n"], row["errors"], row["error_reasons"]) == (80, 5, {"label out of range": 5})

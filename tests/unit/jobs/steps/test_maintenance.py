@@ -191,7 +191,7 @@ def test_broken_and_absent_shards_leave_no_trace_once_mended(data, store, calm, 
     whole, listed = broken.read_bytes(), broken.stat().st_mtime_ns
     broken.write_bytes(whole[: len(whole) // 2])
 
-    def then_gone(plan: Plan) -> dict[str, str]:
+    def then_gone(plan: Plan, *known: object) -> dict[str, str]:
         told = check(plan)
         away.rename(data / "away")
         return told

@@ -27,6 +27,9 @@ from tests.support.shard_files import tar_of
 COLUMN = replace(cell_rows.COLUMN, settings=Settings(batch_size=4))
 
 
+MODEL_ROW = re.compile(rf"^{COLUMN.card.name} ", re.MULTILINE)
+
+
 def run(folder: Path, *flags: str) -> int:
     command = ["--models", COLUMN.card.name, "--data", str(folder / "val"), "--store", str(folder / "out")]
     results = ["--results-file", str(folder / "results.json")]
@@ -224,3 +227,36 @@ def test_on_a_narrow_terminal_the_status_keeps_every_number_whole(
     table = status()[1]
     assert {"unfinished", "49999/50000", "1,281,167", "12,345", "1234.5"} <= set(table.split())
     assert "…" not in table
+
+
+@pytest.mark.parametrize(("flags", "code"), [([], DONE), (["--dataset", "imagenet-val"], BAD_ARGUMENTS)])
+def test_labels_that_count_from_one_are_a_warning_and_with_a_set_an_error_after_the_table(
+    tmp_path, capsys, flags, code
+) -> None:
+    rows = cell_rows.cell_rows(50)
+    counted = pa.array(range(1, 51), pa.int32())
+    evaluated(tmp_path, rows.set_column(rows.schema.get_field_index("label"), "label", counted))
+    assert run(tmp_path, *flags) == code
+    said = capsys.readouterr()
+    assert MODEL_ROW.search(said.out)
+    last = said.err.splitlines()[-1]
+    assert last.startswith("error: --dataset imagenet-val: labels against" if flags else "warning: labels against")
+    assert "0 of 50 (0.0 %) agree, 50 (100.0 %) would with labels less one (do they count from 1?); expected" in last
+
+
+def test_a_set_without_any_label_is_an_error_where_its_cells_are_there_already(tmp_path, capsys) -> None:
+    rows = cell_rows.cell_rows(50)
+    none = pa.nulls(50, pa.int32()), pa.nulls(50, pa.float32())
+    for name, column in zip(("label", "label_prob"), none, strict=True):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
+    evaluated(tmp_path, rows)
+    assert run(tmp_path) == DONE
+    assert run(tmp_path, "--dataset", "imagenet-val") == BAD_ARGUMENTS
+    assert "--dataset imagenet-val: no sample has a label" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_first_bad_row_of_what_is_committed_is_shown_whole(tmp_path, capsys) -> None:
+    evaluated(tmp_path, cell_rows.cell_rows(50, errors=(7, 9)))
+    assert run(tmp_path) == DONE
+    bad = [line for line in capsys.readouterr().err.splitlines() if line.startswith("first bad row")]
+    assert bad == [f"first bad row  {tmp_path / 'val' / '00000.tar'}, row 7, key 'k7', at byte 7168: empty file"]

@@ -16,8 +16,8 @@ from pipelines.evaluation.metrics import MISSING_LABEL, Summary, tally
 from pipelines.evaluation.reliability import reliability_png
 from pipelines.evaluation.report_files import (
     error_lines,
-    errors_parquet,
     errors_table,
+    parquet_bytes,
     per_class_parquet,
     result_table,
     results_csv,
@@ -159,7 +159,7 @@ def test_the_errors_table_lists_every_row_that_cannot_be_judged():
         ("first", 2, None, "fine.jpg", None, MISSING_LABEL, None),
         ("second", 0, 1536, EMPTY["key"], None, "empty file", "empty file"),
     ]
-    stored = pq.read_table(pa.BufferReader(errors_parquet(zip(shards, tables, strict=True), CLASSES)))
+    stored = pq.read_table(pa.BufferReader(parquet_bytes(listed)))
     assert stored.equals(listed)
     assert errors_table([], CLASSES).schema == listed.schema
 

@@ -1,5 +1,8 @@
 """Covers tracking: later values show, parameters stay, every failure is one error without secrets."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,3 +72,27 @@ def test_what_is_logged_is_found_by_identity_however_many_pages_it_has(tmp_path,
     found = tracking.logged(uri)
     assert {name: entry.metrics["top1"] for name, entry in found.items()} == {f"id{i}": float(i) for i in range(5)}
     assert found["id0"].params == {"git_commit": "first"}
+
+
+def test_a_store_whose_path_has_signs_of_urls_holds_its_own_database(tmp_path) -> None:
+    for name in ("a?b", "a%20b", "a#b", "x?y#z%25 w", "a?uri=true"):
+        store = tmp_path / name / "out"
+        store.mkdir(parents=True)  # the cells are there before
+        (run,) = tracking.log(tracking.default_uri(str(store)), str(store), [RECORD])
+        assert (store / "mlflow.db").is_file(), name
+        assert [item.path for item in MlflowClient(tracking.default_uri(str(store))).list_artifacts(run)]
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+@pytest.mark.parametrize("call", [tracking.logged, lambda uri: tracking.find_run(uri, RECORD.identity)])
+def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(tmp_path, call) -> None:
+    uri = tracking.default_uri(str(tmp_path / "a b"))
+    (run,) = tracking.log(uri, str(tmp_path / "a b"), [RECORD])
+    MlflowClient(uri).delete_experiment("1")
+    for attempt in (call, lambda uri: tracking.log(uri, str(tmp_path / "a b"), [RECORD])):
+        with pytest.raises(TrackingError, match="restore it with") as told:
+            attempt(uri)
+    command = str(told.value).partition("restore it with: ")[2]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(command, shell=True, check=True, env=environment, capture_output=True)
+    assert tracking.log(uri, str(tmp_path / "a b"), [RECORD]) == [run]

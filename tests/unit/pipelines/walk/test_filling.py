@@ -176,3 +176,21 @@ def test_the_walk_ends_on_any_number_of_cores(cpus, data, tmp_path) -> None:
     command = [sys.executable, "-c", ALONE, str(cpus), str(data), str(tmp_path / "store")]
     assert subprocess.run(command, cwd=ROOT, timeout=200).returncode == 0
     assert len(contents(str(tmp_path / "store"))) == 3
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_what_looks_at_the_scores_sees_every_row_and_may_end_the_run(data, tmp_path) -> None:
+    store, ended = str(tmp_path / "store"), str(tmp_path / "ended")
+    seen: list[str] = []
+    filling.fill(
+        store, plan(data, store), OPTIONS, print, lambda columns, scores: seen.extend(scores["key"].to_pylist())
+    )
+    assert sorted(seen) == [f"{i:03d}" for i in range(12)]
+
+    def refuse(*_: object) -> None:
+        raise ValueError("the labels are wrong")
+
+    with pytest.raises(ValueError, match="the labels are wrong"):
+        filling.fill(ended, plan(data, ended), OPTIONS, print, refuse)
+    assert filling.fill(ended, plan(data, ended), OPTIONS, print).plan.pending == 0
+    assert contents(ended) == contents(store)

@@ -1,0 +1,87 @@
+"""The first and last samples of several shards, read before a run.
+
+Reading a tar to its end is reading all of it, so that the end is read only of shards that are small together.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+from pipelines.data import read
+from pipelines.records import Dataset, Sample, Shard
+
+_SHARDS = 8
+"""The most shards that are probed: the first, the last, and some at equal distances between them."""
+_SAMPLES = 32
+"""At the start of a shard, and as many at its end."""
+_MOST_BYTES = 256 << 20
+"""Of the first and the last shard together, for these to be read to their ends: seconds from a store."""
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the samples of `shard` that were read show.
+
+    Attributes:
+        shard: that was opened.
+        labels: of each of them; None for one without a label.
+        first: the key of the first.
+        error: the first error of any.
+        failure: why none could be read.
+    """
+
+    shard: Shard
+    labels: tuple[int | None, ...] = ()
+    first: str | None = None
+    error: str | None = None
+    failure: str | None = None
+
+    @property
+    def given(self) -> list[int]:
+        """The labels that are there."""
+        return [label for label in self.labels if label is not None]
+
+
+def probe(dataset: Dataset) -> list[Probe]:
+    """Read samples of several shards of `dataset`; a shard that cannot be read is one with its reason.
+
+    Raises:
+        UnavailableError: if the store is unavailable.
+    """
+    shards = dataset.shards
+    ends = {shards[0].uri: shards[0].size, shards[-1].uri: shards[-1].size}
+    whole = frozenset(ends) if sum(ends.values()) <= _MOST_BYTES else frozenset[str]()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda shard: _read(shard, shard.uri in whole), _spread(shards)))
+
+
+def _spread(shards: Sequence[Shard]) -> list[Shard]:
+    steps = min(_SHARDS, len(shards)) - 1
+    return [shards[step * (len(shards) - 1) // max(steps, 1)] for step in range(steps + 1)]
+
+
+def _read(shard: Shard, whole: bool) -> Probe:
+    samples = map(_without_image, read.samples(shard))
+    try:
+        seen = list(islice(samples, _SAMPLES))
+    except read.ShardError as error:
+        return Probe(shard, failure=str(error))
+    if whole:
+        seen += _last(samples)
+    error = next((error for _, _, error in seen if error), None)
+    return Probe(shard, labels=tuple(label for _, label, _ in seen), first=seen[0][0], error=error)
+
+
+def _without_image(sample: Sample) -> tuple[str, int | None, str | None]:
+    return sample.key, sample.label, sample.error
+
+
+def _last(samples: Iterator[tuple[str, int | None, str | None]]) -> Iterable[tuple[str, int | None, str | None]]:
+    last: deque[tuple[str, int | None, str | None]] = deque(maxlen=_SAMPLES)
+    with suppress(read.ShardError):  # the walk reports it, and goes on with the other shards
+        last.extend(samples)
+    return last
