@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.console.progress import count, say
+from jobs.steps.unlabelled import HOW_TO_LABEL
 from pipelines.data.bad_rate import is_too_high
 from pipelines.data.evaluation_sets import EvaluationSet
 from pipelines.evaluation.metrics import LABEL_RANGE, MISSING_LABEL
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 BAD_ROW = ("index", "key", "error", "offset")
 """The columns of a cell that say what is wrong with a row, and where it lies."""
-HOW_TO_LABEL = "docs/data.md says how shards give labels; without --dataset, they are evaluated for predictions alone"
 _IMAGENET_CLASSES = 1000
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from jobs.console.progress import count, say
-from jobs.steps.data_quality import HOW_TO_LABEL
 from jobs.steps.probes import Probe, probe
+from jobs.steps.unlabelled import seen
 from pipelines.cells.cell import cell_uri
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan
@@ -102,7 +102,8 @@ def unfit(plan: Plan, evaluation_set: EvaluationSet | None = None) -> dict[str, 
     if plan.pending == plan.needed:
         probes = probe(dataset)
         _require_readable(probes, dataset)
-        if evaluation_set and evaluation_set.labelled and not dataset.labels:
+        _require_samples(probes, dataset)
+        if not dataset.labels:
             _require_labels(probes, evaluation_set)
     name = evaluation_set.name if evaluation_set else "the evaluation set"
     reasons = {column.name: reason for column in plan.columns if (reason := _mismatch(dataset, probes, column, name))}
@@ -117,18 +118,36 @@ def _require_readable(probes: Sequence[Probe], dataset: Dataset) -> None:
         raise ValueError(f"no shard can be read ({len(reasons)} tried); {reasons[0]}")
 
 
-def _require_labels(probes: Sequence[Probe], evaluation_set: EvaluationSet) -> None:
-    """Raise ValueError if samples were read and none has a label: nothing could be scored."""
+def _require_samples(probes: Sequence[Probe], dataset: Dataset) -> None:
+    """Raise ValueError if all shards are empty, or every sample that was read has an error."""
     opened = [entry for entry in probes if not entry.failure]
+    if not any(entry.keys for entry in opened) and len(opened) == len(dataset.shards):
+        raise ValueError(f"{dataset.source}: no sample in {count(len(opened), 'shard')}; {seen(opened)}")
+    if opened and sum(len(entry.keys) for entry in opened) == sum(len(entry.errors) for entry in opened) > 0:
+        first = next(entry for entry in opened if entry.errors)
+        read = sum(len(entry.errors) for entry in opened)
+        raise ValueError(
+            f"{first.shard.uri}: none of the {count(read, 'sample')} that were read can be used; "
+            f"the first, {first.keys[0]!r}: {first.errors[0]}"
+        )
+
+
+def _require_labels(probes: Sequence[Probe], evaluation_set: EvaluationSet | None) -> None:
+    """Raise ValueError if no sample that was read has a label but the evaluation set has; say so if none is named."""
+    opened = [entry for entry in probes if entry.keys]
     if not opened or any(entry.given for entry in opened):
         return
     first = opened[0]
     others = f" and of {count(len(opened) - 1, 'other shard')}" if opened[1:] else ""
-    error = next((f"; an error there: {entry.error}" for entry in opened if entry.error), "")
-    raise ValueError(
-        f"--dataset {evaluation_set.name}: no label in the {count(len(first.labels), 'sample')} that were read of "
-        f"{first.shard.uri}{others} (the first is {first.first!r}{error}); {HOW_TO_LABEL}"
+    error = next((f"; an error there: {entry.errors[0]}" for entry in opened if entry.errors), "")
+    unlabelled = (
+        f"no label in the {count(len(first.labels), 'sample')} that were read of {first.shard.uri}{others} "
+        f"(the first is {first.keys[0]!r}{error}); {seen(opened)}"
     )
+    if evaluation_set and evaluation_set.labelled:
+        raise ValueError(f"--dataset {evaluation_set.name}: {unlabelled}")
+    if not evaluation_set:
+        say(f"note     {unlabelled}")
 
 
 def _mismatch(dataset: Dataset, probes: Sequence[Probe], column: Column, name: str) -> str | None:

@@ -3,14 +3,15 @@
 Reading a tar to its end is reading all of it, so that the end is read only of shards that are small together.
 """
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from pipelines.data import read
+from pipelines.data.tar_members import PassedOver
 from pipelines.records import Dataset, Sample, Shard
 
 _SHARDS = 8
@@ -28,16 +29,18 @@ class Probe:
 
     Attributes:
         shard: that was opened.
+        keys: of the samples; empty where the shard holds none.
         labels: of each of them; None for one without a label.
-        first: the key of the first.
-        error: the first error of any.
+        errors: of those that have one.
+        passed: members that belong to no sample, counted by kind.
         failure: why none could be read.
     """
 
     shard: Shard
+    keys: tuple[str, ...] = ()
     labels: tuple[int | None, ...] = ()
-    first: str | None = None
-    error: str | None = None
+    errors: tuple[str, ...] = ()
+    passed: Mapping[str, int] = field(default_factory=dict[str, int])
     failure: str | None = None
 
     @property
@@ -65,15 +68,21 @@ def _spread(shards: Sequence[Shard]) -> list[Shard]:
 
 
 def _read(shard: Shard, whole: bool) -> Probe:
-    samples = map(_without_image, read.samples(shard))
+    passed = PassedOver(Counter())
+    samples = map(_without_image, read.samples(shard, passed))
     try:
         seen = list(islice(samples, _SAMPLES))
     except read.ShardError as error:
         return Probe(shard, failure=str(error))
     if whole:
         seen += _last(samples)
-    error = next((error for _, _, error in seen if error), None)
-    return Probe(shard, labels=tuple(label for _, label, _ in seen), first=seen[0][0], error=error)
+    return Probe(
+        shard,
+        keys=tuple(key for key, _, _ in seen),
+        labels=tuple(label for _, label, _ in seen),
+        errors=tuple(error for _, _, error in seen if error),
+        passed=passed.kinds,
+    )
 
 
 def _without_image(sample: Sample) -> tuple[str, int | None, str | None]:

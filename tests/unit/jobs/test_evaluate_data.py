@@ -96,14 +96,20 @@ def test_data_that_cannot_be_used_is_one_line_each_before_ray_starts(
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "00000.tar").write_bytes(b"this is no tar" * 1000)
-    for name, label in (("beyond", b"1000"), ("negative", b"-1")):
+    for name, label in (("beyond", b"1000"), ("negative", b"-2")):
         write_tar(tmp_path / name / "00000.tar", [("a.jpg", jpegs[0]), ("a.cls", label)])
+    write_tar(tmp_path / "several" / "00000.tar", [("a.jpg", jpegs[0]), ("a.png", jpegs[0]), ("a.cls", b"1")])
+    write_tar(tmp_path / "bare" / "00000.tar", [("a.json", b"{}"), ("b.json", b"{}")])
+    write_tar(tmp_path / "apart" / "00000.tar", [("a.jpg", jpegs[0]), ("b.jpg", jpegs[0]), ("a.cls", b"1")])
     expected = {
+        "several": "the first, 'a': several pictures: jpg, png; --image-member says which is meant",
+        "bare": "no sample in 1 shard; docs/data.md",
+        "apart": "members of sample 'a' are not adjacent (rows 0 and 2); pack them by name: tar --sort=name",
         "empty": "no shard",
         "nowhere": "no such folder",
         "text": "no shard can be read",
         "beyond": "labels from 1000 to 1000, expected 0 to 999; do they count from 1?",
-        "negative": "labels from -1 to -1, expected 0 to 999",
+        "negative": "labels from -2 to -2, expected 0 to 999",
     }
     for name, message in expected.items():
         assert run(tmp_path / name, store_folder) == 2
