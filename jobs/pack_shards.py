@@ -23,6 +23,7 @@ from typing import Literal
 from jobs.console import cli
 from jobs.console.progress import Meter, count, say
 from jobs.steps import cluster
+from jobs.steps.options import signs
 from pipelines import storage
 from pipelines.data import manifest
 from pipelines.data.manifest import Manifest, PackedShard
@@ -48,6 +49,9 @@ class PackShardsConfig(cli.Job):
     """List of objects to pack instead of --images: CSV, TSV, Parquet, or one path or URI a line; path or URI.
     Columns: uri (or path, file_name, …), and optionally key and label. Ray tasks read the objects, one task per shard.
     Objects that cannot be read are listed in OUTPUT/unread.csv."""
+    sign_request: bool = True
+    """`--no-sign-request` reads --keys and its objects without credentials, as public buckets allow;
+    AWS_NO_SIGN_REQUEST=1 does too. The output needs credentials in any case."""
     dedup: bool = False
     """With --keys: pack only the first of several images with the same bytes; every object is then read twice."""
     retry_unread: bool = False
@@ -123,7 +127,13 @@ def _collect(config: PackShardsConfig, keys: str, target: Target) -> int:
     for option, given in (("--labels", config.labels), ("--devkit", config.devkit)):
         if given:
             raise ValueError(f"{option} {given}: with --keys, labels are a column of the list; leave it out")
-    listed = uri_list.UriList(uri=keys, limit=config.limit, classes=_classes_of_list(config.classes))
+    signed = signs(config.sign_request)
+    listed = uri_list.UriList(
+        uri=keys if signed else storage.anonymous(keys),
+        limit=config.limit,
+        classes=_classes_of_list(config.classes),
+        signed=signed,
+    )
     rows, understood = uri_list.check(listed)
     target = replace(target, output=storage.absolute(target.output))
     manifest.require_free(target.output, uri_list.MARK, uri_list.contents(listed, target, config.dedup))

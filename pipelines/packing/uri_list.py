@@ -26,11 +26,15 @@ _SCHEMA = pa.schema([("uri", pa.string()), ("key", pa.string()), ("label", pa.in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UriList:
-    """The first `limit` rows (all if None) of the list at `uri`; `classes` are the labels of class names in it."""
+    """The first `limit` rows (all if None) of the list at `uri`; `classes` are the labels of class names in it.
+
+    Unless `signed`, objects of S3 that it names are read without credentials.
+    """
 
     uri: str
     limit: int | None = None
     classes: Classes | None = None
+    signed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ def contents(listed: UriList, target: Target, dedup: bool) -> dict[str, object]:
     """What a folder is reserved for, in which the objects of the list are packed."""
     stored = storage.stat(listed.uri)
     source: dict[str, object] = {
-        "list": storage.absolute(listed.uri),
+        "list": storage.signed(storage.absolute(listed.uri)),
         "size": stored.size,
         "etag": stored.etag,
         "limit": listed.limit,
@@ -101,10 +105,10 @@ def slices(listed: UriList, rows: int) -> Iterator[Listed]:
         table = pa.Table.from_batches([batch])
         held = table if not len(held) else pa.concat_tables([held, table])
         while len(held) >= rows:
-            yield _listed(held.slice(0, rows), start)
+            yield _listed(held.slice(0, rows), start, listed.signed)
             held, start = held.slice(rows), start + rows
     if len(held):
-        yield _listed(held, start)
+        yield _listed(held, start, listed.signed)
 
 
 def _batches(listed: UriList, reader: labels.LabelReader) -> Iterator[tuple[pa.RecordBatch, str]]:
@@ -173,10 +177,11 @@ def _uri_fault(uri: str) -> str:
     return f"has the uri {uri!r} of an unknown scheme; known: s3://, file:// and local paths"
 
 
-def _listed(table: pa.Table, start: int) -> Listed:
+def _listed(table: pa.Table, start: int, signed: bool) -> Listed:
     uris, keys, values = (cast(list[Any], table[name].to_pylist()) for name in _SCHEMA.names)
     keys = [key or _key(named) for key, named in zip(keys, uris, strict=True)]
-    return Listed(start, [_absolute(named, f"row {start + row}") for row, named in enumerate(uris)], keys, values)
+    found = [_absolute(named, f"row {start + row}") for row, named in enumerate(uris)]
+    return Listed(start, found if signed else list(map(storage.anonymous, found)), keys, values)
 
 
 def _absolute(uri: str, place: str) -> str:

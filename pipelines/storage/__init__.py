@@ -28,6 +28,7 @@ from pipelines.storage.objects import (
     remove,
     replace,
     require_writable,
+    signed,
     stat,
 )
 from pipelines.storage.s3_client import S3
@@ -59,5 +60,6 @@ __all__ = [
     "remove",
     "replace",
     "require_writable",
+    "signed",
     "stat",
 ]

@@ -66,6 +66,11 @@ def anonymous(uri: str) -> str:
     return s3_client.ANONYMOUS + uri.removeprefix(S3) if signed else uri
 
 
+def signed(uri: str) -> str:
+    """The URI that names the same object as `uri` and has it read with credentials: the reverse of `anonymous`."""
+    return S3 + uri.removeprefix(s3_client.ANONYMOUS) if uri.startswith(s3_client.ANONYMOUS) else uri
+
+
 def path_in_store(uri: str) -> str:
     """`uri` without scheme: the same whether or not its object is read with credentials."""
     return uri.removeprefix(s3_client.ANONYMOUS).removeprefix(S3)

@@ -15,7 +15,7 @@ from tests.support.shard_files import WriteTar, parquet_of
     [
         (
             ["a.jpg", "a.json", "a.txt"],
-            "members beside the pictures: json, txt, of which --label-member json takes labels",
+            "members beside the pictures: json, txt, of which --label-member json takes",
         ),
         (["a.jpg", "a.txt"], "members beside the pictures: txt, of which --label-member txt takes labels"),
         (["a.jpg", "a.seg.png", "a.npy"], "members beside the pictures: npy, seg.png; docs/data.md"),

@@ -182,3 +182,15 @@ def test_a_folder_of_something_else_is_found_before_ray_and_by_a_dry_run(
     (tmp_path / "out/other.tar").write_bytes(b"x")
     assert pack_shards.main(["--keys", f"{tmp_path}/l.csv", "--output", f"{tmp_path}/out", *more]) == 2
     assert "other.tar is there already and belongs to something else; choose a new folder" in capsys.readouterr().err
+
+
+def test_objects_of_a_list_are_named_without_credentials_where_that_is_asked_for(tmp_path: Path) -> None:
+    put_csv(tmp_path / "list.csv", [("uri",), ("s3://bucket/a.jpg",), ("/data/b.jpg",)])
+    parts = [
+        next(uri_list.slices(UriList(uri=str(tmp_path / "list.csv"), signed=signed), 9)) for signed in (True, False)
+    ]
+    assert [part.uris for part in parts] == [
+        ["s3://bucket/a.jpg", "/data/b.jpg"],
+        ["s3://anonymous@bucket/a.jpg", "/data/b.jpg"],
+    ]
+    assert parts[0].keys == parts[1].keys == ["a", "data/b"]
