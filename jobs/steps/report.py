@@ -75,8 +75,10 @@ def _evaluate(planned: PlannedRun) -> "tuple[list[Evaluation], dict[str, str]]":
     evaluations, damaged = [], {}
     for column in planned.plan.columns:
         try:
-            if found := evaluate.evaluate(planned.store, planned.plan, column, planned.models.evaluation_set):
-                evaluations.append(found)
+            found = evaluate.evaluate(
+                planned.store, planned.plan, column, planned.models.evaluation_set, planned.models.weights_steps
+            )
+            evaluations += [found] if found else []
         except ValueError as error:
             damaged[column.name] = str(error)
     return evaluations, damaged

@@ -59,7 +59,13 @@ class Evaluation:
     """How the labels seem to be numbered, if not as the model's classes."""
 
 
-def evaluate(store: str, plan: Plan, column: Column, evaluation_set: EvaluationSet | None = None) -> Evaluation | None:
+def evaluate(
+    store: str,
+    plan: Plan,
+    column: Column,
+    evaluation_set: EvaluationSet | None = None,
+    weights_steps: Sequence[str] = (),
+) -> Evaluation | None:
     """Evaluate the committed cells of `column`; None where none is committed.
 
     Args:
@@ -67,6 +73,7 @@ def evaluate(store: str, plan: Plan, column: Column, evaluation_set: EvaluationS
         plan: names the dataset.
         column: the column to evaluate.
         evaluation_set: the set that the dataset is a copy of; None where that is not known, and then without verdicts.
+        weights_steps: what was done to find the weights in a checkpoint, for the report.
 
     Raises:
         ValueError: naming the cell, if one is damaged.
@@ -84,7 +91,7 @@ def evaluate(store: str, plan: Plan, column: Column, evaluation_set: EvaluationS
         tally=reduce(metrics.merge, (metrics.tally(rows, *classes) for _, rows in parts)),
     )
     passed = sum((Counter(passed_over(rows)) for _, rows in parts), Counter[str]())
-    result = replace(result, passed_over=dict(sorted(passed.items())))
+    result = replace(result, passed_over=dict(sorted(passed.items())), weights_steps=tuple(weights_steps))
     errors = errors_table(parts, *classes)
     files = {
         "summary.json": results_json([result]),

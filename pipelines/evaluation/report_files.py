@@ -30,6 +30,8 @@ CSV_COLUMNS = (
 """timm's nine columns first, so that programs that read its results files can read these."""
 _STORED_NAMES = {"plan_digest": "plan"}
 """Names in the files, of fields that are called otherwise here."""
+_WHERE_GIVEN = ("passed_over", "weights_steps")
+"""Fields that are in the JSON only where they say something."""
 _PERCENT = ("top1", "top5", "top1_low", "top1_high", "top1_valid", "top5_valid")
 _SCORES = ("nll", "ece", "brier")
 
@@ -126,14 +128,14 @@ def score_or_last(value: float | None) -> float:
 
 
 def _facts(result: ModelResult) -> dict[str, object]:
-    names = [field.name for field in fields(result) if field.name not in {"tally", "settings", "passed_over"}]
+    names = [field.name for field in fields(result) if field.name not in {"tally", "settings", *_WHERE_GIVEN}]
     return {_STORED_NAMES.get(name, name): getattr(result, name) for name in names} | asdict(result.settings)
 
 
 def _json_row(result: ModelResult) -> dict[str, object]:
     named = {"model": result.model, "dataset": result.dataset}
-    passed = {"passed_over": dict(result.passed_over)} if result.passed_over else {}
-    return named | asdict(result.summary) | _facts(result) | {"complete": result.complete} | passed
+    given = {name: value for name in _WHERE_GIVEN if (value := getattr(result, name))}
+    return named | asdict(result.summary) | _facts(result) | {"complete": result.complete} | given
 
 
 def _csv_row(result: ModelResult) -> dict[str, object]:

@@ -40,7 +40,7 @@ class ModelResult:
     `param_count` is a number of parameters, `img_size` in pixels; `weights` is a SHA-256 and `plan_digest` the digest
     of the settings that the cells depend on. Of the dataset's `shards`, `committed` have a cell: where the two differ,
     the scores are of an incomplete set and every form of the report marks it. `passed_over` counts members of the
-    shards that belong to no sample, by kind.
+    shards that belong to no sample, by kind; `weights_steps` are what was done to find the weights in a checkpoint.
     """
 
     model: str
@@ -57,6 +57,7 @@ class ModelResult:
     committed: int
     tally: Tally
     passed_over: Mapping[str, int] = field(default_factory=dict[str, int])
+    weights_steps: tuple[str, ...] = ()
 
     @property
     def mode(self) -> str:

@@ -186,3 +186,10 @@ def test_the_terminal_table_shows_every_column_in_80_characters(width):
 
 def test_error_lines_put_the_most_frequent_reason_first():
     assert error_lines(result("m", EMPTY, BROKEN, BROKEN)) == ["      2  broken image", "      1  empty file"]
+
+
+def test_what_is_said_only_where_there_is_something_leaves_other_results_as_they_were() -> None:
+    told = replace(RESULTS[0], passed_over={"seg.png": 3}, weights_steps=("took model",))
+    plain, more = (json.loads(results_json([result]))["results"][0] for result in (RESULTS[0], told))
+    assert more == plain | {"passed_over": {"seg.png": 3}, "weights_steps": ["took model"]}
+    assert results_csv([told]) == results_csv([RESULTS[0]])
