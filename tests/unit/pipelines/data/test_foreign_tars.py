@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.records import Sample
-from tests.support.shard_files import failure, members_of, read_all, tar_of, write_tar
+from pipelines.records import Reading, Sample
+from tests.support.shard_files import as_ours, failure, members_of, read_all, tar_of, write_tar
 
 SAMPLES = [Sample(key=f"{number:06d}", image=b"picture %d" % number, label=number) for number in range(4)]
 TWO = SAMPLES[:2], SAMPLES[2:]
@@ -138,3 +138,22 @@ def test_masks_beside_pictures_with_dots_in_their_keys_are_no_samples(tmp_path, 
     assert [s.key for s in read_all(tmp_path / "a.tar")] == [f"{n}.{stem[:-1]}" for n in range(3)]
     write_tar(tmp_path / "b.tar", [member for group in groups for member in group if not member[0].endswith("cls")])
     assert [s.key for s in read_all(tmp_path / "b.tar")] == [f"{n}.{stem[:-1]}" for n in range(3)]
+
+
+PLAIN, MASKS = [(f"{n}.jpg", b"x") for n in range(4)], [(f"{n}.seg.png", b"y") for n in range(4)]
+NUMBERS = [(f"{n}.2.jpg", b"z") for n in range(4)]
+
+
+@pytest.mark.parametrize("parts", [(PLAIN, MASKS), (MASKS, PLAIN)], ids=["masks last", "masks first"])
+def test_masks_that_stand_apart_from_their_pictures_are_not_taken_for_samples(tmp_path, parts) -> None:
+    reason = failure(tmp_path / "a.tar", tar_of([*parts[0], *parts[1]]))
+    assert reason.startswith("members of sample '0' are not adjacent (rows 0 and 4); pack them by name")
+    every = Reading(image_member="*").as_text()
+    assert len(read_all(tmp_path / "a.tar", reading=every)) == 8
+    assert len(read_all(tmp_path / "a.tar", **as_ours(tmp_path / "a.tar"))) == 8
+
+
+@pytest.mark.parametrize("parts", [(PLAIN, NUMBERS), (MASKS, NUMBERS), (MASKS, [("m/0.jpg", b"x")])])
+def test_pictures_of_other_keys_may_stand_anywhere(tmp_path, parts) -> None:
+    write_tar(tmp_path / "a.tar", [*parts[0], *parts[1]])
+    assert len(read_all(tmp_path / "a.tar")) == len([*parts[0], *parts[1]])
