@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from pipelines.data import read
+from pipelines.data.parquet_samples import classes_of
+from pipelines.data.suffixes import is_parquet
 from pipelines.data.tar_members import PassedOver
 from pipelines.records import Dataset, Sample, Shard
 
@@ -33,6 +35,7 @@ class Probe:
         labels: of each of them; None for one without a label.
         errors: of those that have one.
         passed: members that belong to no sample, counted by kind.
+        classes: names of the classes that the labels number, where the shard says so (see `classes_of`).
         failure: why none could be read.
     """
 
@@ -41,6 +44,7 @@ class Probe:
     labels: tuple[int | None, ...] = ()
     errors: tuple[str, ...] = ()
     passed: Mapping[str, int] = field(default_factory=dict[str, int])
+    classes: tuple[str, ...] = ()
     failure: str | None = None
 
     @property
@@ -82,6 +86,7 @@ def _read(shard: Shard, whole: bool) -> Probe:
         labels=tuple(label for _, label, _ in seen),
         errors=tuple(error for _, _, error in seen if error),
         passed=passed.kinds,
+        classes=classes_of(shard) if is_parquet(shard.uri) else (),
     )
 
 

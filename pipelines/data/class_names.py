@@ -16,7 +16,7 @@ def relabelled(schema: pa.Schema, column: str) -> tuple[int, ...] | None:
     Raises:
         ShardError: if a name is a synset but none of ImageNet's, or ImageNet's names are in another order.
     """
-    names = _class_names(schema, column)
+    names = class_names(schema, column)
     if not names:
         return None
     if all(name.isascii() and name.isdigit() for name in names):
@@ -36,7 +36,8 @@ def relabelled(schema: pa.Schema, column: str) -> tuple[int, ...] | None:
     return None
 
 
-def _class_names(schema: pa.Schema, column: str) -> list[str]:
+def class_names(schema: pa.Schema, column: str) -> list[str]:
+    """The names of the classes that the numbers in `column` stand for; none if the file names none."""
     stored = (schema.metadata or {}).get(b"huggingface")
     try:
         feature = json.loads(stored or b"{}")["info"]["features"][column]

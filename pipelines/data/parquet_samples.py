@@ -13,6 +13,7 @@ import pyarrow.types as is_type
 
 from pipelines import storage
 from pipelines.data import labels
+from pipelines.data.class_names import class_names
 from pipelines.data.columns import Columns, choose
 from pipelines.data.containers import verify
 from pipelines.data.labels import Label
@@ -42,6 +43,19 @@ def parquet_samples(shard: Shard) -> Iterator[Sample]:
         for batch in file.iter_batches(_batch_rows(file, group), [group], columns.read):  # pyright: ignore[reportUnknownMemberType]
             yield from _samples(batch, columns, shard, row)
             row += len(batch)
+
+
+def classes_of(shard: Shard) -> tuple[str, ...]:
+    """The names of the classes that the labels of a Parquet file number among themselves; none if it names none.
+
+    Raises:
+        ShardError: if its columns cannot be told.
+        pyarrow.ArrowException, OSError: if it is damaged.
+    """
+    with storage.open_input(shard.uri) as source:
+        schema = pq.ParquetFile(source).schema_arrow
+    columns = choose(schema, shard)
+    return tuple(class_names(schema, columns.label)) if columns.label and columns.relabel is None else ()
 
 
 def _with_keys(columns: Columns, file: pq.ParquetFile) -> Columns:
