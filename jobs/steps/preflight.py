@@ -122,7 +122,9 @@ def _require_samples(probes: Sequence[Probe], dataset: Dataset) -> None:
     """Raise ValueError if all shards are empty, or every sample that was read has an error."""
     opened = [entry for entry in probes if not entry.failure]
     if not any(entry.keys for entry in opened) and len(opened) == len(dataset.shards):
-        raise ValueError(f"{dataset.source}: no sample in {count(len(opened), 'shard')}; {seen(opened)}")
+        kinds = sorted({kind for entry in opened for kind in entry.passed})
+        others = f"; the members are no pictures: {', '.join(kinds)}" if kinds else ""
+        raise ValueError(f"{dataset.source}: no sample in {count(len(opened), 'shard')}{others}")
     if opened and sum(len(entry.keys) for entry in opened) == sum(len(entry.errors) for entry in opened) > 0:
         first = next(entry for entry in opened if entry.errors)
         read = sum(len(entry.errors) for entry in opened)
