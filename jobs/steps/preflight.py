@@ -122,7 +122,9 @@ def _require_samples(probes: Sequence[Probe], dataset: Dataset) -> None:
     """Raise ValueError if all shards are empty, or every sample that was read has an error."""
     opened = [entry for entry in probes if not entry.failure]
     if not any(entry.keys for entry in opened) and len(opened) == len(dataset.shards):
-        raise ValueError(f"{dataset.source}: no sample in {count(len(opened), 'shard')}; {seen(opened)}")
+        kinds = sorted({kind for entry in opened for kind in entry.passed})
+        others = f"; the members are no pictures: {', '.join(kinds)}" if kinds else ""
+        raise ValueError(f"{dataset.source}: no sample in {count(len(opened), 'shard')}{others}")
     if opened and sum(len(entry.keys) for entry in opened) == sum(len(entry.errors) for entry in opened) > 0:
         first = next(entry for entry in opened if entry.errors)
         read = sum(len(entry.errors) for entry in opened)
@@ -152,6 +154,8 @@ def _require_labels(probes: Sequence[Probe], evaluation_set: EvaluationSet | Non
 
 def _mismatch(dataset: Dataset, probes: Sequence[Probe], column: Column, name: str) -> str | None:
     """Why the labels of the manifest, or those that were read, cannot be classes of the column."""
+    if reason := next((reason for entry in probes if (reason := _other_classes(entry, column))), None):
+        return reason
     ranges = [(dataset.labels or (), dataset.source), *((entry.given, entry.shard.uri) for entry in probes)]
     for labels, where in ranges:
         if reason := _out_of_range(labels, column, where):
@@ -161,6 +165,16 @@ def _mismatch(dataset: Dataset, probes: Sequence[Probe], column: Column, name: s
         return f"{dataset.source}: {_among_themselves(dataset.labels, column.subset, name)}"
     where = next((entry.shard.uri for entry in probes if entry.given), dataset.source)
     return _outside([label for entry in probes for label in entry.given], column, where, name)
+
+
+def _other_classes(entry: Probe, column: Column) -> str | None:
+    """Why the classes that a shard names, and that its labels number, cannot be the column's."""
+    named, classes = len(entry.classes), column.card.num_classes
+    if not entry.given or named in {0, classes}:
+        return None
+    some = f"{named} classes ({', '.join(entry.classes[:3])}, …)"
+    remedy = "write the model's own numbers, or ImageNet's synsets, as labels"
+    return f"{entry.shard.uri}: its labels number {some}, the model has {classes}; {remedy}"
 
 
 def _out_of_range(labels: Sequence[int], column: Column, where: str) -> str | None:

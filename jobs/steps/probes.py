@@ -4,13 +4,14 @@ Reading a tar to its end is reading all of it, so that the end is read only of s
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
 from pipelines.data import read
+from pipelines.data.parquet_samples import classes_of
+from pipelines.data.suffixes import is_parquet
 from pipelines.data.tar_members import PassedOver
 from pipelines.records import Dataset, Sample, Shard
 
@@ -21,6 +22,8 @@ _SAMPLES = 32
 _MOST_BYTES = 256 << 20
 """Of the first and the last shard together, for these to be read to their ends: seconds from a store."""
 _AT_ONCE = 4
+_Seen = tuple[str, int | None, str | None]
+"""Key, label and error of a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class Probe:
         labels: of each of them; None for one without a label.
         errors: of those that have one.
         passed: members that belong to no sample, counted by kind.
-        failure: why none could be read.
+        classes: names of the classes that the labels number, where the shard says so (see `classes_of`).
+        failure: why none could be read, or not all where it was read to its end.
     """
 
     shard: Shard
@@ -41,6 +45,7 @@ class Probe:
     labels: tuple[int | None, ...] = ()
     errors: tuple[str, ...] = ()
     passed: Mapping[str, int] = field(default_factory=dict[str, int])
+    classes: tuple[str, ...] = ()
     failure: str | None = None
 
     @property
@@ -74,23 +79,28 @@ def _read(shard: Shard, whole: bool) -> Probe:
         seen = list(islice(samples, _SAMPLES))
     except read.ShardError as error:
         return Probe(shard, failure=str(error))
-    if whole:
-        seen += _last(samples)
+    last, failure = _last(samples) if whole else ([], None)
+    seen += last
     return Probe(
         shard,
         keys=tuple(key for key, _, _ in seen),
         labels=tuple(label for _, label, _ in seen),
         errors=tuple(error for _, _, error in seen if error),
         passed=passed.kinds,
+        classes=classes_of(shard) if is_parquet(shard.uri) else (),
+        failure=failure,
     )
 
 
-def _without_image(sample: Sample) -> tuple[str, int | None, str | None]:
+def _without_image(sample: Sample) -> _Seen:
     return sample.key, sample.label, sample.error
 
 
-def _last(samples: Iterator[tuple[str, int | None, str | None]]) -> Iterable[tuple[str, int | None, str | None]]:
-    last: deque[tuple[str, int | None, str | None]] = deque(maxlen=_SAMPLES)
-    with suppress(read.ShardError):  # the walk reports it, and goes on with the other shards
+def _last(samples: Iterator[_Seen]) -> tuple[list[_Seen], str | None]:
+    """The last of `samples`, and why they are not the shard's last."""
+    last: deque[_Seen] = deque(maxlen=_SAMPLES)
+    try:
         last.extend(samples)
-    return last
+    except read.ShardError as error:
+        return list(last), str(error)
+    return list(last), None

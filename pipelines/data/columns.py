@@ -1,6 +1,5 @@
 """Which columns of a Parquet file hold the picture, the label and the key of a row, by their names and types."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -10,10 +9,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.types as is_type
 
+from pipelines.data.class_names import relabelled
 from pipelines.data.containers import ShardError
-from pipelines.data.labels import SYNSET
 from pipelines.records import Reading, Shard
-from zoo import imagenet
 
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "image_data", "content")
 _LABELS = ("label", "labels", "cls", "class", "class_id", "class_index", "label_id", "target", "synset", "wnid")
@@ -22,6 +20,12 @@ ROW = "ROW"
 """--key-column: no column holds keys; rows are numbered."""
 _PATH = "path"
 """Of a picture's struct, as Hugging Face's `datasets` writes it."""
+_ELSEWHERE = ("url", "uri", "file_name", "filename", "path", "image_path", "filepath")
+"""Columns of a table that describes pictures and does not hold them."""
+_TENSORS = b"tensor"
+"""In the name of Arrow's extension types of decoded arrays: Ray Data's `arrow_tensor`, Arrow's `fixed_shape_tensor`."""
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+"""What Hive, Spark and DuckDB write for null in a folder's name."""
 Fields = dict[str, "pa.Field[Any]"]
 
 
@@ -33,7 +37,8 @@ class Columns:
         image: the column of encoded pictures.
         key: the column of keys; None numbers the rows or takes the paths in `image`.
         label: the column of labels; None if there is none.
-        partition: the label of all rows, from a folder `label=…` of the shard's path; None if there is none.
+        partition: the label of all rows, from a folder `label=…` of the shard's path; None if there is none. Where
+            the column `label` is there too, the two must agree.
         relabel: the label for each number in `label`, where the file names its classes by number or synset.
         has_path: whether `image` has paths, which serve as keys.
     """
@@ -59,24 +64,56 @@ def choose(schema: pa.Schema, shard: Shard) -> Columns:
     """
     reading = Reading.from_text(shard.reading)
     fields = {field.name: field for field in cast("Sequence[pa.Field[Any]]", schema)}
-    image = _chosen(fields, reading.image_column, "--image-column", _IMAGES, is_image)
+    image = _chosen(fields, reading.image_column, "--image-column", _IMAGES, _is_image_field)
     if image is None:
-        raise ShardError(f"no column of encoded pictures; it has {_listed(fields)}; --image-column names one")
+        raise ShardError(f"no column of encoded pictures; it has {_listed(fields)}; {_without_image(fields)}")
     key = None if reading.key_column == ROW else _chosen(fields, reading.key_column, "--key-column", _KEYS, _is_key)
-    label = _chosen(fields, reading.label_column, "--label-column", _LABELS, _is_label)
+    label, partition = _label(fields, reading.label_column, shard)
+    for name in (image, key, label):
+        if name and schema.names.count(name) > 1:
+            raise ShardError(f"two columns are named {name}; it has {', '.join(schema.names)}")
     return Columns(
         image=image,
         key=key,
         label=label,
-        partition=_partition(shard.uri) if label is None else None,
-        relabel=_relabel(schema, label) if label else None,
+        partition=partition,
+        relabel=relabelled(schema, label) if label else None,
         has_path=reading.key_column is None and _has_path(fields[image].type),
     )
+
+
+def _label(fields: Fields, given: str | None, shard: Shard) -> tuple[str | None, str | None]:
+    """The column of labels, and the label of the folder that names the same column or takes its place."""
+    folders = _partitions(shard.uri)
+    if given is not None and given not in fields and given.lower() in folders:
+        return None, folders[given.lower()]
+    label = _chosen(fields, given, "--label-column", _LABELS, _is_label)
+    if label is not None:
+        return label, folders.get(label.lower())
+    usual = [name for name in _LABELS if name in folders]
+    if len(usual) > 1 and usual[0] != _LABELS[0]:
+        raise ShardError(f"folders {' and '.join(usual)} could be meant; --label-column says which")
+    return None, folders[usual[0]] if usual else None
 
 
 def has_image(schema: pa.Schema) -> bool:
     """Whether any column of a file of `schema` can hold encoded pictures."""
     return any(is_image(field.type) for field in cast("Sequence[pa.Field[Any]]", schema))
+
+
+def _is_image_field(field: "pa.Field[Any]") -> bool:
+    return _TENSORS not in (field.metadata or {}).get(b"ARROW:extension:name", b"") and is_image(field.type)
+
+
+def _without_image(fields: Fields) -> str:
+    """What to do with a file that has no column of pictures."""
+    kinds = [str(field.type) + str((field.metadata or {}).get(b"ARROW:extension:name")) for field in fields.values()]
+    if any(_TENSORS.decode() in kind for kind in kinds):
+        return "decoded pictures are not read: store the bytes of their files (ray.data.read_binary_files)"
+    option = "--image-column names one"
+    if any(name.lower() in _ELSEWHERE for name in fields):
+        return f"{option}; pictures that lie elsewhere are packed by jobs.pack_shards --images or --keys"
+    return option
 
 
 def is_image(kind: pa.DataType) -> bool:
@@ -96,8 +133,8 @@ def _is_binary(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _is_key(kind: pa.DataType) -> bool:
-    return _is_text(kind) or is_type.is_integer(kind)
+def _is_key(field: "pa.Field[Any]") -> bool:
+    return _is_text(field.type) or is_type.is_integer(field.type) or _is_binary(field.type)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -106,9 +143,13 @@ def _is_text(kind: pa.DataType) -> bool:
     return is_type.is_string(kind) or is_type.is_large_string(kind) or is_type.is_string_view(kind)
 
 
-def _is_label(kind: pa.DataType) -> bool:
+def _is_label(field: "pa.Field[Any]") -> bool:
+    return _is_label_type(field.type)
+
+
+def _is_label_type(kind: pa.DataType) -> bool:
     if is_type.is_dictionary(kind):
-        return _is_label(cast("pa.DictionaryType[Any, Any]", kind).value_type)
+        return _is_label_type(cast("pa.DictionaryType[Any, Any]", kind).value_type)
     number = is_type.is_integer(kind) or is_type.is_floating(kind) or is_type.is_decimal(kind)
     return number or is_type.is_null(kind) or _is_text(kind) or _is_binary(kind)
 
@@ -118,20 +159,20 @@ def _chosen(
     given: str | None,
     option: str,
     usual: Sequence[str],
-    fits: Callable[[pa.DataType], bool],
+    fits: "Callable[[pa.Field[Any]], bool]",
 ) -> str | None:
     """The column that the option names, or the only usual one that fits; the first of `usual` comes before others."""
     if given is not None:
         if given not in fields:
             raise ShardError(f"{option} {given}: no such column; it has {_listed(fields)}")
-        if not fits(fields[given].type):
+        if not fits(fields[given]):
             raise ShardError(
                 f"{option} {given}: its type {fields[given].type} cannot be used; it has {_listed(fields)}"
             )
         return given
-    if usual[0] in fields:
+    if usual[0] in fields and (usual is not _IMAGES or fits(fields[usual[0]])):
         return usual[0]
-    found = [name for name, field in fields.items() if name.lower() in usual and fits(field.type)]
+    found = [name for name, field in fields.items() if name.lower() in usual and fits(field)]
     if len(found) > 1 and usual is not _KEYS:
         raise ShardError(f"columns {' and '.join(found)} could be meant; {option} says which")
     return min(found, key=lambda name: usual.index(name.lower()), default=None)
@@ -152,47 +193,8 @@ def _has_path(kind: pa.DataType) -> bool:
     return struct.get_field_index(_PATH) >= 0 and _is_text(struct.field(_PATH).type)
 
 
-def _partition(uri: str) -> str | None:
-    """The label in a folder `label=…`, as Hive, Spark and DuckDB name the parts of a table."""
+def _partitions(uri: str) -> dict[str, str | None]:
+    """The folders `name=value` above a file, as Hive, Spark and DuckDB name the parts of a table; None for null."""
     pairs = (part.partition("=") for part in PurePosixPath(uri).parts[:-1])
-    values = [unquote(value) for name, equals, value in pairs if equals and name.lower() in _LABELS]
-    return values[-1] if values else None
-
-
-def _relabel(schema: pa.Schema, column: str) -> tuple[int, ...] | None:
-    """The label of each number in `column`, from the class names that Hugging Face's `datasets` stores.
-
-    Raises:
-        ShardError: if a name is a synset but none of ImageNet's, or ImageNet's names are in another order.
-    """
-    names = _class_names(schema, column)
-    if not names:
-        return None
-    if all(name.isascii() and name.isdigit() for name in names):
-        return tuple(int(name) for name in names)
-    if all(SYNSET.fullmatch(name) for name in names):
-        known = {synset: number for number, synset in enumerate(imagenet.synsets())}
-        if unknown := [name for name in names if name not in known]:
-            raise ShardError(f"{unknown[0]} of column {column}'s class names is none of ImageNet's 1000 synsets")
-        return tuple(known[name] for name in names)
-    ours, theirs = (_first_lemmas(some) for some in (imagenet.class_names(), names))
-    if len(theirs) == len(ours) and theirs != ours and sorted(theirs) == sorted(ours):
-        place = next(place for place, pair in enumerate(zip(theirs, ours, strict=True)) if pair[0] != pair[1])
-        raise ShardError(
-            f"column {column} numbers ImageNet's classes in another order: {place} is {names[place]!r}, "
-            f"in the models {imagenet.class_names()[place]!r}; write synsets instead of numbers"
-        )
-    return None
-
-
-def _class_names(schema: pa.Schema, column: str) -> list[str]:
-    stored = (schema.metadata or {}).get(b"huggingface")
-    try:
-        feature = json.loads(stored or b"{}")["info"]["features"][column]
-        return [str(name) for name in feature["names"]] if feature["_type"] == "ClassLabel" else []
-    except (ValueError, KeyError, TypeError):
-        return []
-
-
-def _first_lemmas(names: Sequence[str]) -> list[str]:
-    return [name.partition(",")[0].strip().casefold().replace("_", " ") for name in names]
+    named = {name.lower(): unquote(value) for name, equals, value in pairs if equals}
+    return {name: None if value == _NO_PARTITION else value for name, value in named.items()}

@@ -15,6 +15,8 @@ from pipelines import storage
 from pipelines.records import Shard
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_SKIPPED_FRAMES = {bytes([first]) + b"\x2a\x4d\x18": "zstd" for first in range(0x50, 0x60)}
+"""How a Zstandard file may begin, too (RFC 8878, 3.1.2): pzstd writes the size of each frame before it."""
 _OTHERS = {
     b"BZh": "bzip2",
     b"\xfd7zXZ\0": "xz",
@@ -161,7 +163,7 @@ def codec_of(source: BinaryIO) -> str | None:
     source.seek(0)
     if head[_USTAR[0] :] == _USTAR[1]:
         return None
-    for magic, codec in _MAGIC.items():
+    for magic, codec in (_MAGIC | _SKIPPED_FRAMES).items():
         if head.startswith(magic):
             return codec
     for magic, name in _OTHERS.items():

@@ -57,21 +57,32 @@ class Rule:
         Args:
             fields: of its members, each once.
             elsewhere: the named pictures (see `named_pictures`) of the groups beside it. Pictures that recur under the
-                same names are several pictures of each sample, and others are samples with dots in their keys.
+                same names are several pictures of each sample, of which one may have the label (`rgb.jpg rgb.cls`);
+                others are samples with dots in their keys.
         """
         if self.image_field is not None:
             return [self._chosen(fields)]
         places = {field: place for place, field in enumerate(fields)}
-        pictures = [place for place, field in enumerate(fields) if is_picture(field)]
+        pictures = self._pictures(fields)
         labelled: dict[int, list[int]] = {}
         for place in pictures:
             if (own := self.own_label(fields[place])) in places:
                 labelled.setdefault(places[own], []).append(place)
         pairs = [_one(fields, meant, label, dotted=True) for label, meant in labelled.items()]
         free = [place for place in pictures if all(place not in meant for meant in labelled.values())]
+        if pairs and named_pictures(fields[place] for place in free) <= elsewhere:
+            free = [place for place in free if not named_pictures([fields[place]])]
         rest = self._rest(fields, free, self._label(fields, taken=labelled), elsewhere)
         alone = [] if any(not part.dotted for part in rest) else self._alone(fields, {*labelled})
         return sorted([*pairs, *rest, *alone], key=lambda part: part.place)
+
+    def _pictures(self, fields: Sequence[str]) -> list[int]:
+        """Those that are no part of another picture's sample, as `v1.seg.png` is of `v1.jpg`'s."""
+        places = [place for place, field in enumerate(fields) if is_picture(field)]
+        names = {fields[place].rpartition(".")[0] for place in places if "." in fields[place]}
+        return [
+            place for place in places if self.own_label(fields[place]) in fields or not _is_within(fields[place], names)
+        ]
 
     def _chosen(self, fields: Sequence[str]) -> Part:
         label = self._label(fields, taken=())
@@ -106,6 +117,12 @@ class Rule:
 def named_pictures(fields: Iterable[str]) -> frozenset[str]:
     """The pictures that have a name within their sample (`seg.png`); a number (`0001.jpg`) is part of a key."""
     return frozenset(field for field in fields if is_picture(field) and not field.partition(".")[0].isdigit())
+
+
+def _is_within(field: str, names: Iterable[str]) -> bool:
+    """Whether a picture has a name within one of `names`; a number is a further part of a key."""
+    own = field.rpartition(".")[0]
+    return any(own.startswith(f"{name}.") and not own[len(name) + 1 :][:1].isdigit() for name in names)
 
 
 def _one(fields: Sequence[str], pictures: Sequence[int], label: int | None, *, dotted: bool = False) -> Part:

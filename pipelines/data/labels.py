@@ -3,6 +3,7 @@
 Whole numbers count in any form (`7`, `7.0`), and so do the synsets of ImageNet. -1, null and NaN mean no label.
 """
 
+import codecs
 import json
 import re
 from decimal import Decimal
@@ -28,12 +29,12 @@ class Label(NamedTuple):
 
 def from_text(text: bytes) -> Label:
     """The label that `text` stands for."""
-    bare = text.strip()
+    bare = text.removeprefix(codecs.BOM_UTF8).strip()
     if len(text) <= LONGEST_TEXT and _INTEGER.fullmatch(bare):  # int() alone would take 1_0 for 10
         return _ranged(int(bare.partition(b".")[0]))
-    shown = text[:_SHOWN].decode(errors="replace")
-    if SYNSET.fullmatch(shown.strip()):
-        return _of_synset(shown.strip())
+    shown = bare[:_SHOWN].decode(errors="replace")
+    if SYNSET.fullmatch(shown):
+        return _of_synset(shown)
     return Label(error=f"bad label: {shown!r} is not an integer")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipelines import storage
+from pipelines.data.other_formats import no_shard, require_plain_files
 from pipelines.data.suffixes import SHARD_SUFFIXES, is_shard_name
 from pipelines.storage import StoredObject
 
@@ -140,9 +141,10 @@ def entries(counter: ListingCounter, pattern: str, named: Mapping[str, StoredObj
         return [named[pattern]]
     if is_glob(pattern):
         return _glob(counter, pattern)
-    found = _list_folder(counter, pattern)
+    below = _list_folder(counter, pattern)
+    found = _shards(pattern, below, below)
     if not found:
-        raise ValueError(f"no shard ({', '.join(SHARD_SUFFIXES)}) under {pattern}")
+        raise ValueError(no_shard(pattern, (entry.uri for entry in below)))
     return found
 
 
@@ -163,19 +165,32 @@ def is_folder(uri: str) -> bool:
 
 def _list_folder(counter: ListingCounter, uri: str) -> list[StoredObject]:
     if not storage.is_remote(uri) and not storage.local_path(uri).is_dir():
+        if exists(uri):
+            raise ValueError(no_shard(uri, [uri]))
         raise FileNotFoundError(f"{uri}: no such folder, and not a shard ({', '.join(SHARD_SUFFIXES)})")
-    found = list(counter.list_objects(uri))
-    if near := [entry.uri for entry in found if _NEAR_SUFFIX.search(entry.uri) and not is_shard_name(entry.uri)]:
-        _log.warning("%s: %d files look like shards but are not taken (%s)", uri, len(near), near[0])
-    return [entry for entry in found if is_shard_name(entry.uri)]
+    return list(counter.list_objects(uri))
+
+
+def _shards(source: str, chosen: Sequence[StoredObject], below: Sequence[StoredObject]) -> list[StoredObject]:
+    """The shards among the objects `chosen` of those `below` a folder; a warning counts what nearly is one."""
+    found = [entry for entry in chosen if is_shard_name(entry.uri)]
+    require_plain_files((entry.uri for entry in found), (entry.uri for entry in below))
+    near = [entry.uri for entry in below if _NEAR_SUFFIX.search(entry.uri) and not is_shard_name(entry.uri)]
+    if found and near:
+        _log.warning("%s: %d files look like shards but are not taken (%s)", source, len(near), near[0])
+    return found
 
 
 def _glob(counter: ListingCounter, pattern: str) -> list[StoredObject]:
     folder = folder_of(pattern[: GLOB.search(pattern).start()])  # pyright: ignore[reportOptionalMemberAccess]
-    matching = [entry for entry in _list_folder(counter, folder) if fnmatch.fnmatchcase(entry.uri, pattern)]
+    below = _list_folder(counter, folder)
+    matching = [entry for entry in below if fnmatch.fnmatchcase(entry.uri, pattern)]
     if not matching:
         raise FileNotFoundError(f"{pattern}: matches no shard ({', '.join(SHARD_SUFFIXES)})")
-    return matching
+    found = _shards(folder, matching, below)
+    if not found:
+        raise ValueError(no_shard(pattern, (entry.uri for entry in matching)))
+    return found
 
 
 def folder_of(uri: str) -> str:

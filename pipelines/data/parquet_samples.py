@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import pyarrow.types as is_type
 
 from pipelines import storage
 from pipelines.data import labels
+from pipelines.data.class_names import class_names
 from pipelines.data.columns import Columns, choose
 from pipelines.data.containers import verify
 from pipelines.data.labels import Label
@@ -35,12 +37,34 @@ def parquet_samples(shard: Shard) -> Iterator[Sample]:
     if shard.sha256:
         verify(hashlib.sha256(data).hexdigest(), shard)
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-    columns = choose(file.schema_arrow, shard)
+    columns = _with_keys(choose(file.schema_arrow, shard), file)
     row = 0
     for group in range(file.num_row_groups):
         for batch in file.iter_batches(_batch_rows(file, group), [group], columns.read):  # pyright: ignore[reportUnknownMemberType]
             yield from _samples(batch, columns, shard, row)
             row += len(batch)
+
+
+def classes_of(shard: Shard) -> tuple[str, ...]:
+    """The names of the classes that the labels of a Parquet file number among themselves; none if it names none.
+
+    Raises:
+        ShardError: if its columns cannot be told.
+        pyarrow.ArrowException, OSError: if it is damaged.
+    """
+    with storage.open_input(shard.uri) as source:
+        schema = pq.ParquetFile(source).schema_arrow
+    columns = choose(schema, shard)
+    return tuple(class_names(schema, columns.label)) if columns.label and columns.relabel is None else ()
+
+
+def _with_keys(columns: Columns, file: pq.ParquetFile) -> Columns:
+    """`columns` without the paths of pictures if two are equal: `datasets` keeps of a path the file's name alone."""
+    if not columns.has_path or columns.key is not None:
+        return columns
+    table = file.read([f"{columns.image}.path"])  # pyright: ignore[reportUnknownMemberType]
+    paths = [path and _without_suffix(path) for chunk in table[columns.image].chunks for path in _paths(chunk)]
+    return replace(columns, has_path=len({path for path in paths if path}) == sum(map(bool, paths)))
 
 
 def _batch_rows(file: pq.ParquetFile, group: int) -> int:
@@ -110,7 +134,7 @@ def _paths(column: Any) -> list[str | None]:
 def _keys(batch: pa.RecordBatch, columns: Columns, shard: Shard, start: int) -> list[str | None]:
     """The key of each row; None where its column holds null."""
     if columns.key is not None:
-        named = [None if key is None else str(key) for key in _plain(batch[columns.key]).to_pylist()]
+        named = [None if key is None else _text(key) for key in _plain(batch[columns.key]).to_pylist()]
         return named if columns.key.lower() in _AS_THEY_ARE else [key and _without_suffix(key) for key in named]
     file = PurePosixPath(shard.uri).stem
     numbered = [f"{file}#{row}" for row in range(start, start + len(batch))]
@@ -118,15 +142,28 @@ def _keys(batch: pa.RecordBatch, columns: Columns, shard: Shard, start: int) -> 
     return [_without_suffix(path) if path else row for path, row in zip(paths, numbered, strict=True)]
 
 
+def _text(key: object) -> str:
+    """A key as text; some writers store text as bytes."""
+    return key.decode(errors="backslashreplace") if isinstance(key, bytes) else str(key)
+
+
 def _without_suffix(path: str) -> str:
     return path.rpartition(".")[0] if is_picture(path) and path.rpartition(".")[0] else path
 
 
 def _labels(batch: pa.RecordBatch, columns: Columns) -> Iterator[Label]:
+    folder = Label() if columns.partition is None else labels.from_value(columns.partition)
     if columns.label is None:
-        constant = Label() if columns.partition is None else labels.from_value(columns.partition)
-        return iter([constant] * len(batch))
-    return (_renumbered(labels.from_value(value), columns) for value in _plain(batch[columns.label]).to_pylist())
+        return iter([folder] * len(batch))
+    found = (_renumbered(labels.from_value(value), columns) for value in _plain(batch[columns.label]).to_pylist())
+    return found if columns.partition is None else (_agreed(label, folder, columns) for label in found)
+
+
+def _agreed(label: Label, folder: Label, columns: Columns) -> Label:
+    """The label of a row whose file lies in a folder `label=…`."""
+    if label == folder or label.error:
+        return label
+    return Label(error=f"bad label: {label.value} in a folder {columns.label}={columns.partition}")
 
 
 def _renumbered(label: Label, columns: Columns) -> Label:

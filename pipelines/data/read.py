@@ -6,7 +6,7 @@ a shard is the concern of `formats`.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 
@@ -17,6 +17,7 @@ from pipelines.data.containers import ShardError
 from pipelines.data.formats import MAX_SAMPLES, UNREADABLE, read_samples
 from pipelines.data.suffixes import LABEL_ALONE
 from pipelines.data.tar_members import PassedOver
+from pipelines.data.tar_samples import named_within
 from pipelines.records import CHUNK, Dataset, Sample, Shard
 from pipelines.storage import StoredObject
 
@@ -101,14 +102,13 @@ def samples(shard: Shard, passed: PassedOver | None = None) -> Iterator[Sample]:
     """
     rows = 0
     first: dict[str, int] = {}
+    masks: dict[str, int] = {}
     try:
         for sample in read_samples(shard, passed):
             seen = first.setdefault(sample.key, rows)
             if seen != rows and sample.error == LABEL_ALONE:
-                raise ShardError(
-                    f"members of sample {sample.key!r} are not adjacent (rows {seen} and {rows}); "
-                    "pack them by name: tar --sort=name"
-                )
+                raise ShardError(_apart(sample.key, seen, rows))
+            _require_together(named_within(shard, sample), sample.key, first, masks)
             yield (sample if seen == rows else _failed(sample, f"duplicate key: {sample.key!r} is row {seen} already"))
             rows += 1
             if rows > MAX_SAMPLES:
@@ -122,6 +122,24 @@ def samples(shard: Shard, passed: PassedOver | None = None) -> Iterator[Sample]:
         raise ShardError(f"holds {rows} samples, its manifest says {shard.rows}")
     if now != StoredObject(shard.uri, shard.size, shard.etag):
         raise ShardError(f"changed since it was listed: {shard.size} bytes, {shard.etag}; now {now.size}, {now.etag}")
+
+
+def _require_together(whole: str, key: str, first: Mapping[str, int], masks: dict[str, int]) -> None:
+    """Raise ShardError if a sample and a picture that is part of it stand apart: the picture is no sample.
+
+    `whole` is the key of the sample of which the last one read, that of `key`, is a part; empty if it is none. `first`
+    has the row of each key, `masks` the first row that is part of a sample, by that sample's key.
+    """
+    if whole:
+        masks.setdefault(whole, first[key])
+    part = whole or key
+    if part in masks and part in first:
+        earlier = first[part] if whole else masks[part]
+        raise ShardError(f"{_apart(part, earlier, first[key])}, or --image-member '*' makes every picture a sample")
+
+
+def _apart(key: str, first: int, second: int) -> str:
+    return f"members of sample {key!r} are not adjacent (rows {first} and {second}); pack them by name: tar --sort=name"
 
 
 def limited(dataset: Dataset, most: int | None) -> Dataset:

@@ -85,9 +85,16 @@ class _StrictMember(tarfile.TarInfo):
         usual = _USUAL_HEADER.fullmatch(buf)
         # The sum is of the header with spaces in place of the sum's own digits, its zero and its space.
         if not usual or sum(buf) - sum(usual["sum"]) + 7 * ord(" ") != int(usual["sum"], 8):
-            return cast("_StrictMember", super().frombuf(buf, encoding, errors))
+            return cls._unusual(buf, encoding, errors)
         member = cls(usual["name"].decode(encoding, errors))
         member.size, member.type = int(usual["size"], 8), usual["type"]
+        return member
+
+    @classmethod
+    def _unusual(cls, buf: bytes, encoding: str, errors: str) -> "_StrictMember":
+        member = cast("_StrictMember", super().frombuf(buf, encoding, errors))
+        if buf[257:265] == tarfile.GNU_MAGIC and member.name.endswith(name := _text(buf[:100], encoding, errors)):
+            member.name = name  # GNU tar's incremental archives have times where others have folders of the name
         return member
 
     @classmethod
@@ -101,6 +108,10 @@ class _StrictMember(tarfile.TarInfo):
         if not 0 <= member.size <= _MAX_MEMBER_BYTES:
             raise tarfile.ReadError(f"damaged at byte {member.offset}: a member claims {member.size} bytes")
         return member
+
+
+def _text(field: bytes, encoding: str, errors: str) -> str:
+    return field.partition(b"\0")[0].decode(encoding, errors)
 
 
 @contextmanager

@@ -41,6 +41,20 @@ def tar_samples(shard: Shard, passed: PassedOver) -> Iterator[Sample]:
         yield from islice(found, shard.limit)
 
 
+def named_within(shard: Shard, sample: Sample) -> str:
+    """The key of the sample whose mask or other picture `sample` is, if that is in the shard too; else empty.
+
+    `1.seg.png` beside `1.jpg` is passed over. Apart from it, it is a sample `1.seg` of its own.
+    """
+    if sample.label is not None or sample.offset is None or shard.sha256:
+        return ""
+    if Reading.from_text(shard.reading).image_member == EVERY_PICTURE:
+        return ""
+    folder, slash, name = sample.key.rpartition("/")
+    first, dot, field = name.partition(".")
+    return f"{folder}{slash}{first}" if dot and not field[:1].isdigit() else ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Grouping:
     """Puts the members of a shard together, by its `reading`; `rule` divides those that share a stem."""

@@ -103,7 +103,7 @@ def test_data_that_cannot_be_used_is_one_line_each_before_ray_starts(
     write_tar(tmp_path / "apart" / "00000.tar", [("a.jpg", jpegs[0]), ("b.jpg", jpegs[0]), ("a.cls", b"1")])
     expected = {
         "several": "the first, 'a': several pictures: jpg, png; --image-member says which is meant",
-        "bare": "no sample in 1 shard; docs/data.md",
+        "bare": "no sample in 1 shard; the members are no pictures: json",
         "apart": "members of sample 'a' are not adjacent (rows 0 and 2); pack them by name: tar --sort=name",
         "empty": "no shard",
         "nowhere": "no such folder",

@@ -115,11 +115,27 @@ def test_of_large_shards_only_the_beginning_is_read(labelled, monkeypatch) -> No
     assert unfit_as(None, data, cell_rows.COLUMN) == {}
 
 
-def test_a_shard_that_breaks_off_late_is_left_to_the_walk(labelled) -> None:
-    data = labelled([7] * 70)
+def test_a_shard_that_breaks_off_late_is_left_to_the_walk_if_there_are_others(labelled) -> None:
+    data = labelled([7] * 70, [7] * 70)
     whole = (data / "00000.tar").read_bytes()
     (data / "00000.tar").write_bytes(whole[: len(whole) // 2])
     assert unfit_as(VAL, data, cell_rows.COLUMN) == {}
+    (data / "00001.tar").unlink()
+    with pytest.raises(ValueError, match=r"no shard can be read \(1 tried\); .*00000\.tar: "):
+        unfit_as(VAL, data, cell_rows.COLUMN)
+
+
+def test_all_labels_after_all_pictures_are_seen_before_anything_starts(tmp_path, write_tar) -> None:
+    pictures, labels = [(f"{n}.jpg", b"x") for n in range(40)], [(f"{n}.cls", b"7") for n in range(40)]
+    write_tar(tmp_path / "val" / "0.tar", [*pictures, *labels])
+    with pytest.raises(ValueError, match=r"members of sample '0' are not adjacent .*tar --sort=name"):
+        unfit(tmp_path / "val", cell_rows.COLUMN)
+
+
+def test_shards_without_any_picture_say_what_they_hold(tmp_path, write_tar) -> None:
+    write_tar(tmp_path / "val" / "0.tar", [("a.jpg.gz", b"x"), ("b.flac", b"x")])
+    with pytest.raises(ValueError, match="no sample in 1 shard; the members are no pictures: flac, gz"):
+        unfit(tmp_path / "val", cell_rows.COLUMN)
 
 
 @pytest.mark.parametrize("shards", [*range(1, 20), 100, 1000])

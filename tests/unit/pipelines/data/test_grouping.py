@@ -48,6 +48,11 @@ def told(fields: str, rule: Rule = Rule(), elsewhere: str = "") -> list[tuple]: 
         ("v1.jpg v1.cls", [("v1.jpg", "v1.cls", True)]),
         ("v1.jpg", [("v1.jpg", None, True)]),
         ("v1.jpg v1.cls v2.jpg v2.cls", [("v1.jpg", "v1.cls", True), ("v2.jpg", "v2.cls", True)]),
+        ("v1.jpg v1.cls v1.seg.png", [("v1.jpg", "v1.cls", True)]),
+        ("v1.seg.png v1.jpg v1.depth.png", [("v1.jpg", None, True)]),
+        ("v1.jpg v1.seg.png v2.jpg v2.seg.png", [("v1.jpg", None, True), ("v2.jpg", None, True)]),
+        ("v1.jpg v1.cls v1.big.jpg v1.big.cls", [("v1.jpg", "v1.cls", True), ("v1.big.jpg", "v1.big.cls", True)]),
+        ("v1.jpg v1.2.jpg v1..png", [("v1.jpg", None, True), ("v1.2.jpg", None, True)]),
         ("jpg cls v2.jpg v2.cls", [("jpg", "cls", False), ("v2.jpg", "v2.cls", True)]),
         ("0001.jpg 0002.jpg 0003.jpg", [(f"000{i}.jpg", None, True) for i in (1, 2, 3)]),
         ("jpg png cls", [(None, "cls", "several pictures")]),
@@ -64,6 +69,14 @@ def test_pictures_that_recur_under_their_names_are_several_of_one_sample_and_num
     assert told("image.jpg mask.png") == [("image.jpg", None, True), ("mask.png", None, True)]
     assert told("image.jpg mask.png", elsewhere="image.jpg mask.png") == [(None, None, "several pictures")]
     assert told("0.jpg 1.jpg", elsewhere="0.jpg 1.jpg") == [("0.jpg", None, True), ("1.jpg", None, True)]
+
+
+def test_a_named_picture_without_a_label_beside_a_labelled_one_is_no_sample_if_it_recurs() -> None:
+    named, first = "rgb.jpg rgb.cls seg.png", [("rgb.jpg", "rgb.cls", True)]
+    assert told(named) == [*first, ("seg.png", None, True)]
+    assert told(named, elsewhere="rgb.jpg seg.png") == first
+    assert told("a.jpg a.cls b.jpg", elsewhere="c.jpg d.jpg") == [("a.jpg", "a.cls", True), ("b.jpg", None, True)]
+    assert told("1.jpg 1.cls 2.jpg", elsewhere="1.jpg 2.jpg") == [("1.jpg", "1.cls", True), ("2.jpg", None, True)]
 
 
 def test_the_options_name_the_picture_and_the_label() -> None:

@@ -61,11 +61,6 @@ def test_minus_one_null_and_nan_are_no_label(tmp_path, column: str) -> None:
     assert [(sample.label, sample.error) for sample in read_all(tmp_path / "a.parquet")] == [(None, None)] * 2
 
 
-def test_an_image_column_of_another_type_is_said(tmp_path) -> None:
-    (tmp_path / "a.parquet").write_bytes(parquet_of(key=["a"], image=["s3://bucket/a.jpg"]))
-    assert read_all(tmp_path / "a.parquet")[0].error == "no image: the image column holds str"
-
-
 def test_an_image_over_the_limit_is_a_row_with_a_reason(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(parquet_samples, "MAX_IMAGE_BYTES", 9)
     (tmp_path / "a.parquet").write_bytes(parquet_of(key=["a", "b"], image=[b"1" * 10, b"1" * 9], label=[4, 5]))
