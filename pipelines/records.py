@@ -100,12 +100,14 @@ class Dataset:
         source: URIs, globs, brace patterns or list files, as given.
         shards: in order.
         labels: least and greatest label where manifests have them.
+        classes: the names of the classes that labels number, in their order, where manifests have them.
     """
 
     name: str
     source: str
     shards: tuple[Shard, ...]
     labels: tuple[int, int] | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:

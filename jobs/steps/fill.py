@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jobs.console import signals
 from jobs.console.progress import Meter, say
-from jobs.steps import cluster, preflight
+from jobs.steps import cluster, label_checks, preflight
 from jobs.steps.first_rows import FirstRows
 from jobs.steps.plan_summary import column_label
 from jobs.steps.planning import PlannedRun
@@ -55,7 +55,8 @@ def run(planned: PlannedRun, options: RunOptions, *, labelled: bool = True) -> F
     part = planned.plan_of(planned.usable_columns())
     if not part.pending:
         return Filled(planned=planned.refreshed(), outcome=None)
-    if labelled and (unfit := preflight.unfit(part, planned.models.evaluation_set)):
+    probes = preflight.probed(part, options.max_bad_rate)
+    if labelled and (unfit := label_checks.unfit(part, probes, planned.models.evaluation_set)):
         planned = planned.excluding(
             {column_label(column, planned.plan): unfit[column.name] for column in part.columns if column.name in unfit}
         )

@@ -1,4 +1,4 @@
-"""Checks before Ray starts: are weights available, shards readable, labels there, and classes of the models?
+"""Checks before Ray starts: are weights available, shards readable, and samples sound?
 
 Only faults of a whole model, shard or dataset are found here; a bad image becomes a row with its reason.
 """
@@ -8,12 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from jobs.console.progress import count, say
 from jobs.steps.probes import Probe, probe
-from jobs.steps.unlabelled import seen
 from pipelines.cells.cell import cell_uri
 from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan
 from pipelines.data import read
-from pipelines.data.evaluation_sets import EvaluationSet
+from pipelines.data.bad_rate import is_too_high, is_too_high_so_far
 from pipelines.messages import one_line
 from pipelines.models import mirror
 from pipelines.records import Dataset, Shard
@@ -82,34 +81,23 @@ def _read_failure(shard: Shard) -> str | None:
     return None
 
 
-def unfit(plan: Plan, evaluation_set: EvaluationSet | None = None) -> dict[str, str]:
-    """Compare the labels of the manifest and of several shards with the classes of each column.
-
-    Shards are read only if no cell is committed yet.
-
-    Args:
-        plan: the columns, and the dataset.
-        evaluation_set: what the dataset is a copy of, if that is known.
+def probed(plan: Plan, max_bad_rate: float) -> list[Probe]:
+    """Read samples of several shards, before the first cell of `plan` is computed.
 
     Returns:
-        Why a column's classes cannot be those of the labels, by the column's name.
+        What was read; nothing if a cell is committed already.
 
     Raises:
-        ValueError: if no column fits, no shard can be read, or an evaluation set with labels has none.
+        ValueError: if no shard can be read, there is no sample, or too many samples have an error.
         UnavailableError: if the data's store is unavailable.
     """
-    dataset, probes = plan.dataset, list[Probe]()
-    if plan.pending == plan.needed:
-        probes = probe(dataset)
-        _require_readable(probes, dataset)
-        _require_samples(probes, dataset)
-        if not dataset.labels:
-            _require_labels(probes, evaluation_set)
-    name = evaluation_set.name if evaluation_set else "the evaluation set"
-    reasons = {column.name: reason for column in plan.columns if (reason := _mismatch(dataset, probes, column, name))}
-    if plan.columns and len(reasons) == len(plan.columns):
-        raise ValueError(next(iter(reasons.values())))
-    return reasons
+    if plan.pending != plan.needed:
+        return []
+    probes = probe(plan.dataset)
+    _require_readable(probes, plan.dataset)
+    _require_samples(probes, plan.dataset)
+    _require_good_samples(probes, plan.dataset, max_bad_rate)
+    return probes
 
 
 def _require_readable(probes: Sequence[Probe], dataset: Dataset) -> None:
@@ -119,91 +107,25 @@ def _require_readable(probes: Sequence[Probe], dataset: Dataset) -> None:
 
 
 def _require_samples(probes: Sequence[Probe], dataset: Dataset) -> None:
-    """Raise ValueError if all shards are empty, or every sample that was read has an error."""
+    """Raise ValueError if all shards are empty."""
     opened = [entry for entry in probes if not entry.failure]
     if not any(entry.keys for entry in opened) and len(opened) == len(dataset.shards):
         kinds = sorted({kind for entry in opened for kind in entry.passed})
         others = f"; the members are no pictures: {', '.join(kinds)}" if kinds else ""
         raise ValueError(f"{dataset.source}: no sample in {count(len(opened), 'shard')}{others}")
-    if opened and sum(len(entry.keys) for entry in opened) == sum(len(entry.errors) for entry in opened) > 0:
-        first = next(entry for entry in opened if entry.errors)
-        read = sum(len(entry.errors) for entry in opened)
-        raise ValueError(
-            f"{first.shard.uri}: none of the {count(read, 'sample')} that were read can be used; "
-            f"the first, {first.keys[0]!r}: {first.errors[0]}"
-        )
 
 
-def _require_labels(probes: Sequence[Probe], evaluation_set: EvaluationSet | None) -> None:
-    """Raise ValueError if no sample that was read has a label but the evaluation set has; say so if none is named."""
-    opened = [entry for entry in probes if entry.keys]
-    if not opened or any(entry.given for entry in opened):
+def _require_good_samples(probes: Sequence[Probe], dataset: Dataset, max_bad_rate: float) -> None:
+    """Raise ValueError if every sample that was read has an error, or so many that the walk would stop."""
+    rows = [(entry, *row) for entry in probes for row in zip(entry.keys, entry.errors, strict=True)]
+    bad = [(entry, key, error) for entry, key, error in rows if error]
+    if not bad or max_bad_rate == 1:
         return
-    first = opened[0]
-    others = f" and of {count(len(opened) - 1, 'other shard')}" if opened[1:] else ""
-    error = next((f"; an error there: {entry.errors[0]}" for entry in opened if entry.errors), "")
-    unlabelled = (
-        f"no label in the {count(len(first.labels), 'sample')} that were read of {first.shard.uri}{others} "
-        f"(the first is {first.keys[0]!r}{error}); {seen(opened)}"
-    )
-    if evaluation_set and evaluation_set.labelled:
-        raise ValueError(f"--dataset {evaluation_set.name}: {unlabelled}")
-    if not evaluation_set:
-        say(f"note     {unlabelled}")
-
-
-def _mismatch(dataset: Dataset, probes: Sequence[Probe], column: Column, name: str) -> str | None:
-    """Why the labels of the manifest, or those that were read, cannot be classes of the column."""
-    if reason := next((reason for entry in probes if (reason := _other_classes(entry, column))), None):
-        return reason
-    ranges = [(dataset.labels or (), dataset.source), *((entry.given, entry.shard.uri) for entry in probes)]
-    for labels, where in ranges:
-        if reason := _out_of_range(labels, column, where):
-            return reason
-    few = len(column.subset or ())
-    if column.subset and dataset.labels in {(0, few - 1), (1, few)} and not set(dataset.labels) <= set(column.subset):
-        return f"{dataset.source}: {_among_themselves(dataset.labels, column.subset, name)}"
-    where = next((entry.shard.uri for entry in probes if entry.given), dataset.source)
-    return _outside([label for entry in probes for label in entry.given], column, where, name)
-
-
-def _other_classes(entry: Probe, column: Column) -> str | None:
-    """Why the classes that a shard names, and that its labels number, cannot be the column's."""
-    named, classes = len(entry.classes), column.card.num_classes
-    if not entry.given or named in {0, classes}:
-        return None
-    some = f"{named} classes ({', '.join(entry.classes[:3])}, …)"
-    remedy = "write the model's own numbers, or ImageNet's synsets, as labels"
-    return f"{entry.shard.uri}: its labels number {some}, the model has {classes}; {remedy}"
-
-
-def _out_of_range(labels: Sequence[int], column: Column, where: str) -> str | None:
-    classes = column.card.num_classes
-    if not labels or (min(labels) >= 0 and max(labels) < classes):
-        return None
-    hint = "; do they count from 1?" if max(labels) == classes else ""
-    return f"{where}: labels from {min(labels)} to {max(labels)}, expected 0 to {classes - 1}{hint}"
-
-
-def _outside(labels: Sequence[int], column: Column, where: str, name: str) -> str | None:
-    """Why `labels`, most of which are none of the classes that count, cannot be those of the set `name`."""
-    outside = [label for label in labels if column.subset and label not in column.subset]
-    if column.subset is None or 2 * len(outside) <= len(labels):
-        return None
-    if max(labels) <= len(column.subset):
-        return f"{where}: {_among_themselves(labels, column.subset, name)}"
-    few = f"one of the {len(column.subset)} classes of the evaluation set, numbered as the model's"
-    few = f"{few} {column.card.num_classes}"
-    if len(outside) < len(labels):
-        return f"{where}: of {len(labels)} labels, {len(outside)} are not {few}; the first of these is {outside[0]}"
-    return f"{where}: no label is {few}; the first label is {labels[0]}"
-
-
-def _among_themselves(labels: Sequence[int], subset: Sequence[int], name: str) -> str:
-    """What labels mean that are the positions of classes among those of the set `name`."""
-    start = int(max(labels) == len(subset))
-    return (
-        f"labels from {min(labels)} to {max(labels)}: the {len(subset)} classes of {name}, numbered among themselves; "
-        f"expected the model's numbers of these classes, where {start} is {subset[0]}, {start + 1} is {subset[1]}, … "
-        f"{start + len(subset) - 1} is {subset[-1]}: pack with these, or with synset ids as labels"
-    )
+    every = len(probes) == len(dataset.shards) and all(entry.whole for entry in probes)
+    judge = is_too_high if every else is_too_high_so_far
+    if len(bad) == len(rows) or judge(len(bad), len(rows), max_bad_rate):
+        entry, key, error = bad[0]
+        raise ValueError(
+            f"{entry.shard.uri}: {len(bad)} of the {count(len(rows), 'sample')} that were read cannot be used; "
+            f"the first, {key!r}: {error}"
+        )

@@ -34,19 +34,21 @@ class Probe:
         shard: that was opened.
         keys: of the samples; empty where the shard holds none.
         labels: of each of them; None for one without a label.
-        errors: of those that have one.
+        errors: of each of them; None for one without an error.
         passed: members that belong to no sample, counted by kind.
         classes: names of the classes that the labels number, where the shard says so (see `classes_of`).
         failure: why none could be read, or not all where it was read to its end.
+        whole: whether these are all samples of the shard.
     """
 
     shard: Shard
     keys: tuple[str, ...] = ()
     labels: tuple[int | None, ...] = ()
-    errors: tuple[str, ...] = ()
+    errors: tuple[str | None, ...] = ()
     passed: Mapping[str, int] = field(default_factory=dict[str, int])
     classes: tuple[str, ...] = ()
     failure: str | None = None
+    whole: bool = False
 
     @property
     def given(self) -> list[int]:
@@ -79,16 +81,17 @@ def _read(shard: Shard, whole: bool) -> Probe:
         seen = list(islice(samples, _SAMPLES))
     except read.ShardError as error:
         return Probe(shard, failure=str(error))
-    last, failure = _last(samples) if whole else ([], None)
+    last, more, failure = _last(samples) if whole else ([], 0, None)
     seen += last
     return Probe(
         shard,
         keys=tuple(key for key, _, _ in seen),
         labels=tuple(label for _, label, _ in seen),
-        errors=tuple(error for _, _, error in seen if error),
+        errors=tuple(error for _, _, error in seen),
         passed=passed.kinds,
         classes=classes_of(shard) if is_parquet(shard.uri) else (),
         failure=failure,
+        whole=(whole and len(last) == more) or len(seen) < _SAMPLES,
     )
 
 
@@ -96,11 +99,14 @@ def _without_image(sample: Sample) -> _Seen:
     return sample.key, sample.label, sample.error
 
 
-def _last(samples: Iterator[_Seen]) -> tuple[list[_Seen], str | None]:
-    """The last of `samples`, and why they are not the shard's last."""
+def _last(samples: Iterator[_Seen]) -> tuple[list[_Seen], int, str | None]:
+    """The last of `samples`, how many there were, and why these are not all of the shard."""
     last: deque[_Seen] = deque(maxlen=_SAMPLES)
+    more = 0
     try:
-        last.extend(samples)
+        for sample in samples:
+            last.append(sample)
+            more += 1
     except read.ShardError as error:
-        return list(last), str(error)
-    return list(last), None
+        return list(last), more, str(error)
+    return list(last), more, None

@@ -108,7 +108,7 @@ def _is_image_field(field: "pa.Field[Any]") -> bool:
 def _without_image(fields: Fields) -> str:
     """What to do with a file that has no column of pictures."""
     kinds = [str(field.type) + str((field.metadata or {}).get(b"ARROW:extension:name")) for field in fields.values()]
-    if any(_TENSORS.decode() in kind for kind in kinds):
+    if any(_TENSORS.decode() in kind.lower() for kind in kinds):  # Ray registers a type of its own where it runs
         return "decoded pictures are not read: store the bytes of their files (ray.data.read_binary_files)"
     option = "--image-column names one"
     if any(name.lower() in _ELSEWHERE for name in fields):

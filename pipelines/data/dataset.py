@@ -70,7 +70,8 @@ def find_dataset(
     _require_short_names(shards)
     _require_all_shards({pattern.rstrip("/") for pattern in patterns}, found, manifests)
     name = PurePosixPath(root).name or "dataset"
-    return Dataset(name=name, source=" ".join(sources), shards=shards, labels=_labels(manifests.values()))
+    known = [manifest for manifest in manifests.values() if manifest]
+    return Dataset(name=name, source=" ".join(sources), shards=shards, labels=_labels(known), classes=_classes(known))
 
 
 def _patterns(source: str, signed: bool, lists: tuple[str, ...] = ()) -> Iterator[str]:
@@ -182,8 +183,14 @@ def _require_all_shards(
             )
 
 
-def _labels(manifests: Iterable[Manifest | None]) -> tuple[int, int] | None:
-    ranges = [(m.labels.min, m.labels.max) for m in manifests if m]
-    low = [least for least, _ in ranges if least is not None]
-    high = [most for _, most in ranges if most is not None]
+def _labels(manifests: Sequence[Manifest]) -> tuple[int, int] | None:
+    low = [m.labels.min for m in manifests if m.labels.min is not None]
+    high = [m.labels.max for m in manifests if m.labels.max is not None]
     return (min(low), max(high)) if low and high else None
+
+
+def _classes(manifests: Sequence[Manifest]) -> tuple[str, ...]:
+    """The class names of the first manifest that has some, if they are numbered from 0 on without gap."""
+    named = next((manifest.classes for manifest in manifests if manifest.classes), dict[str, int]())
+    by_label = {label: name for name, label in named.items()}
+    return tuple(by_label[label] for label in sorted(by_label)) if set(by_label) == {*range(len(by_label))} else ()

@@ -144,7 +144,7 @@ def require_end(stream: TarStream, at: int) -> None:
     """An archive ends with zeros. If more follows, they are a hole, and members after it would be lost."""
     while rest := stream.read(_BUFFER):
         if rest.strip(b"\0"):
-            raise ShardError(f"damaged at byte {at}: an end of archive, and more after it")
+            raise ShardError(f"damaged at byte {at}: an end of archive, and more after it (tar -A joins archives)")
 
 
 def _members(

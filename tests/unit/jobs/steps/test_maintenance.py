@@ -13,6 +13,7 @@ import pytest
 from jobs import evaluate
 from jobs.console.cli import BAD_ARGUMENTS, DONE, UNFINISHED
 from jobs.steps import preflight
+from jobs.steps.probes import Probe
 from pipelines import storage
 from pipelines.cells.cell import cell_uri, encode_cell, publish_cell, read_cell
 from pipelines.cells.plan import Plan
@@ -187,16 +188,16 @@ def test_where_nothing_has_failed_a_retry_computes_nothing(data, store, monkeypa
 
 def test_broken_and_absent_shards_leave_no_trace_once_mended(data, store, calm, monkeypatch, capsys) -> None:
     """A shard that was broken and one that was away leave no trace once they are mended."""
-    broken, away, check = data / "00001.tar", data / "00002.tar", preflight.unfit
+    broken, away, check = data / "00001.tar", data / "00002.tar", preflight.probed
     whole, listed = broken.read_bytes(), broken.stat().st_mtime_ns
     broken.write_bytes(whole[: len(whole) // 2])
 
-    def then_gone(plan: Plan, *known: object) -> dict[str, str]:
-        told = check(plan)
+    def then_gone(plan: Plan, max_bad_rate: float) -> list[Probe]:
+        told = check(plan, max_bad_rate)
         away.rename(data / "away")
         return told
 
-    monkeypatch.setattr(preflight, "unfit", then_gone)
+    monkeypatch.setattr(preflight, "probed", then_gone)
     assert run(data, store) == UNFINISHED
     monkeypatch.undo()
     (data / "away").rename(away)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.steps import preflight
+from jobs.steps import label_checks, preflight
 from pipelines.cells.column import Column
 from pipelines.cells.plan import plan_cells
 from pipelines.data.dataset import find_dataset
@@ -30,7 +30,8 @@ def put(folder: Path, names: list[str], labels: list[int]) -> None:
 
 
 def unfit(folder: Path, *columns: Column) -> dict[str, str]:
-    return preflight.unfit(plan_cells(str(folder / "out"), find_dataset([str(folder)]), columns))
+    plan = plan_cells(str(folder / "out"), find_dataset([str(folder)]), columns)
+    return label_checks.unfit(plan, preflight.probed(plan, 0.01))
 
 
 def test_labels_that_number_other_classes_than_the_models_are_refused_before_anything_starts(tmp_path) -> None:

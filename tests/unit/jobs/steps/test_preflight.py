@@ -1,12 +1,14 @@
 """Covers jobs.steps.preflight: labels are compared with the classes of each model before Ray starts."""
 
+import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from jobs.steps import preflight, probes
+from jobs import pack_shards
+from jobs.steps import label_checks, preflight, probes
 from pipelines.cells.column import Column
 from pipelines.cells.plan import plan_cells
 from pipelines.data import evaluation_sets
@@ -28,7 +30,8 @@ def data(tmp_path, write_tar, jpegs) -> Path:
 
 
 def unfit(data: Path, *columns: Column) -> dict[str, str]:
-    return preflight.unfit(plan_cells(str(data / "out"), find_dataset([str(data)]), columns))
+    plan = plan_cells(str(data / "out"), find_dataset([str(data)]), columns)
+    return label_checks.unfit(plan, preflight.probed(plan, 0.01))
 
 
 def test_a_model_of_fewer_classes_loses_its_own_cells_alone(data) -> None:
@@ -70,7 +73,8 @@ def labelled(tmp_path, write_tar) -> Callable[..., Path]:
 
 
 def unfit_as(known: EvaluationSet | None, data: Path, *columns: Column) -> dict[str, str]:
-    return preflight.unfit(plan_cells(str(data / "out"), find_dataset([str(data)]), columns), known)
+    plan = plan_cells(str(data / "out"), find_dataset([str(data)]), columns)
+    return label_checks.unfit(plan, preflight.probed(plan, 0.01), known)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -144,3 +148,38 @@ def test_the_first_and_the_last_shard_are_among_those_that_are_probed(shards) ->
     chosen = [int(shard.name) for shard in probes._spread(all_shards)]
     assert chosen == sorted(set(chosen))
     assert (chosen[0], chosen[-1], len(chosen)) == (0, shards - 1, min(shards, 8))
+
+
+def with_links(folder: Path, good: int, bad: int) -> Path:
+    """A shard of samples of which some are links that lead nowhere."""
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for i in range(good + bad):
+            info = tarfile.TarInfo(f"{i}.jpg")
+            if i >= good:
+                info.type, info.linkname = tarfile.SYMTYPE, "/elsewhere.jpg"
+            tar.addfile(info)
+    return folder
+
+
+@pytest.mark.parametrize(("good", "bad", "refused"), [(30, 10, True), (31, 9, False), (0, 3, True), (90, 30, True)])
+def test_as_many_unusable_samples_as_would_stop_the_walk_stop_it_before_it_begins(
+    tmp_path, good: int, bad: int, refused: bool
+) -> None:
+    plan = plan_cells(str(tmp_path / "out"), find_dataset([str(with_links(tmp_path / "val", good, bad))]), [FEW])
+    assert preflight.probed(plan, 1.0)
+    if refused:
+        with pytest.raises(ValueError, match=r"that were read cannot be used; the first, .*: link: leads to"):
+            preflight.probed(plan, 0.01)
+    else:
+        assert preflight.probed(plan, 0.01)
+
+
+def test_names_in_a_manifest_that_number_fewer_classes_than_the_models_are_refused(tmp_path, jpegs) -> None:
+    for number, name in enumerate(("cat", "dog")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "a.jpg").write_bytes(jpegs[number])
+    options = ["--images", str(tmp_path / "photos"), "--output", str(tmp_path / "val"), "--classes", "sorted"]
+    assert pack_shards.main(options) == 0
+    with pytest.raises(ValueError, match=r"its labels number 2 classes \(cat, dog, …\), the model has 1000"):
+        unfit(tmp_path / "val", cell_rows.COLUMN)
