@@ -7,7 +7,6 @@ an error: a cut between two members, an unreadable header, or a hole of zeros fa
 
 import json
 import posixpath
-import re
 import tarfile
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -17,23 +16,16 @@ from typing import BinaryIO, cast
 
 from pipelines.data.containers import SecondReading, ShardError, TarStream, open_tar
 from pipelines.data.suffixes import LABEL, MAX_IMAGE_BYTES, is_picture, last_suffix
+from pipelines.data.tar_headers import StrictHeader
 from pipelines.records import Shard
 
 _BUFFER = 1 << 20
-_MAX_MEMBER_BYTES = 1 << 36
-"""A header can state 2**88 bytes, and tarfile would seek through all of them for the next header."""
 _MAX_LABEL_BYTES = 1 << 20
 """Of a member with a label; JSON beside a picture may be long."""
 _MAX_LINKABLE = 4_000_000
 """Members whose places are remembered for links."""
 _MAX_KINDS = 20
 OTHER_KINDS = "others"
-_USUAL_HEADER = re.compile(
-    rb"(?P<name>[^\0]{1,99})\0+.{24}(?P<size>[0-7]{11})[\0 ].{12}(?P<sum>[0-7]{6})\0 (?P<type>0)\0{100}"
-    rb"ustar(\x0000|  \0).{80}\0{167}",
-    re.DOTALL,
-)
-"""Of a file whose name fits: 100 bytes of name, mode, owner, group, size, time, sum, type, no link, no prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,44 +68,6 @@ class PassedOver:
         return json.dumps(self.kinds, sort_keys=True) if self.kinds else None
 
 
-class _StrictMember(tarfile.TarInfo):
-    """tarfile takes an unreadable or missing header for the end of the archive; here only the end marker is the end."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_StrictMember":  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As tarfile does, which sums every header up twice in Python; the usual header of a file is parsed here."""
-        usual = _USUAL_HEADER.fullmatch(buf)
-        # The sum is of the header with spaces in place of the sum's own digits, its zero and its space.
-        if not usual or sum(buf) - sum(usual["sum"]) + 7 * ord(" ") != int(usual["sum"], 8):
-            return cls._unusual(buf, encoding, errors)
-        member = cls(usual["name"].decode(encoding, errors))
-        member.size, member.type = int(usual["size"], 8), usual["type"]
-        return member
-
-    @classmethod
-    def _unusual(cls, buf: bytes, encoding: str, errors: str) -> "_StrictMember":
-        member = cast("_StrictMember", super().frombuf(buf, encoding, errors))
-        if buf[257:265] == tarfile.GNU_MAGIC and member.name.endswith(name := _text(buf[:100], encoding, errors)):
-            member.name = name  # GNU tar's incremental archives have times where others have folders of the name
-        return member
-
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> "_StrictMember":  # pyright: ignore[reportIncompatibleMethodOverride]
-        try:
-            member = cast("_StrictMember", super().fromtarfile(tar))
-        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"not a tar, or cut or damaged at byte {tar.offset}: {error}") from error
-        if not 0 <= member.size <= _MAX_MEMBER_BYTES:
-            raise tarfile.ReadError(f"damaged at byte {member.offset}: a member claims {member.size} bytes")
-        return member
-
-
-def _text(field: bytes, encoding: str, errors: str) -> str:
-    return field.partition(b"\0")[0].decode(encoding, errors)
-
-
 @contextmanager
 def open_members(shard: Shard, label_field: str | None, passed: PassedOver) -> Generator[Iterator[Member]]:
     """The pictures and labels in `shard`, in order; what is passed over is counted in `passed`.
@@ -132,7 +86,7 @@ def open_members(shard: Shard, label_field: str | None, passed: PassedOver) -> G
         tarfile.open(
             fileobj=cast(BinaryIO, stream),
             mode="r:",
-            tarinfo=_StrictMember,
+            tarinfo=StrictHeader,
             encoding="utf-8",
             errors="backslashreplace",  # tarfile's own surrogates cannot be written to Arrow
         ) as tar,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from pipelines.data import read, tar_members
+from pipelines.data import read
+from pipelines.data.tar_headers import StrictHeader
 from tests.support.shard_files import BLOCK, FOLDER, FORMS, failure, read_all, shard_at, tar_of
 
 SMALL = [("a.jpg", b"1" * 600), ("a.cls", b"1"), ("n" * 120 + ".jpg", b"2"), ("b.json", b"{}"), ("c.jpg", b"3" * 512)]
@@ -180,4 +181,4 @@ def test_a_header_is_parsed_as_tarfile_parses_it(name: str, size: int, kind: byt
             return (str(error),)
         return member.name, member.size, member.type, member.linkname
 
-    assert parsed(tar_members._StrictMember) == parsed(tarfile.TarInfo)
+    assert parsed(StrictHeader) == parsed(tarfile.TarInfo)

@@ -1,4 +1,4 @@
-"""Covers pipelines.data.formats on tars: key, image, offset and label of a sample, and which members are skipped."""
+"""Covers the readers of tars: key, image, offset and label of a sample, and which members are skipped."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Covers pipelines.data.formats on Parquet files of any writer; damaged files fail by name."""
+"""Covers the readers of Parquet files of any writer; damaged files fail by name."""
 
 from decimal import Decimal
 
