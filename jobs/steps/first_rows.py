@@ -74,12 +74,12 @@ class FirstRows:
         Raises:
             ValueError: if the labels are not those of the evaluation set.
         """
-        scored = scores.filter(pc.field("kind") == SCORED)
-        if not self._said_bad:
-            self._say_first_bad(scored)
+        # The driver takes every row of a run through here: nothing is filtered that is not needed.
+        if not self._said_bad and scores["error"].null_count < len(scores):
+            self._say_first_bad(scores.filter(pc.field("kind") == SCORED))
         for slot, column in enumerate(columns):
             if self.labelled and column not in self._judged:
-                self._collect(column, scored.filter(pc.field("slot") == slot))
+                self._collect(column, scores.filter((pc.field("kind") == SCORED) & (pc.field("slot") == slot)))
 
     def _say_first_bad(self, scored: "pa.Table") -> None:
         for row in scored.filter(pc.is_valid(pc.field("error"))).select(["shard", *data_quality.BAD_ROW]).to_pylist():
