@@ -118,7 +118,8 @@ def _plain(column: Any) -> Any:
 
 
 def _no_bytes(path: str | None, valid: bool) -> str:
-    return f"no image: bytes is null, path is {path!r}" if valid else _no_image(None)
+    links = f"no image: bytes is null, path is {path!r}; jobs.pack_shards packs pictures that lie elsewhere"
+    return links if valid else _no_image(None)
 
 
 def _no_image(value: object) -> str:
