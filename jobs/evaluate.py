@@ -67,6 +67,8 @@ def run(config: EvaluateConfig) -> int:
         return maintenance.collect(config.store, yes=config.yes, dry=config.dry_run)
     planned, how = planning.plan_run(config), planning.run_options(config)
     say_plan(planned, how)
+    if mode == "dry_run":
+        planned, _ = fill.checked(planned, how)
     if mode in options.READ_ONLY:
         return max(_look(planned, mode), report.say_unusable(planned.unusable))
     if mode == "retry_failed":

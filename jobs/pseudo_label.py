@@ -58,6 +58,7 @@ def run(config: PseudoLabelConfig) -> int:
     if mode == "verify":
         return maintenance.verify(planned.store, planned.plan)
     if mode == "dry_run":
+        fill.checked(planned, how, labelled=False)
         return cli.DONE
     if mode == "retry_failed":
         planned = maintenance.remove_failed(planned, how)

@@ -20,6 +20,7 @@ from jobs.console import cli
 from jobs.console.progress import Listing, Meter, say
 from jobs.steps import cluster, options, planning, provenance, teachers
 from jobs.steps.plan_summary import say_plan
+from jobs.steps.reading_options import reading
 from pipelines import storage
 from pipelines.cells.plan import Plan
 from pipelines.data.dataset import find_dataset
@@ -159,7 +160,10 @@ def _select(config: SelectTopkConfig, plan: Plan, rule: Rule) -> Selection:
     cluster.connect()
     if config.exclude_images:
         excluded = find_dataset(
-            config.exclude_images, watch=Listing(), signed=options.signs(config.sign_request)
+            config.exclude_images,
+            watch=Listing(),
+            signed=options.signs(config.sign_request),
+            reading=reading(config),
         ).shards
         with Meter("excluded shards", len(excluded)) as meter:
             images = distributed.digests(excluded, meter.update)

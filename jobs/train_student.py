@@ -85,6 +85,8 @@ def _stages_with_rows(training: Training) -> tuple[Stage, ...]:
 
     unknown = sum(not rows for stage in training.stages for rows in stage.rows)
     if not unknown:
+        for stage in training.stages:
+            row_counts.require_samples(stage, stage.rows)
         return training.stages
     say(f"counting the samples of {count(unknown, 'shard')} without a manifest, once")
     with Meter("shards", unknown) as meter:

@@ -52,20 +52,30 @@ def run(planned: PlannedRun, options: RunOptions, *, labelled: bool = True) -> F
         OSError: if the store cannot be written.
     """
     planned = planned.excluding(preflight.fetch_weights(planned.plan, bool(planned.unusable)))
-    part = planned.plan_of(planned.usable_columns())
+    planned, part = checked(planned, options, labelled=labelled)
     if not part.pending:
         return Filled(planned=planned.refreshed(), outcome=None)
-    probes = preflight.probed(part, options.max_bad_rate)
-    if labelled and (unfit := label_checks.unfit(part, probes, planned.models.evaluation_set)):
-        planned = planned.excluding(
-            {column_label(column, planned.plan): unfit[column.name] for column in part.columns if column.name in unfit}
-        )
-        part = planned.plan_of([column for column in part.columns if column.name not in unfit])
     rows = FirstRows(part, planned.models.evaluation_set, labelled)
     rows.look_at_cells(planned.store)
     outcome = _walk(part, planned, options, rows)
     planned = planned.excluding({column_label(part.columns[i], part): reason for i, reason in outcome.unusable.items()})
     return Filled(planned=planned.refreshed(), outcome=outcome)
+
+
+def checked(planned: PlannedRun, options: RunOptions, *, labelled: bool = True) -> tuple[PlannedRun, Plan]:
+    """The run without models that do not fit the data, and what they are to fill; samples of the data are read.
+
+    Raises:
+        ValueError: if the data cannot be used.
+    """
+    part = planned.plan_of(planned.usable_columns())
+    if not part.pending:
+        return planned, part
+    probes = preflight.probed(part, options.max_bad_rate)
+    unfit = label_checks.unfit(part, probes, planned.models.evaluation_set) if labelled else {}
+    told = {column_label(column, planned.plan): unfit[column.name] for column in part.columns if column.name in unfit}
+    fitting = [column for column in part.columns if column.name not in unfit]
+    return planned.excluding(told), planned.plan_of(fitting) if unfit else part
 
 
 def _walk(plan: Plan, planned: PlannedRun, options: RunOptions, rows: FirstRows) -> "Outcome":

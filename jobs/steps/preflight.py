@@ -3,6 +3,7 @@
 Only faults of a whole model, shard or dataset are found here; a bad image becomes a row with its reason.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +14,7 @@ from pipelines.cells.column import Column
 from pipelines.cells.plan import Plan
 from pipelines.data import read
 from pipelines.data.bad_rate import is_too_high, is_too_high_so_far
+from pipelines.data.suffixes import is_parquet
 from pipelines.messages import one_line
 from pipelines.models import mirror
 from pipelines.records import Dataset, Shard
@@ -97,7 +99,20 @@ def probed(plan: Plan, max_bad_rate: float) -> list[Probe]:
     _require_readable(probes, plan.dataset)
     _require_samples(probes, plan.dataset)
     _require_good_samples(probes, plan.dataset, max_bad_rate)
+    _say_what_is_left_out(probes)
     return probes
+
+
+def _say_what_is_left_out(probes: Sequence[Probe]) -> None:
+    """Print which of the shards that were tried cannot be read, and what was passed over in the others."""
+    for entry in probes:
+        if entry.failure:
+            say(f"warning: {entry.shard.uri}: {entry.failure}")
+    passed = sum((Counter(entry.passed) for entry in probes), Counter[str]())
+    if passed:
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in passed.most_common())
+        rows = sum(len(entry.keys) for entry in probes)
+        say(f"note     beside the {count(rows, 'sample')} that were read, passed over: {kinds}")
 
 
 def _require_readable(probes: Sequence[Probe], dataset: Dataset) -> None:
@@ -127,5 +142,14 @@ def _require_good_samples(probes: Sequence[Probe], dataset: Dataset, max_bad_rat
         entry, key, error = bad[0]
         raise ValueError(
             f"{entry.shard.uri}: {len(bad)} of the {count(len(rows), 'sample')} that were read cannot be used; "
-            f"the first, {key!r}: {error}"
+            f"the first, {key!r}: {error}{_remedy(error, entry.shard)}"
         )
+
+
+def _remedy(error: str, shard: Shard) -> str:
+    """What helps where the error of a row alone does not say it."""
+    if error.startswith("duplicate key") and is_parquet(shard.uri):
+        return "; --key-column ROW numbers the rows"
+    if error.startswith("bad label") and "integer" in error:
+        return "; --label-member, --label-from or --label-column takes others, jobs.pack_shards --classes numbers names"
+    return ""

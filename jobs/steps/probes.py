@@ -6,7 +6,7 @@ Reading a tar to its end is reading all of it, so that the end is read only of s
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pipelines.data import read
@@ -76,7 +76,10 @@ def _spread(shards: Sequence[Shard]) -> list[Shard]:
 
 def _read(shard: Shard, whole: bool) -> Probe:
     passed = PassedOver(Counter())
-    samples = map(_without_image, read.samples(shard, passed))
+    part = shard
+    if is_parquet(shard.uri) and not whole:  # only a part of the file is fetched then
+        part = replace(shard, limit=min(_SAMPLES, shard.limit or _SAMPLES))
+    samples = map(_without_image, read.samples(part, passed))
     try:
         seen = list(islice(samples, _SAMPLES))
     except read.ShardError as error:

@@ -1,5 +1,6 @@
 """The options for shards that others wrote: where a sample's picture, label and key are, if it is not told by rule."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,11 +35,27 @@ def reading(config: ReadingOptions) -> Reading:
     """
     if config.label_member and config.label_from:
         raise ValueError(f"--label-member {config.label_member}: goes without --label-from {config.label_from}")
+    for field in dataclasses.fields(ReadingOptions):
+        if field.name != "config" and getattr(config, field.name) == "":
+            raise ValueError(f"--{field.name.replace('_', '-')} is empty")
     return Reading(
-        image_member=config.image_member,
-        label_member=config.label_member,
+        image_member=_member(config.image_member),
+        label_member=_label_member(config.label_member),
         label_from=config.label_from,
         image_column=config.image_column,
         label_column=config.label_column,
         key_column=config.key_column,
     )
+
+
+def _member(given: str | None) -> str | None:
+    """One spelling of a member, since it is part of the identity of cells."""
+    return given.removeprefix(".").lower() if given else None
+
+
+def _label_member(given: str | None) -> str | None:
+    kind, colon, field = (given or "").partition(":")
+    member = _member(kind)
+    if colon and not (member or "").endswith("json"):
+        raise ValueError(f"--label-member {given}: a field goes with JSON alone, as in json:class_id")
+    return f"{member}:{field}" if field not in {"", "label"} else member

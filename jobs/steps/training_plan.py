@@ -13,7 +13,7 @@ from jobs.steps.plan_summary import cost_line
 from jobs.steps.reading_options import reading
 from jobs.steps.training_options import TrainingConfig
 from pipelines import storage
-from pipelines.data.dataset import find_dataset, require_reading
+from pipelines.data.dataset import find_dataset, require_reading, require_same_classes
 from pipelines.records import Dataset
 from pipelines.selection import lineage
 from pipelines.storage.layout import Folder
@@ -54,6 +54,7 @@ def plan_training(config: TrainingConfig) -> PlannedTraining:
     assert pretrain and validation, "checked before"
     datasets = [dataset for dataset in (pretrain, finetune, validation) if dataset]
     require_reading(how, datasets)
+    require_same_classes(datasets)
     card = _card(config, _classes(config, datasets))
     stages = _stages(config, {"pretrain": pretrain, "finetune": finetune})
     identity = specification.training_id(card, stages, config.seed, config.precision, config.channels_last)

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from pipelines.data.containers import ShardError
-from pipelines.data.labels import SYNSET
+from pipelines.data.labels import MAX_LABEL, SYNSET
 from zoo import imagenet
+
+_DIGITS = 100
+"""int() refuses texts of thousands."""
 
 
 def relabelled(schema: pa.Schema, column: str) -> tuple[int, ...] | None:
@@ -20,6 +23,8 @@ def relabelled(schema: pa.Schema, column: str) -> tuple[int, ...] | None:
     if not names:
         return None
     if all(name.isascii() and name.isdigit() for name in names):
+        if too_large := [name for name in names if len(name) > _DIGITS or int(name) > MAX_LABEL]:
+            raise ShardError(f"{too_large[0][:40]} of column {column}'s class names is no 32-bit integer")
         return tuple(int(name) for name in names)
     if all(SYNSET.fullmatch(name) for name in names):
         known = {synset: number for number, synset in enumerate(imagenet.synsets())}

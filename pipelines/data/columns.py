@@ -20,7 +20,7 @@ ROW = "ROW"
 """--key-column: no column holds keys; rows are numbered."""
 _PATH = "path"
 """Of a picture's struct, as Hugging Face's `datasets` writes it."""
-_ELSEWHERE = ("url", "uri", "file_name", "filename", "path", "image_path", "filepath")
+_ELSEWHERE = ("image", "img", "url", "uri", "file_name", "filename", "path", "image_path", "filepath")
 """Columns of a table that describes pictures and does not hold them."""
 _TENSORS = b"tensor"
 """In the name of Arrow's extension types of decoded arrays: Ray Data's `arrow_tensor`, Arrow's `fixed_shape_tensor`."""
@@ -84,13 +84,14 @@ def choose(schema: pa.Schema, shard: Shard) -> Columns:
 
 def _label(fields: Fields, given: str | None, shard: Shard) -> tuple[str | None, str | None]:
     """The column of labels, and the label of the folder that names the same column or takes its place."""
-    folders = _partitions(shard.uri)
+    folders = _partitions(shard.name)
     if given is not None and given not in fields and given.lower() in folders:
         return None, folders[given.lower()]
     label = _chosen(fields, given, "--label-column", _LABELS, _is_label)
-    if label is not None:
-        return label, folders.get(label.lower())
     usual = [name for name in _LABELS if name in folders]
+    if label is not None:
+        beside = label.lower() if given or label.lower() in folders else next(iter(usual), "")
+        return label, folders.get(beside)
     if len(usual) > 1 and usual[0] != _LABELS[0]:
         raise ShardError(f"folders {' and '.join(usual)} could be meant; --label-column says which")
     return None, folders[usual[0]] if usual else None
@@ -193,8 +194,11 @@ def _has_path(kind: pa.DataType) -> bool:
     return struct.get_field_index(_PATH) >= 0 and _is_text(struct.field(_PATH).type)
 
 
-def _partitions(uri: str) -> dict[str, str | None]:
-    """The folders `name=value` above a file, as Hive, Spark and DuckDB name the parts of a table; None for null."""
-    pairs = (part.partition("=") for part in PurePosixPath(uri).parts[:-1])
+def _partitions(name: str) -> dict[str, str | None]:
+    """The folders `name=value` in a shard's name, as Hive, Spark and DuckDB name the parts of a table; None for null.
+
+    Folders above the dataset count as little as they do in the identity of a cell.
+    """
+    pairs = (part.partition("=") for part in PurePosixPath(name).parts[:-1])
     named = {name.lower(): unquote(value) for name, equals, value in pairs if equals}
     return {name: None if value == _NO_PARTITION else value for name, value in named.items()}

@@ -3,8 +3,10 @@
 The stream is read once, forwards. What it inflates to is bounded by what was read.
 """
 
+import gzip
 import hashlib
 import io
+import zlib
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, cast
@@ -111,15 +113,25 @@ class _Counting:
         """The caller closes the file itself."""
 
 
+def _inflated(source: _Counting, codec: str) -> BinaryIO:
+    """The inflated bytes of `source`. Python's gzip, other than Arrow's, accepts zeros behind the end, as gzip does."""
+    if codec == "gzip":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, source), mode="rb"))
+    return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(source, mode="r"), codec))  # pyright: ignore[reportArgumentType]
+
+
 class _Inflating:
     """A file that inflates another one, and refuses to go far beyond what it has read of it."""
 
     def __init__(self, source: BinaryIO, codec: str) -> None:
         self._compressed, self._given = _Counting(source), 0
-        self._inflated = pa.CompressedInputStream(pa.PythonFile(self._compressed, mode="r"), codec)  # pyright: ignore[reportArgumentType]
+        self._inflated = _inflated(self._compressed, codec)
 
     def read(self, size: int) -> bytes:
-        data = self._inflated.read(min(size, _BUFFER))
+        try:
+            data = self._inflated.read(min(size, _BUFFER))
+        except zlib.error as error:
+            raise ShardError(f"gzip is damaged: {error}") from error
         self._given += len(data)
         if self._given > _FREE_INFLATION + _MAX_INFLATION * self._compressed.taken:
             raise ShardError(

@@ -71,7 +71,8 @@ def find_dataset(
     _require_all_shards({pattern.rstrip("/") for pattern in patterns}, found, manifests)
     name = PurePosixPath(root).name or "dataset"
     known = [manifest for manifest in manifests.values() if manifest]
-    return Dataset(name=name, source=" ".join(sources), shards=shards, labels=_labels(known), classes=_classes(known))
+    labels, classes = _labels(known), _classes(manifests)
+    return Dataset(name=name, source=" ".join(sources), shards=shards, labels=labels, classes=classes)
 
 
 def _patterns(source: str, signed: bool, lists: tuple[str, ...] = ()) -> Iterator[str]:
@@ -189,8 +190,33 @@ def _labels(manifests: Sequence[Manifest]) -> tuple[int, int] | None:
     return (min(low), max(high)) if low and high else None
 
 
-def _classes(manifests: Sequence[Manifest]) -> tuple[str, ...]:
-    """The class names of the first manifest that has some, if they are numbered from 0 on without gap."""
-    named = next((manifest.classes for manifest in manifests if manifest.classes), dict[str, int]())
-    by_label = {label: name for name, label in named.items()}
+def _classes(manifests: Mapping[str, Manifest | None]) -> tuple[str, ...]:
+    """The class names in manifests, by folder, if they are numbered from 0 on without gap.
+
+    Raises:
+        ValueError: if two manifests number them differently.
+    """
+    maps = {folder: manifest.classes for folder, manifest in manifests.items() if manifest and manifest.classes}
+    first = next(iter(maps), "")
+    for folder, named in maps.items():
+        _require_agreement(first, maps[first], folder, named)
+    by_label = {label: name for name, label in maps.get(first, {}).items()}
     return tuple(by_label[label] for label in sorted(by_label)) if set(by_label) == {*range(len(by_label))} else ()
+
+
+def require_same_classes(datasets: Iterable[Dataset]) -> None:
+    """Raise ValueError if the manifests of two datasets number class names differently."""
+    maps = {dataset.source: {name: label for label, name in enumerate(dataset.classes)} for dataset in datasets}
+    named = {source: names for source, names in maps.items() if names}
+    first = next(iter(named), "")
+    for source, names in named.items():
+        _require_agreement(first, named[first], source, names)
+
+
+def _require_agreement(one: str, ours: Mapping[str, int], other: str, theirs: Mapping[str, int]) -> None:
+    """Raise ValueError if a name has two labels, or a label has no name in common."""
+    moved = [name for name, label in ours.items() if theirs.get(name, label) != label]
+    both = {*ours.values()} & {*theirs.values()}
+    renamed = both - {label for name, label in ours.items() if name in theirs}
+    if moved or renamed:
+        raise ValueError(f"{one} and {other} number their classes differently; pack both with one --classes FILE")

@@ -16,7 +16,9 @@ _INTEGER = re.compile(rb"-?[0-9]+(\.0*)?")
 SYNSET = re.compile(r"n[0-9]{8}")
 LONGEST_TEXT = 100
 """Bytes of a label's text; more are not one."""
+MAX_LABEL = (1 << 31) - 1
 _NO_LABEL = -1
+_NO_LABEL_TEXTS = frozenset({"nan", "null", "none", "na", "n/a", "<na>"})
 _SHOWN = 40
 
 
@@ -33,6 +35,8 @@ def from_text(text: bytes) -> Label:
     if len(text) <= LONGEST_TEXT and _INTEGER.fullmatch(bare):  # int() alone would take 1_0 for 10
         return _ranged(int(bare.partition(b".")[0]))
     shown = bare[:_SHOWN].decode(errors="replace")
+    if shown.lower() in _NO_LABEL_TEXTS:
+        return Label()
     if SYNSET.fullmatch(shown):
         return _of_synset(shown)
     return Label(error=f"bad label: {shown!r} is not an integer")
@@ -50,11 +54,11 @@ def from_value(value: object) -> Label:
         case float() | Decimal():
             return _of_number(value)
         case str():
-            return from_text(value.encode(errors="replace"))
+            return from_text(value.encode(errors="replace")) if value.strip() else Label()
         case bytes():
-            return from_text(value)
+            return from_text(value) if value.strip() else Label()
         case _:
-            return Label(error=f"bad label: {str(value)[:_SHOWN]!r} is not an integer")
+            return Label(error=_plain(f"bad label: {str(value)[:_SHOWN]!r} is not an integer"))
 
 
 def from_json(text: bytes, field: str) -> Label:
@@ -62,14 +66,19 @@ def from_json(text: bytes, field: str) -> Label:
     try:
         content: object = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Label(error=f"bad label: not JSON: {error}")
+        return Label(error=_plain(f"bad label: not JSON: {error}"))
     if not isinstance(content, dict):
         return Label(error=f"bad label: JSON without the field {field!r}")
     fields = cast(dict[str, object], content)
     if field not in fields:
         there = ", ".join(sorted(fields)[:8]) or "no field"
-        return Label(error=f"bad label: JSON without the field {field!r}; it has {there}"[:200])
+        return Label(error=_plain(f"bad label: JSON without the field {field!r}; it has {there}")[:200])
     return from_value(fields[field])
+
+
+def _plain(message: str) -> str:
+    """Without lone surrogates, which JSON can hold and Arrow cannot."""
+    return message.encode("utf-8", "backslashreplace").decode()
 
 
 def from_folder(path: str) -> Label:

@@ -148,6 +148,11 @@ def entries(counter: ListingCounter, pattern: str, named: Mapping[str, StoredObj
     return found
 
 
+def _is_hidden(uri: str, folder: str) -> bool:
+    """Whether a folder below `folder` on the way to `uri` begins with a dot, as those of snapshots and editors do."""
+    return any(part.startswith(".") for part in uri.removeprefix(folder).split("/")[:-1])
+
+
 def exists(uri: str) -> bool:
     """Whether `uri` is an existing local path: then brackets and braces in it are plain characters."""
     return not storage.is_remote(uri) and storage.local_path(uri).exists()
@@ -173,7 +178,7 @@ def _list_folder(counter: ListingCounter, uri: str) -> list[StoredObject]:
 
 def _shards(source: str, chosen: Sequence[StoredObject], below: Sequence[StoredObject]) -> list[StoredObject]:
     """The shards among the objects `chosen` of those `below` a folder; a warning counts what nearly is one."""
-    found = [entry for entry in chosen if is_shard_name(entry.uri)]
+    found = [entry for entry in chosen if is_shard_name(entry.uri) and not _is_hidden(entry.uri, source)]
     require_plain_files((entry.uri for entry in found), (entry.uri for entry in below))
     near = [entry.uri for entry in below if _NEAR_SUFFIX.search(entry.uri) and not is_shard_name(entry.uri)]
     if found and near:

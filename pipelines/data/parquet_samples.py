@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -33,16 +34,24 @@ def parquet_samples(shard: Shard) -> Iterator[Sample]:
         ShardError: if it differs from its manifest, or its columns cannot be told.
         pyarrow.ArrowException, OSError: if it is damaged.
     """
+    with closing(_opened(shard)) as source:
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        columns = _with_keys(choose(file.schema_arrow, shard), file)
+        row = 0
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(_batch_rows(file, group), [group], columns.read):  # pyright: ignore[reportUnknownMemberType]
+                yield from _samples(batch, columns, shard, row)
+                row += len(batch)
+
+
+def _opened(shard: Shard) -> BinaryIO:
+    """The file of a shard: read whole, and compared with its manifest, unless a part of it is all that is wanted."""
+    if shard.limit is not None and not shard.sha256:
+        return storage.open_input(shard.uri)
     data = storage.read(shard.uri)
     if shard.sha256:
         verify(hashlib.sha256(data).hexdigest(), shard)
-    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-    columns = _with_keys(choose(file.schema_arrow, shard), file)
-    row = 0
-    for group in range(file.num_row_groups):
-        for batch in file.iter_batches(_batch_rows(file, group), [group], columns.read):  # pyright: ignore[reportUnknownMemberType]
-            yield from _samples(batch, columns, shard, row)
-            row += len(batch)
+    return cast(BinaryIO, pa.BufferReader(data))
 
 
 def classes_of(shard: Shard) -> tuple[str, ...]:

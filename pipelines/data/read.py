@@ -103,10 +103,13 @@ def samples(shard: Shard, passed: PassedOver | None = None) -> Iterator[Sample]:
     rows = 0
     first: dict[str, int] = {}
     masks: dict[str, int] = {}
+    alone: set[str] = set()  # keys of labels without a picture: one that comes later belongs to it
     try:
         for sample in read_samples(shard, passed):
             seen = first.setdefault(sample.key, rows)
-            if seen != rows and sample.error == LABEL_ALONE:
+            if sample.error == LABEL_ALONE:
+                alone.add(sample.key)
+            if seen != rows and sample.key in alone:
                 raise ShardError(_apart(sample.key, seen, rows))
             _require_together(named_within(shard, sample), sample.key, first, masks)
             yield (sample if seen == rows else _failed(sample, f"duplicate key: {sample.key!r} is row {seen} already"))

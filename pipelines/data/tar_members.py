@@ -111,7 +111,7 @@ def _members(
             continue
         member = _named(info)
         kind = _passed_over(info, member, label_field)
-        if info.isreg():
+        if info.isreg() and not info.issparse():
             links.remember(member.path, info.offset_data, info.size)
         if kind:
             passed.add(kind)

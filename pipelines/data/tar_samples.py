@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import cast
 
 from pipelines.data import labels
+from pipelines.data.containers import ShardError
 from pipelines.data.grouping import Part, Rule, named_pictures
 from pipelines.data.labels import Label
 from pipelines.data.suffixes import LABEL, LABEL_ALONE, is_picture, last_suffix
@@ -83,13 +84,34 @@ class _Grouping:
         """Consecutive members of one stem are a sample, or several with dots in their keys."""
         held: list[Member] = []
         before: frozenset[str] = frozenset()
-        for together, more in map(_together, _runs(members)):
+        for together, more in map(_together, _runs(self._wanted(members))):
             yield from self._divided(held, before | _named(together))
             held, before = together, _named(held)
             if more:
+                self._require_separate(together)
                 yield from self.by_last_dot(chain(together, more))
                 held, before = [], frozenset()
         yield from self._divided(held, before)
+
+    def _wanted(self, members: Iterable[Member]) -> Iterator[Member]:
+        """Without pictures that are not meant where --image-member names one: a sample may have thousands."""
+        for member in members:
+            if self.rule.image_field and is_picture(member.field) and member.field != self.rule.image_field:
+                self.passed.add(member.field)
+            else:
+                yield member
+
+    def _require_separate(self, together: Sequence[Member]) -> None:
+        """Raise ShardError if members that are too many to be kept together are one sample all the same."""
+        fields = [member.field for member in together]
+        paired = all(self.rule.own_label(field) in fields for field in fields if is_picture(field) and "." in field)
+        plain = [field for field in fields if "." not in field]
+        if plain and not paired:
+            raise ShardError(
+                f"sample {together[0].stem!r} has more than {_MAX_TOGETHER} members ({', '.join(fields[:4])}, …); "
+                f"--image-member {plain[0] if is_picture(plain[0]) else fields[0]} takes one, "
+                f"--image-member '{EVERY_PICTURE}' makes each a sample"
+            )
 
     def _divided(self, group: Sequence[Member], elsewhere: frozenset[str]) -> Iterator[Sample]:
         """The samples of a group; a field that comes again begins another group."""

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.data import read
 from pipelines.data.dataset import find_dataset
 from pipelines.records import Reading
 from tests.support.shard_files import failure, parquet_of, read_all
@@ -128,21 +129,33 @@ FOLDERS = {
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_folders_name_the_label_as_hive_does(tmp_path, folder: str) -> None:
     put(tmp_path / folder / "a.parquet", key=["a", "b"], image=IMAGES)
-    samples = read_all(tmp_path / folder / "a.parquet")
-    assert [(sample.label, sample.error) for sample in samples] == [(label, None) for label in FOLDERS[folder]]
+    (shard,) = find_dataset([str(tmp_path)]).shards
+    assert [(sample.label, sample.error) for sample in read.samples(shard)] == [(n, None) for n in FOLDERS[folder]]
+
+
+def test_folders_above_the_dataset_give_no_label_as_they_are_in_no_cells_path(tmp_path) -> None:
+    put(tmp_path / "label=3" / "d" / "a.parquet", key=["a"], image=[b"x"])
+    (shard,) = find_dataset([f"{tmp_path}/label=3/d"]).shards
+    assert [sample.label for sample in read.samples(shard)] == [None]
 
 
 def test_folders_of_two_labels_are_told_apart_by_the_option(tmp_path) -> None:
-    path = put(tmp_path / "class=3" / "target=4" / "category=5" / "a.parquet", key=["a"], image=[b"x"])
-    assert failure(path) == "folders class and target could be meant; --label-column says which"
+    put(tmp_path / "class=3" / "target=4" / "category=5" / "a.parquet", key=["a"], image=[b"x"])
+    (shard,) = find_dataset([str(tmp_path)]).shards
+    with pytest.raises(read.ShardError, match="folders class and target could be meant; --label-column says which"):
+        list(read.samples(shard))
     for name, label in {"class": 3, "target": 4, "category": 5}.items():
-        (shard,) = find_dataset([str(path)], reading=Reading(label_column=name)).shards
-        assert [sample.label for sample in read_all(path, reading=shard.reading)] == [label]
+        (shard,) = find_dataset([str(tmp_path)], reading=Reading(label_column=name)).shards
+        assert [sample.label for sample in read.samples(shard)] == [label]
 
 
 def test_a_label_that_differs_from_its_folder_is_a_row_with_a_reason(tmp_path) -> None:
-    path = put(tmp_path / "label=3" / "a.parquet", key=["a", "b"], image=IMAGES, label=[3, 4])
-    assert [(s.label, s.error) for s in read_all(path)] == [(3, None), (None, "bad label: 4 in a folder label=3")]
+    for column in ("label", "cls"):
+        put(tmp_path / column / "label=3" / "a.parquet", key=["a", "b"], image=IMAGES, **{column: [3, 4]})
+        (shard,) = find_dataset([str(tmp_path / column)]).shards
+        samples = [(sample.label, sample.error) for sample in read.samples(shard)]
+        assert samples[0] == (3, None)
+        assert samples[1][1].startswith("bad label: 4 in a folder")
 
 
 @pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "brotli", "lz4", "zstd"])

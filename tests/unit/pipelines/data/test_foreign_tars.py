@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.data import read
+from pipelines.data.dataset import find_dataset
 from pipelines.records import Reading, Sample
 from tests.support.shard_files import as_ours, failure, members_of, read_all, tar_of, write_tar
 
@@ -157,3 +159,46 @@ def test_masks_that_stand_apart_from_their_pictures_are_not_taken_for_samples(tm
 def test_pictures_of_other_keys_may_stand_anywhere(tmp_path, parts) -> None:
     write_tar(tmp_path / "a.tar", [*parts[0], *parts[1]])
     assert len(read_all(tmp_path / "a.tar")) == len([*parts[0], *parts[1]])
+
+
+def frames(*first: str, count: int = 70) -> list[tuple[str, bytes]]:
+    return [*((name, b"7") for name in first), *((f"v.{i:04d}.jpg", b"%d" % i) for i in range(count))]
+
+
+def test_a_sample_of_very_many_pictures_is_read_by_the_option_and_else_refused_by_name(tmp_path, write_tar) -> None:
+    write_tar(tmp_path / "a.tar", frames("v.jpg", "v.cls"))
+    (shard,) = find_dataset([str(tmp_path)]).shards
+    with pytest.raises(read.ShardError, match=r"sample 'v' has more than 64 members .*; --image-member jpg takes one"):
+        list(read.samples(shard))
+    (shard,) = find_dataset([str(tmp_path)], reading=Reading(image_member="jpg")).shards
+    (sample,) = read.samples(shard)
+    assert (sample.key, sample.label, sample.image) == ("v", 7, b"7")
+    (shard,) = find_dataset([str(tmp_path)], reading=Reading(image_member="*")).shards
+    assert len(list(read.samples(shard))) == 71
+
+
+def test_very_many_numbered_pictures_are_samples(tmp_path, write_tar) -> None:
+    write_tar(tmp_path / "a.tar", frames())
+    (shard,) = find_dataset([str(tmp_path)]).shards
+    assert [sample.key for sample in read.samples(shard)] == [f"v.{i:04d}" for i in range(70)]
+
+
+def test_labels_that_all_come_before_the_pictures_stand_apart_too(tmp_path, write_tar) -> None:
+    write_tar(tmp_path / "a.tar", [("a.cls", b"1"), ("b.cls", b"2"), ("a.jpg", b"x"), ("b.jpg", b"y")])
+    (shard,) = find_dataset([str(tmp_path)]).shards
+    with pytest.raises(read.ShardError, match="members of sample 'a' are not adjacent"):
+        list(read.samples(shard))
+
+
+def test_shards_in_hidden_folders_are_copies_of_editors_and_snapshots(tmp_path, write_tar) -> None:
+    write_tar(tmp_path / "val" / "0.tar", [("a.jpg", b"x")])
+    write_tar(tmp_path / "val" / ".snapshot" / "0.tar", [("a.jpg", b"x")])
+    assert [shard.name for shard in find_dataset([f"{tmp_path}/val"]).shards] == ["0"]
+    assert [shard.name for shard in find_dataset([f"{tmp_path}/val/.snapshot"]).shards] == ["0"]
+
+
+def test_json_that_arrow_cannot_hold_is_an_error_row(tmp_path, write_tar) -> None:
+    write_tar(tmp_path / "a.tar", [("a.jpg", b"x"), ("a.json", b'{"\\ud800": 1}')])
+    (shard,) = find_dataset([str(tmp_path)], reading=Reading(label_member="json")).shards
+    (chunk,) = read.chunks(0, shard, 4)
+    assert chunk["errors"].to_pylist() == [["bad label: JSON without the field 'label'; it has \\ud800"]]

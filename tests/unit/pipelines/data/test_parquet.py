@@ -30,7 +30,7 @@ LABEL_COLUMNS = {
     "int64": (pa.array([3, 1 << 40, -(1 << 40), None], pa.int64()), [3, None, None, None], "no 32-bit integer"),
     "uint8": (pa.array([3, 255, 0, None], pa.uint8()), [3, 255, 0, None], ""),
     "float": (pa.array([3.0, 2.5, float("inf"), None]), [3, None, None, None], "is not an integer"),
-    "string": (pa.array(["3", "cat", "", None]), [3, None, None, None], "is not an integer"),
+    "string": (pa.array(["3", "cat", "2.5", None]), [3, None, None, None], "is not an integer"),
     "synset": (pa.array(["n01440764", "n15075141", "n00000000", "7.0"]), [0, 999, None, 7], "none of ImageNet's"),
     "dictionary": (pa.array(["3", "n01443537", "3", None]).dictionary_encode(), [3, 1, 3, None], ""),
     "decimal": (pa.array([Decimal("3.00"), Decimal("2.50"), None, Decimal(0)]), [3, None, None, 0], "not an integer"),
@@ -50,12 +50,13 @@ def test_parquet_labels_are_integers_of_any_width_and_others_are_error_rows(tmp_
     assert all(reason in error for error in row["errors"] if error)
 
 
-@pytest.mark.parametrize("column", ["int64", "float", "dictionary"])
+@pytest.mark.parametrize("column", ["int64", "float", "dictionary", "string"])
 def test_minus_one_null_and_nan_are_no_label(tmp_path, column: str) -> None:
     kinds = {
         "int64": [-1, None],
         "float": [-1.0, float("nan")],
-        "dictionary": pa.array(["-1", None]).dictionary_encode(),
+        "dictionary": pa.array(["-1", "NaN"]).dictionary_encode(),
+        "string": ["", "null"],
     }
     (tmp_path / "a.parquet").write_bytes(parquet_of(key=["a", "b"], image=[b"x", b"y"], label=kinds[column]))
     assert [(sample.label, sample.error) for sample in read_all(tmp_path / "a.parquet")] == [(None, None)] * 2
