@@ -8,8 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.packing import classes as class_names
-from pipelines.packing.classes import Classes, imagenet_synsets
-from pipelines.packing.labels import MAX_LABEL
+from pipelines.packing.classes import MAX_LABEL, Classes, imagenet_synsets
 from pipelines.packing.text import examples
 
 _SPLITS = frozenset(
@@ -103,9 +102,8 @@ def _label_of(names: Sequence[str], where: object, given: Classes | str | None) 
     if isinstance(given, Classes):
         given.require(names, where)
         known = given.every_name()
-        shown = examples([f"{name} {label}" for name, label in sorted(given.labels.items(), key=lambda pair: pair[1])])
-        how = "positions of the sorted names" if given.source.endswith(class_names.SORTED) else f"by {given.source}"
-        return {name: known[name] for name in names}, f"{len(names):,} classes, {how}: {shown}"
+        given.require_no_header(any(known[name] == 0 for name in names), where)
+        return {name: known[name] for name in names}, f"{len(names):,} classes, {given}"
     numbers = [name for name in names if name.isascii() and name.isdigit()]
     index = imagenet_synsets()
     synsets = [name for name in names if name in index]

@@ -6,20 +6,32 @@ of names, or a map between labels and names, as in imagenet_class_index.json.
 """
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from pipelines import storage
-from pipelines.packing import text
+from pipelines.packing import json_text, text
 from zoo import imagenet
 
 SORTED = "sorted"
 """`--classes sorted`: the label is the position among the sorted names."""
 NONE = "none"
 """`--classes none`: folders are no classes, and no image gets a label."""
+MAX_LABEL = (1 << 31) - 1
+_LONGEST = 20
+"""Digits of a label that are read; more are no label."""
+_HEADERS = frozenset(
+    f"{of}{what}{many}"
+    for what in ("class", "label", "name", "category", "categorie", "synset", "wnid")
+    for of in ("", "class", "label", "category")
+    for many in ("", "s", "es")
+) | {"labelmap", "species", "words", "folder", "folders"}
+"""What tables call a column of classes, without case, spaces and underscores."""
+_log = logging.getLogger(__name__)
 _MAPPING = re.compile(r"(n\d{8})\s+(\S.*)")
 
 
@@ -27,16 +39,38 @@ _MAPPING = re.compile(r"(n\d{8})\s+(\S.*)")
 class Classes:
     """The label of each class name; `source` says where they come from, for messages.
 
-    `aliases` are other names of the same classes: lemmas of a synset, underscores in place of spaces.
+    `aliases` are other names of the same classes: lemmas of a synset, underscores in place of spaces. `header` is the
+    name of the first class if it could be the name of a column.
     """
 
     labels: Mapping[str, int]
     source: str
     aliases: Mapping[str, int] = field(default_factory=dict[str, int])
+    header: str | None = None
 
     def every_name(self) -> dict[str, int]:
-        """The label of every name and alias."""
-        return {**self.aliases, **self.labels}
+        """The label of every name and alias, with their accents as one letter and as two."""
+        known = {**self.aliases, **self.labels}
+        forms = {text.other_form(name): label for name, label in known.items() if not name.isascii()}
+        return {**forms, **known}
+
+    def require_no_header(self, is_used: bool, where: object) -> None:
+        """Raise ValueError if the first name is a header rather than a class.
+
+        Args:
+            is_used: whether something has the label 0.
+            where: what has labels, for the message.
+        """
+        if self.header and not is_used:
+            raise ValueError(
+                f"{self.source}: its first line {self.header!r} is no class in {where}, and looks like a header, with "
+                "which labels are one too high; remove it, or write the names as a list in JSON if it is a class"
+            )
+
+    def __str__(self) -> str:
+        pairs = sorted(self.labels.items(), key=lambda pair: pair[1])
+        how = "positions of the sorted names" if self.source.endswith(SORTED) else f"by {self.source}"
+        return f"{how}: {text.examples([f'{name} {label}' for name, label in pairs])}"
 
     def require(self, names: Iterable[str], where: object) -> None:
         """Raise ValueError if a name is none of the classes.
@@ -74,11 +108,15 @@ def read_classes(uri: str) -> Classes:
     if content.lstrip()[:1] in {"[", "{"}:
         return _from_json(content, uri)
     lines = [(number, line.strip()) for number, line in enumerate(text.lines_of(content), 1) if line.strip()]
+    if comments := [line for _, line in lines if line.startswith("#")]:
+        _log.warning("%s: lines that begin with # are no classes (%s)", uri, text.examples(comments))
+        lines = [(number, line) for number, line in lines if not line.startswith("#")]
     matches = [_MAPPING.fullmatch(line) for _, line in lines]
     if lines and all(matches):
         rows = [(number, found[1], found[2]) for (number, _), found in zip(lines, matches, strict=True) if found]
         return _from_mapping(rows, uri)
-    return _in_order(lines, uri)
+    header = lines[0][1] if lines and re.sub(r"[\s_-]", "", lines[0][1].casefold()) in _HEADERS else None
+    return replace(_in_order(lines, uri), header=header)
 
 
 def _in_order(lines: Sequence[tuple[int, str]], uri: str) -> Classes:
@@ -100,7 +138,13 @@ def _from_mapping(rows: Sequence[tuple[int, str, str]], uri: str) -> Classes:
     """Synsets with their names; lemmas that several synsets share are no aliases."""
     _require_distinct([(number, synset) for number, synset, _ in rows], uri)
     index = imagenet_synsets()
-    by_index = all(synset in index for _, synset, _ in rows)
+    unknown = [(number, synset) for number, synset, _ in rows if synset not in index]
+    if unknown and len(unknown) < len(rows):
+        raise ValueError(
+            f"{uri} line {unknown[0][0]}: {unknown[0][1]} is none of ImageNet's 1000 synsets, and others are; for "
+            "labels by line write the synsets alone, one a line"
+        )
+    by_index = not unknown
     labels = {synset: index[synset] if by_index else place for place, (_, synset, _) in enumerate(rows)}
     named = [(name, labels[synset]) for _, synset, words in rows for name in {words, *re.split(r",\s*", words)}]
     count = Counter(name for name, _ in named)
@@ -116,32 +160,43 @@ def _spaced(labels: Mapping[str, int]) -> dict[str, int]:
 
 
 def _from_json(content: str, uri: str) -> Classes:
-    try:
-        parsed = json.loads(content, object_pairs_hook=_distinct_pairs)
-    except ValueError as error:
-        raise ValueError(f"{uri}: {error}") from None
+    parsed: object = json_text.parse(content, uri)
     if isinstance(parsed, list):
-        return _in_order([(entry, str(name)) for entry, name in enumerate(cast(list[Any], parsed), 1)], uri)
+        return _in_order([(entry, _name(name, uri)) for entry, name in enumerate(cast(list[Any], parsed), 1)], uri)
     content_of = cast(dict[str, Any], parsed)
     if content_of and all(type(label) is int and label >= 0 for label in content_of.values()):
         if len(set(content_of.values())) < len(content_of):
             raise ValueError(f"{uri}: two names have the same label")
+        for name, label in content_of.items():
+            _require_label(label, f"the label of {name!r}", uri)
         return Classes(labels=content_of, source=uri, aliases=_spaced(content_of))
     if not content_of or not all(label.isascii() and label.isdigit() for label in content_of):
         raise ValueError(f"{uri}: expected a list of names, or a map of labels to names or of names to labels")
-    return _numbered({int(label): name for label, name in content_of.items()}, uri)
+    numbers: dict[int, Any] = {}
+    for entry, name in content_of.items():
+        label = int(entry) if len(entry) <= _LONGEST else MAX_LABEL + 1
+        _require_label(label, f"the label {entry[:_LONGEST]}", uri)
+        if label in numbers:
+            raise ValueError(f"{uri}: the label {label} occurs twice")
+        numbers[label] = name
+    return _numbered(numbers, uri)
 
 
-def _distinct_pairs(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        repeated = next(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
-        raise ValueError(f"the entry {repeated!r} occurs twice")
-    return dict(pairs)
+def _require_label(label: int, what: str, uri: str) -> None:
+    if label > MAX_LABEL:
+        raise ValueError(f"{uri}: {what} is not an integer from 0 to {MAX_LABEL}")
+
+
+def _name(name: object, uri: str) -> str:
+    """The name that an entry of JSON is."""
+    if not isinstance(name, str | int) or isinstance(name, bool) or not str(name).strip():
+        raise ValueError(f"{uri}: {json.dumps(name)[:80]} is no name of a class")
+    return str(name)
 
 
 def _numbered(names: Mapping[int, Any], uri: str) -> Classes:
     """A map of labels to a name each, or to a synset and a name."""
-    pairs = [(label, _parts(names[label])) for label in sorted(names)]
+    pairs = [(label, _parts(names[label], uri)) for label in sorted(names)]
     _require_distinct([(label, parts[0]) for label, parts in pairs if parts], uri)
     count = Counter(part for _, parts in pairs for part in parts[1:])
     aliases = {part: label for label, parts in pairs for part in parts[1:] if count[part] == 1}
@@ -149,5 +204,6 @@ def _numbered(names: Mapping[int, Any], uri: str) -> Classes:
     return Classes(labels=labels, source=uri, aliases={**_spaced(labels), **aliases})
 
 
-def _parts(name: Any) -> list[str]:
-    return [str(part) for part in cast(list[Any], name)] if isinstance(name, list) else [str(name)]
+def _parts(name: Any, uri: str) -> list[str]:
+    parts = cast(list[Any], name) if isinstance(name, list) else [name]
+    return [_name(part, uri) for part in parts or [None]]

@@ -6,7 +6,6 @@ columns were read and what kind of labels they hold.
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.packing import classes as class_names
-from pipelines.packing import columns, labels, text
+from pipelines.packing import columns, json_text, labels, numbered, text
 from pipelines.packing.classes import Classes
 
 _PARQUET = b"PAR1"
@@ -47,7 +46,8 @@ class LabelTable:
 
     def understood(self, ways: str) -> str:
         """One line that says how the table was read; `ways` says how names were matched with images."""
-        return f"{self.shown}: {self.named}{f' ({ways})' if ways else ''}, {self.labelled}"
+        mapping = f"; {len(self.classes.labels):,} classes, {self.classes}" if self.classes else ""
+        return f"{self.shown}: {self.named}{f' ({ways})' if ways else ''}, {self.labelled}{mapping}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +75,18 @@ def parse(data: bytes, shown: str, classes: Classes | str | None = None) -> Labe
         ValueError: if the table cannot be read, or a label is none; the message names the line.
     """
     known = classes if isinstance(classes, Classes) else None
-    rows = _rows(data, shown, known)
-    if isinstance(classes, str):
-        known = class_names.sorted_classes(name.strip() for name in rows.labels if name.strip())
-    reader = labels.LabelReader(known)
+    rows = _rows(data, shown, classes)
     try:
         texts = pa.array(rows.labels, pa.string())
-        values = reader.labels(labels.first_synsets(texts) if rows.predictions else texts)
+        texts = labels.first_synsets(texts) if rows.predictions else texts
+        if isinstance(classes, str):
+            known = class_names.sorted_classes(name.strip() for name in texts.to_pylist() if not labels.is_none(name))
+        reader = labels.LabelReader(known)
+        values = reader.labels(texts)
     except labels.LabelError as error:
         raise ValueError(f"{shown} {rows.places[error.row]}: {error}") from None
+    if known and reader.kind == labels.CLASS_NAMES:
+        known.require_no_header(reader.lowest == 0, shown)
     return LabelTable(
         shown=shown,
         named=rows.named,
@@ -92,17 +95,18 @@ def parse(data: bytes, shown: str, classes: Classes | str | None = None) -> Labe
         names=rows.names,
         labels=values.to_pylist(),
         places=rows.places,
-        classes=known if reader.kind == "class names" else None,
+        classes=known if reader.kind == labels.CLASS_NAMES else None,
     )
 
 
-def _rows(data: bytes, shown: str, classes: Classes | None) -> _Rows:
+def _rows(data: bytes, shown: str, classes: Classes | str | None) -> _Rows:
     if data.startswith(_PARQUET):
-        return _of_parquet(data, shown)
+        return _of_parquet(data, shown, classes)
     content = text.decode(data, shown)
     if content.lstrip()[:1] in {"{", "["}:
         return _of_json(content, shown)
-    form = text.recognise(content, shown, columns.LABEL_TABLE, lambda word: labels.is_label(word, classes))
+    known = classes if isinstance(classes, Classes) else None
+    form = text.recognise(content, shown, columns.LABEL_TABLE, lambda word: labels.is_label(word, known))
     return _of_words(content, shown, form) if form.delimiter == " " else _of_columns(content, shown, form)
 
 
@@ -114,7 +118,7 @@ def _of_columns(content: str, shown: str, form: text.Form) -> _Rows:
     texts: list[str] = []
     places: list[str] = []
     try:
-        for number, row in enumerate(row for row in reader if row):
+        for number, row in enumerate(row for row in reader if not _is_blank(row, form.delimiter)):
             if form.header and not number:
                 continue
             if len(row) != len(form.names) or not row[name_at].strip():
@@ -125,6 +129,11 @@ def _of_columns(content: str, shown: str, form: text.Form) -> _Rows:
     except (csv.Error, ValueError) as error:
         raise ValueError(f"{shown} line {reader.line_num}: {error}") from None
     return _rows_of(chosen, names, texts, places, form)
+
+
+def _is_blank(row: Sequence[str], delimiter: str) -> bool:
+    """Whether the line of `row` has nothing but space."""
+    return not "".join(row).strip() and (len(row) < 2 or delimiter == "\t")
 
 
 def _of_words(content: str, shown: str, form: text.Form) -> _Rows:
@@ -149,7 +158,7 @@ def _of_json(content: str, shown: str) -> _Rows:
     names = list(dict.fromkeys(name for _, entry in entries for name in entry))
     chosen = columns.LABEL_TABLE.choose(names, shown)
     for place, entry in entries:
-        if not str(entry.get(chosen.name) or "").strip():
+        if not _text_of(entry.get(chosen.name)).strip():
             raise ValueError(f"{shown} {place}: has no {chosen.name}")
     return _rows_of(
         chosen,
@@ -163,25 +172,18 @@ def _of_json(content: str, shown: str) -> _Rows:
 def _entries(content: str, shown: str) -> list[tuple[str, dict[str, Any]]]:
     lines = [(number, line) for number, line in enumerate(text.lines_of(content), 1) if line.strip()]
     try:
-        whole = json.loads(content)
+        whole = json_text.parse(content, shown)
         every = cast(list[Any], whole) if isinstance(whole, list) else [whole]
         found = [(f"entry {number}", entry) for number, entry in enumerate(every, 1)]
-    except json.JSONDecodeError:
-        found = [(f"line {number}", _line_of_json(line, f"{shown} line {number}")) for number, line in lines]
+    except json_text.NoJsonError:
+        found = [(f"line {number}", json_text.parse(line, f"{shown} line {number}")) for number, line in lines]
     for place, entry in found:
         if not isinstance(entry, dict):
             raise ValueError(f"{shown} {place}: expected an object with the name and label of an image")
     return found
 
 
-def _line_of_json(line: str, shown: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{shown}: not JSON: {error}") from None
-
-
-def _of_parquet(data: bytes, shown: str) -> _Rows:
+def _of_parquet(data: bytes, shown: str, classes: Classes | str | None) -> _Rows:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         chosen = columns.LABEL_TABLE.choose(file.schema_arrow.names, shown)
@@ -189,6 +191,8 @@ def _of_parquet(data: bytes, shown: str) -> _Rows:
         names, values = (cast(list[Any], table[name].to_pylist()) for name in (chosen.name, chosen.label or ""))
     except pa.ArrowException as error:
         raise ValueError(f"{shown}: {error}") from None
+    if meanings := numbered.meanings(file.schema_arrow, chosen.label or "", shown, classes):
+        values = numbered.translated(values, meanings, shown)
     if None in names:
         raise ValueError(f"{shown} row {names.index(None)}: has no {chosen.name}")
     places = [f"row {row}" for row in range(len(names))]

@@ -10,10 +10,11 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute
 
-from pipelines.packing.classes import Classes, imagenet_synsets
+from pipelines.packing.classes import MAX_LABEL, Classes, imagenet_synsets
 
 pc: Any = pyarrow.compute  # its stubs know neither plain values beside arrays nor sums of Booleans
-MAX_LABEL = (1 << 31) - 1
+CLASS_NAMES = "class names"
+"""The kind of labels that are names."""
 _NO_LABEL = ("", "-1", "-1.0", "<na>", "n/a", "na", "nan", "none", "null")
 _NUMBER = r"^\d{1,10}(\.0*)?$"
 _SYNSET = re.compile(r"n\d{8}")
@@ -34,11 +35,13 @@ class LabelReader:
     Attributes:
         kind: numbers, synsets or class names; None before the first label.
         absent: texts that said that there is no label.
+        lowest: the lowest label.
     """
 
     def __init__(self, classes: Classes | None = None) -> None:
         self.kind: str | None = None
         self.absent = 0
+        self.lowest: int | None = None
         self._source = classes.source if classes else None
         self._names = classes.every_name() if classes else {}
         self._size = max(classes.labels.values(), default=-1) + 1 if classes else MAX_LABEL + 1
@@ -52,7 +55,7 @@ class LabelReader:
         trimmed = pc.fill_null(pc.utf8_trim_whitespace(texts), "")
         named = _lookup(trimmed, self._names)
         absent = pc.and_(pc.is_in(pc.utf8_lower(trimmed), pa.array(_NO_LABEL)), pc.is_null(named))
-        other = {"class names": named} if self._names else {"synsets": _lookup(trimmed, imagenet_synsets())}
+        other = {CLASS_NAMES: named} if self._names else {"synsets": _lookup(trimmed, imagenet_synsets())}
         found = {**other, "numbers": _numbers(trimmed)}
         present = pc.invert(absent)
         self.kind = self.kind or _kind(found, present)
@@ -61,13 +64,15 @@ class LabelReader:
         if (row := first(wrong)) >= 0:
             raise LabelError(row, self._fault(texts[row].as_py(), values[row].as_py()))
         self.absent += pc.sum(absent).as_py() or 0
+        lowest = pc.min(pc.if_else(present, values, None)).as_py()
+        self.lowest = min((label for label in (self.lowest, lowest) if label is not None), default=None)
         return pc.if_else(present, values, None).cast(pa.int32())
 
     def _fault(self, text: str, value: int | None) -> str:
         if value is not None:
             of_classes = f", the labels of {self._source}" if self._source else ""
             return f"label {text!r} is not an integer from 0 to {self._size - 1}{of_classes}"
-        if self.kind == "class names":
+        if self.kind == CLASS_NAMES:
             return f"label {text!r} is not among the names of {self._source}"
         if self.kind:
             return f"label {text!r} is not {_KINDS[self.kind]}, as labels before it are"
@@ -82,7 +87,7 @@ class LabelReader:
 
     def __str__(self) -> str:
         kind = self.kind or "none given"
-        source = f" of {self._source}" if self.kind == "class names" else ""
+        source = f" of {self._source}" if self.kind == CLASS_NAMES else ""
         return f"{kind}{source}" + (f", {self.absent:,} without a label" if self.absent else "")
 
 
@@ -101,6 +106,11 @@ def first_synsets(texts: pa.StringArray) -> pa.StringArray:
     return pa.array(first, pa.string())
 
 
+def is_none(text: str) -> bool:
+    """Whether `text` says that there is no label."""
+    return text.strip().lower() in _NO_LABEL
+
+
 def first(marks: pa.BooleanArray) -> int:
     """The position of the first true mark, or -1."""
     return pc.index(marks, True).as_py()
@@ -109,7 +119,7 @@ def first(marks: pa.BooleanArray) -> int:
 def is_label(text: str, classes: Classes | None = None) -> bool:
     """Whether a word can be a label: a whole number, a synset, a class name, or none."""
     plain = text.strip()
-    number = bool(re.fullmatch(_NUMBER, plain) or _SYNSET.fullmatch(plain)) or plain.lower() in _NO_LABEL
+    number = bool(re.fullmatch(_NUMBER, plain) or _SYNSET.fullmatch(plain)) or is_none(plain)
     return number or (classes is not None and plain in classes.every_name())
 
 

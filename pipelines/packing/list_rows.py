@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.packing import columns, labels, text
+from pipelines.packing import columns, labels, numbered, text
 from pipelines.packing.classes import Classes
 
 pc: Any = pyarrow.compute  # its stubs lack plain values beside arrays
@@ -32,6 +32,8 @@ def batches(
         chosen = columns.URI_LIST.choose(file.schema_arrow.names, uri)
         wanted = [name for name in (chosen.name, chosen.key, chosen.label) if name]
         parts = file.iter_batches(columns=wanted)  # pyright: ignore[reportUnknownMemberType]
+        if chosen.label and (meanings := numbered.meanings(file.schema_arrow, chosen.label, uri, classes)):
+            parts = _translated(parts, chosen.label, meanings, uri)
         return parts, chosen, f"Parquet: {', '.join(f'column {name}' for name in wanted)}"
     head = stream.read(_CSV_BLOCK)
     stream.seek(0)
@@ -40,6 +42,18 @@ def batches(
     chosen = columns.URI_LIST.choose(form.names, f"{uri} line 1")
     wanted = [name for name in (chosen.name, chosen.key, chosen.label) if name]
     return _text_batches(stream, form, wanted, uri, encoding), chosen, _said(form, wanted)
+
+
+def _translated(
+    parts: Iterator[pa.RecordBatch], column: str, meanings: list[str], uri: str
+) -> Iterator[pa.RecordBatch]:
+    """Batches with the meanings of the numbers in `column` in their place."""
+    start = 0
+    for part in parts:
+        values = cast(list[Any], part.to_pydict()[column])
+        texts = pa.array(numbered.translated(values, meanings, uri, start), pa.string())
+        start += len(part)
+        yield part.set_column(part.schema.names.index(column), column, texts)
 
 
 def _said(form: text.Form, wanted: list[str]) -> str:

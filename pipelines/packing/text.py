@@ -8,6 +8,7 @@ is an error that shows the line.
 import codecs
 import csv
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -82,6 +83,12 @@ def lines_of(content: str) -> list[str]:
 def examples(names: Sequence[str], most: int = 3) -> str:
     """The first names, for a message."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def other_form(name: str) -> str:
+    """`name` with each accent a letter of its own if it is composed, as macOS writes names, and composed if not."""
+    composed = unicodedata.normalize("NFC", name)
+    return composed if composed != name else unicodedata.normalize("NFD", name)
 
 
 def recognise(content: str, shown: str, roles: columns.Roles, is_label: Callable[[str], bool]) -> Form:

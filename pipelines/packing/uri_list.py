@@ -58,7 +58,7 @@ def contents(listed: UriList, target: Target, dedup: bool) -> dict[str, object]:
         "dedup": dedup,
     }
     source |= {"samples_per_shard": target.samples_per_shard, "format": target.format}
-    return source | ({"classes": listed.classes.every_name()} if listed.classes else {})
+    return source | ({"classes": {**listed.classes.aliases, **listed.classes.labels}} if listed.classes else {})
 
 
 def check(listed: UriList) -> tuple[int, str]:
@@ -77,6 +77,8 @@ def check(listed: UriList) -> tuple[int, str]:
         rows, form = rows + len(batch), understood
     if not rows:
         raise ValueError(f"{listed.uri}: names no object")
+    if listed.classes and reader.kind == labels.CLASS_NAMES:
+        listed.classes.require_no_header(reader.lowest == 0, listed.uri)
     labelled = f" ({reader})" if reader.kind or reader.absent else ""
     return rows, f"{form}{labelled}, {rows:,} rows"
 
