@@ -4,6 +4,10 @@ IMAGE_SUFFIXES = ("jpg", "jpeg", "jpe", "jfif", "png", "webp")
 """Of the pictures that people evaluate on. How a picture is decoded depends on its bytes alone."""
 OTHER_PICTURES = ("gif", "bmp", "dib", "tif", "tiff", "avif", "heic", "heif", "jxl", "jp2")
 """Of a sample's picture where it has no other; masks and depth maps often have them."""
+UNDECODED = ("heic", "heif", "jxl", "jp2")
+"""Those of the others that are not decoded here."""
+DECODED = (*IMAGE_SUFFIXES, *(suffix for suffix in OTHER_PICTURES if suffix not in UNDECODED))
+"""Of pictures that are packed, each as a sample of its own."""
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".parquet")
 """In any case. Whether a tar is compressed, and how, is told by its first bytes."""
 LABEL = "cls"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pipelines.data.suffixes import IMAGE_SUFFIXES, MAX_IMAGE_BYTES
+from pipelines.data.suffixes import DECODED, MAX_IMAGE_BYTES
 from pipelines.packing import imagenet_archives
 from pipelines.packing.images import Image, ZippedImage, above, sort_images, suffix_of
 from pipelines.packing.labelling import METADATA, Given, Labelling, Tree, label
@@ -180,7 +180,7 @@ def _without_metadata(names: Sequence[str]) -> list[str]:
 
 
 def _others(names: Iterable[str]) -> list[str]:
-    return [name for name in names if suffix_of(name) not in IMAGE_SUFFIXES]
+    return [name for name in names if suffix_of(name) not in DECODED]
 
 
 def _require_labels(names: Sequence[str], every: Iterable[str], path: Path, given: Given) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines import storage
-from pipelines.data.suffixes import IMAGE_SUFFIXES
+from pipelines.data.suffixes import DECODED
 from pipelines.packing.images import Image, above, sort_images, suffix_of
 from pipelines.packing.labelling import METADATA, Given, Labelling, Tree, label
 
@@ -28,7 +28,7 @@ def list_images(root: Path, given: Given) -> tuple[list[Image], Labelling]:
     tree = Tree(
         where=str(root),
         images=images,
-        others=[name for name in files if suffix_of(name) not in IMAGE_SUFFIXES],
+        others=[name for name in files if suffix_of(name) not in DECODED],
         empty={name.rstrip("/") for name in entries if name.endswith("/")} - above(images),
         read=lambda name: (root / name).read_bytes(),
     )

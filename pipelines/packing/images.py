@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipelines.data.suffixes import IMAGE_SUFFIXES
+from pipelines.data.suffixes import DECODED, UNDECODED
 from pipelines.packing.tar_members import DAMAGED
 from pipelines.packing.text import examples
 
-PICTURE_SUFFIXES = ("avif", "bmp", "gif", "heic", "heif", "jfif", "jp2", "jpe", "jxl", "svg", "tif", "tiff")
-"""Suffixes of pictures; those that are not in IMAGE_SUFFIXES are not packed."""
+_UNPACKED = (*UNDECODED, "svg")
+"""Suffixes of pictures that are not packed."""
 _log = logging.getLogger(__name__)
 
 
@@ -94,16 +94,16 @@ def sort_images(names: Iterable[str], where: object) -> list[str]:
         ValueError: if there is no image, two images have the same key, or a key is not UTF-8.
     """
     seen = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
-    images = sorted((name for name in seen if suffix_of(name) in IMAGE_SUFFIXES), key=key_of)
+    images = sorted((name for name in seen if suffix_of(name) in DECODED), key=key_of)
     if not images:
-        raise ValueError(f"{where}: no image ({', '.join(IMAGE_SUFFIXES)}) among {len(seen)} files")
+        raise ValueError(f"{where}: no image ({', '.join(DECODED)}) among {len(seen)} files")
     for first, second in pairwise(images):
         if key_of(first) == key_of(second):
             raise ValueError(f"{where}: {first!r} and {second!r} would have the same key")
     for name in images:
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise ValueError(f"{where}: the name {name!r} is not UTF-8, so it cannot be a key")
-    _warn_of_others([name for name in seen if suffix_of(name) not in IMAGE_SUFFIXES], where)
+    _warn_of_others([name for name in seen if suffix_of(name) not in DECODED], where)
     return images
 
 
@@ -114,7 +114,7 @@ def above(names: Iterable[str]) -> set[str]:
 
 
 def _warn_of_others(names: Sequence[str], where: object) -> None:
-    pictures = sorted(name for name in names if "." in name and suffix_of(name) in PICTURE_SUFFIXES)
+    pictures = sorted(name for name in names if "." in name and suffix_of(name) in _UNPACKED)
     if pictures:
         kinds = Counter(suffix_of(name) for name in pictures)
         counts = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))

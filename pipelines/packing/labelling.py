@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from pipelines import storage
+from pipelines.data.suffixes import LABEL, last_suffix
 from pipelines.packing import class_folders, columns, label_table
 from pipelines.packing import classes as class_names
 from pipelines.packing.classes import Classes
@@ -89,10 +90,21 @@ def label(tree: Tree, options: Given) -> Labelling:
     if options.table:
         table = label_table.parse(storage.read(options.table), options.table, options.classes)
         return _by_table(table, keys)
+    _require_no_shard(tree, keys)
     if options.classes is None and (found := _metadata(tree, keys)):
         _require_agreement(tree, keys, found)
         return found
     return _by_folders(tree, keys, options)
+
+
+def _require_no_shard(tree: Tree, keys: Sequence[str]) -> None:
+    """Raise if members .cls beside the pictures have their labels, which would be lost."""
+    known = set(keys)
+    if beside := [name for name in tree.others if last_suffix(name) == LABEL and key_of(name) in known]:
+        raise ValueError(
+            f"{tree.where}: is a shard already, with labels in its .cls members ({examples(sorted(beside))}); "
+            "jobs.evaluate --data reads it, as a tar; --labels FILE or --classes none packs its pictures again"
+        )
 
 
 def _by_folders(tree: Tree, keys: Sequence[str], options: Given) -> Labelling:

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pipelines.data.suffixes import IMAGE_SUFFIXES
+from pipelines.data.suffixes import DECODED
 from pipelines.packing.images import suffix_of
 from pipelines.packing.label_table import LabelTable
 from pipelines.packing.text import examples
@@ -67,7 +67,7 @@ class _Finder:
         if self._by_key and name in self._keys:
             return {name: _AS_IT_IS}
         path = _path(name)
-        bare = path.rpartition(".")[0] if suffix_of(path) in IMAGE_SUFFIXES else None
+        bare = path.rpartition(".")[0] if suffix_of(path) in DECODED else None
         forms = {path: "", **({bare: "suffix dropped"} if bare else {})}
         exact = {form: way or _AS_IT_IS for form, way in forms.items() if form in self._keys}
         if exact:

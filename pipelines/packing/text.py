@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipelines.data.suffixes import IMAGE_SUFFIXES
+from pipelines.data.suffixes import DECODED
 from pipelines.packing import columns
 
 _SAMPLE = 1000
@@ -171,7 +171,7 @@ def _is_pair(line: str, roles: columns.Roles, is_label: Callable[[str], bool]) -
 
 
 def _ends_as_image(name: str) -> bool:
-    return name.rstrip().lower().endswith(tuple(f".{suffix}" for suffix in IMAGE_SUFFIXES))
+    return name.rstrip().lower().endswith(tuple(f".{suffix}" for suffix in DECODED))
 
 
 def _is_name(line: str) -> bool:

@@ -155,13 +155,25 @@ def test_links_in_a_tar_are_the_files_that_they_mean(tmp_path: Path) -> None:
     assert samples == {key: (b"picture", label) for key, label in pairs.items()}
 
 
-@pytest.mark.parametrize("target", ["nowhere.jpg", "../1", "/etc/passwd", "l"])
+@pytest.mark.parametrize("target", ["nowhere.jpg", "../1", "/etc/passwd", "."])
 def test_a_link_in_a_tar_that_means_no_file_of_it_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str
 ) -> None:
-    (tmp_path / "t.tar").write_bytes(tar_of({"1/a.jpg": b"x", "2/a.jpg": b"x"}, ("2/l", target, tarfile.SYMTYPE)))
-    said = refused(tmp_path / "t.tar", capsys)
-    assert f"2/l is a link to {target}, which is no file of the archive" in said
+    for name in ("2/l.jpg", "2/l.GIF", "metadata.csv", "2/a.cls"):
+        link = (name, target, tarfile.SYMTYPE)
+        (tmp_path / "t.tar").write_bytes(tar_of({"1/a.jpg": b"x", "2/a.jpg": b"x"}, link))
+        said = refused(tmp_path / "t.tar", capsys)
+        assert f"t.tar: {name} is a link to {target}, which is no file of the archive; tar --dereference" in said
+        assert "damaged" not in said
+
+
+@pytest.mark.parametrize("target", ["nowhere", "../1", "/etc/passwd", "README"])
+def test_a_link_in_a_tar_that_would_not_be_packed_may_lead_anywhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str
+) -> None:
+    (tmp_path / "t.tar").write_bytes(tar_of({"1/a.jpg": b"x", "2/a.jpg": b"x"}, ("2/README", target, tarfile.SYMTYPE)))
+    assert list(packed(tmp_path / "t.tar", tmp_path / "out")) == ["1/a", "2/a"]
+    assert "1 links lead to no file of the archive and are left out (2/README)" in caplog.text
 
 
 def test_labels_and_classes_go_with_archives_too(tmp_path: Path) -> None:
@@ -240,6 +252,34 @@ def test_images_in_no_folder_of_an_archive_need_labels(tmp_path: Path, capsys: p
 def test_a_shard_is_not_packed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "00000.tar").write_bytes(tar_of({"1.jpg": b"1", "1.cls": b"5"}))
     assert "is a shard already, with labels in its .cls members" in refused(tmp_path / "00000.tar", capsys)
+
+
+@pytest.mark.parametrize("classes", [(), ("--classes", "sorted")])
+def test_a_shard_with_folders_in_its_keys_is_not_packed_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], classes: tuple[str, ...]
+) -> None:
+    files = {"1/a.jpg": b"1", "1/a.cls": b"5", "2/b.png": b"2", "2/b.cls": b"6"}
+    (tmp_path / "0.tar").write_bytes(tar_of(files))
+    (tmp_path / "0.zip").write_bytes(zip_of(files))
+    unpack(files, tmp_path / "0")
+    for name in ("0.tar", "0.zip", "0"):
+        said = refused(tmp_path / name, capsys, *classes)
+        assert "is a shard already, with labels in its .cls members (1/a.cls, 2/b.cls); jobs.evaluate --data" in said
+    assert list(packed(tmp_path / "0", tmp_path / "out", "--classes", "none")) == ["1/a", "2/b"]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "BMP", "dib", "tif", "tiff", "avif"])
+def test_a_picture_of_any_kind_that_is_decoded_is_a_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    files = {"1/a.jpg": b"a", f"2/b.{suffix}": b"b"}
+    (tmp_path / "t.tar").write_bytes(tar_of(files))
+    (tmp_path / "t.zip").write_bytes(zip_of(files))
+    for name in ("t.tar", "t.zip"):
+        assert packed(tmp_path / name, tmp_path / f"{name}.out") == {"1/a": (b"a", 1), "2/b": (b"b", 2)}
+    unpack({**files, f"1/a.{suffix}": b"c"}, tmp_path / "t")
+    capsys.readouterr()
+    assert "would have the same key" in refused(tmp_path / "t", capsys)
 
 
 def test_what_macos_adds_to_a_zip_is_no_class(tmp_path: Path) -> None:
