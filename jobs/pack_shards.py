@@ -31,7 +31,7 @@ from pipelines.packing import archives, folders, labelling, uri_list
 from pipelines.packing.classes import NONE, SORTED, Classes, read_classes
 from pipelines.packing.images import Image
 from pipelines.packing.labelling import Labelling
-from pipelines.packing.pack import Target, earlier_packing, label_range, pack
+from pipelines.packing.pack import Target, earlier_packing, label_range, pack, require_same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,7 @@ def run(config: PackShardsConfig) -> int:
     Raises:
         ValueError: if the images or labels cannot be used, or the output folder holds another packing.
     """
+    _require_not_empty(config)
     if config.limit is not None and config.limit < 1:
         raise ValueError(f"--limit {config.limit}: expected a positive number of images")
     if (config.images is None) == (config.keys is None):
@@ -105,6 +106,14 @@ def run(config: PackShardsConfig) -> int:
         return _pack_images(config, images[: config.limit], found, target)
 
 
+def _require_not_empty(config: PackShardsConfig) -> None:
+    """Raise for an option of no text, as a variable that is not set gives it: it would count as left out."""
+    for name in ("images", "keys", "output", "labels", "classes", "devkit", "results_file"):
+        given: str | None = getattr(config, name)
+        if given is not None and not given.strip():
+            raise ValueError(f"--{name.replace('_', '-')} is empty; leave it out, or say what is meant")
+
+
 def _pack_images(config: PackShardsConfig, images: Sequence[Image], found: Labelling, target: Target) -> int:
     """Pack the images that were found, or with `dry_run` print what would be packed."""
     shards = len(target.names(len(images)))
@@ -112,6 +121,7 @@ def _pack_images(config: PackShardsConfig, images: Sequence[Image], found: Label
     earlier_packing(target, len(images))
     sys.stdout.write(f"labels: {found.understood}\n")
     if config.dry_run:
+        require_same(images, target)
         sys.stdout.write(f"{counts} to be packed as {config.format} in {config.output}; nothing was written\n")
         return cli.DONE
     with Meter("shards", shards, expected=len(images)) as meter:

@@ -95,12 +95,8 @@ def pack(
     for position, name in enumerate(target.names(len(images))):
         start = position * target.samples_per_shard
         batch = images[start : start + target.samples_per_shard]
-        data = tar_bytes(batch) if target.format == "tar" else parquet_bytes(batch)
-        shard = PackedShard(name=name, size=len(data), rows=len(batch), sha256=hashlib.sha256(data).hexdigest())
-        if before and before.shards[position] != shard:
-            raise ValueError(
-                f"{target.output}: its {NAME} belongs to another packing ({name} differs); choose a new folder"
-            )
+        data, shard = _built(batch, name, target)
+        _require_shard(shard, before, position, target)
         storage.put(storage.join(target.output, name), data)
         shards.append(shard)
         written(shard)
@@ -108,6 +104,40 @@ def pack(
     manifest = Manifest(samples=len(images), labels=labels, shards=tuple(shards), classes=classes)
     write_manifest(target.output, manifest)
     return manifest
+
+
+def require_same(images: Sequence[Packed], target: Target) -> None:
+    """Raise as `pack` would if the target's folder has other shards than those of `images`; write nothing.
+
+    Shards that are there are built again, since only their bytes tell. Without any, no image is read.
+
+    Raises:
+        ValueError: if another packing is in the target's folder.
+        FileExistsError: if a shard of another packing is there without a manifest.
+    """
+    before = earlier_packing(target, len(images))
+    there = {entry.uri for entry in storage.list_objects(target.output)}
+    for position, name in enumerate(target.names(len(images))):
+        uri = storage.join(target.output, name)
+        if not before and uri not in there:
+            continue
+        start = position * target.samples_per_shard
+        data, shard = _built(images[start : start + target.samples_per_shard], name, target)
+        _require_shard(shard, before, position, target)
+        if uri in there:
+            storage.require_same(uri, data)
+
+
+def _built(batch: Sequence[Packed], name: str, target: Target) -> tuple[bytes, PackedShard]:
+    data = tar_bytes(batch) if target.format == "tar" else parquet_bytes(batch)
+    return data, PackedShard(name=name, size=len(data), rows=len(batch), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _require_shard(shard: PackedShard, before: Manifest | None, position: int, target: Target) -> None:
+    if before and before.shards[position] != shard:
+        raise ValueError(
+            f"{target.output}: its {NAME} belongs to another packing ({shard.name} differs); choose a new folder"
+        )
 
 
 def earlier_packing(target: Target, samples: int) -> Manifest | None:

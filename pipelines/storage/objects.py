@@ -142,9 +142,15 @@ def put(uri: str, data: Data) -> bool:
         FileExistsError: if other bytes are there; they stay.
     """
     created = s3_write.create(uri, data) if is_remote(uri) else local.create(local_path(uri), data)
-    if not created and not _holds(uri, memoryview(data)):
-        raise FileExistsError(f"{uri} exists with other content; it was not overwritten")
+    if not created:
+        require_same(uri, data)
     return created
+
+
+def require_same(uri: str, data: Data) -> None:
+    """Raise FileExistsError if the object at `uri` has other bytes than `data`."""
+    if not _holds(uri, memoryview(data)):
+        raise FileExistsError(f"{uri} exists with other content; it was not overwritten")
 
 
 def put_file(uri: str, path: Path) -> bool:
