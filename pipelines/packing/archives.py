@@ -26,9 +26,26 @@ from pipelines.packing.tar_members import content, folders, members, readable
 _OPEN: Mapping[bytes, Callable[[Path], object]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _ZIP = b"PK\x03\x04"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_FOREIGN: Mapping[bytes, str] = {
+    b"7z\xbc\xaf\x27\x1c": "is a 7z archive; unpack it first: 7z x",
+    b"Rar!": "is a RAR archive; unpack it first: unrar x",
+    b"PK\x05\x06": "is an empty zip",
+    b"\x1f\x9d": "is compressed by compress; inflate it first: uncompress",
+    b"\x04\x22\x4d\x18": "is compressed by lz4; inflate it first: lz4 -d",
+    b"PAR1": "is Parquet, no archive of images; jobs.evaluate --data reads it as it is",
+    b"\x89HDF": "is HDF5, no archive of images; write its images to a folder first",
+    b"\xff\xd8\xff": "is one picture; give the folder that holds it",
+    b"\x89PNG": "is one picture; give the folder that holds it",
+    b"GIF8": "is one picture; give the folder that holds it",
+    b"RIFF": "is one picture; give the folder that holds it",
+}
+"""What files that are no tar or zip begin with, and what to do with them."""
+_TABLES = ("csv", "json", "jsonl", "lst", "tsv", "txt")
 _BLOCK = 1 << 20
 _LEAST, _MOST_TIMES = 1 << 30, 20
 """A compressed tar may inflate to so many bytes, or times its size: images hardly shrink, so more is no dataset."""
+_WINDOWS = 0
+"""The system that a zip's member says it was made on."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
@@ -45,14 +62,19 @@ def opened(path: Path) -> Generator[Archive]:
     """The archive at `path`, ready for reading; images of it can be read until this ends.
 
     Raises:
-        ValueError: if it is compressed and damaged, inflates to too much, or is zstd.
+        ValueError: if it is compressed and damaged, inflates to too much, or is of another kind.
     """
     with path.open("rb") as file:
         head = file.read(8)
     if head.startswith(_ZSTD):
         raise ValueError(f"{path}: compressed by zstd; inflate it first: zstd -d {path.name}")
-    if head.startswith(b"PAR1"):
-        raise ValueError(f"{path}: is Parquet, no archive of images; jobs.evaluate --data reads it as it is")
+    if foreign := next((said for magic, said in _FOREIGN.items() if head.startswith(magic)), None):
+        raise ValueError(f"{path}: {foreign}")
+    if suffix_of(path.name) in _TABLES and not _is_archive(path):
+        raise ValueError(
+            f"{path}: is a table or list, no archive of images; --keys packs the objects that it names, --labels FILE "
+            "gives labels to the images of a folder or archive"
+        )
     opener = next((opener for magic, opener in _OPEN.items() if head.startswith(magic)), None)
     if opener is None:
         yield Archive(named=path, path=path)
@@ -62,6 +84,10 @@ def opened(path: Path) -> Generator[Archive]:
         with readable(path):
             _inflate(cast(BinaryIO, opener(path)), inflated, max(_LEAST, _MOST_TIMES * path.stat().st_size), path)
         yield Archive(named=path, path=inflated)
+
+
+def _is_archive(path: Path) -> bool:
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
 
 
 def list_images(archive: Archive, given: Given, devkit: Path | None = None) -> tuple[Sequence[Image], Labelling]:
@@ -144,7 +170,7 @@ def _of_zip(path: Path, given: Given) -> tuple[Sequence[Image], Labelling]:
     with readable(path):
         archive = zipfile.ZipFile(path)
         infos = [info for info in archive.infolist() if not info.filename.startswith("__MACOSX/")]  # as macOS adds it
-        files = [info for info in infos if not info.is_dir()]
+        files = [info for info in infos if not _is_folder(info)]
     place = {_zip_name(info): info for info in files}
     names = sort_images(_without_metadata([_zip_name(info) for info in files]), path)
     for name in names:
@@ -154,7 +180,7 @@ def _of_zip(path: Path, given: Given) -> tuple[Sequence[Image], Labelling]:
         where=str(path),
         images=names,
         others=_others(place),
-        empty={_zip_name(info) for info in infos if info.is_dir()} - above(names),
+        empty={_zip_name(info) for info in infos if _is_folder(info)} - above(names),
         read=lambda name: archive.read(place[name]),
     )
     found = label(tree, given)
@@ -165,7 +191,13 @@ def _of_zip(path: Path, given: Given) -> tuple[Sequence[Image], Labelling]:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    return info.filename.removeprefix("./").strip("/")
+    """Its path with slashes; some tools of Windows write backslashes."""
+    name = info.filename.replace("\\", "/") if info.create_system == _WINDOWS else info.filename
+    return name.removeprefix("./").strip("/")
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    return info.is_dir() or (info.create_system == _WINDOWS and info.filename.endswith("\\"))
 
 
 def _require_readable(info: zipfile.ZipInfo, path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pipelines.data.suffixes import DECODED
 from pipelines.packing.images import suffix_of
 from pipelines.packing.label_table import LabelTable
-from pipelines.packing.text import examples
+from pipelines.packing.text import composed, examples
 
 _AS_IT_IS = "as it is"
 
@@ -60,10 +60,25 @@ class _Finder:
     def __init__(self, keys: Sequence[str], by_key: bool) -> None:
         self._keys = frozenset(keys)
         self._by_key = by_key
+        self._is_plain = all(map(str.isascii, keys))
+        self._composed: tuple[Mapping[str, list[str]], _Finder] | None = None
         self._ends: dict[int, Mapping[str, list[str]]] = {}
 
     def find(self, name: str) -> dict[str, str]:
-        """The images that `name` may mean, each with how it was found."""
+        """The images that `name` may mean, each with how it was found; accents may be one letter or two."""
+        found = self._find(name)
+        if found or self._is_plain:
+            return found
+        if self._composed is None:
+            by_form: dict[str, list[str]] = {}
+            for key in self._keys:
+                by_form.setdefault(composed(key), []).append(key)
+            self._composed = by_form, _Finder(list(by_form), self._by_key)
+        by_form, finder = self._composed
+        ways = finder._find(composed(name))
+        return {key: way for form, way in ways.items() for key in by_form[form]}
+
+    def _find(self, name: str) -> dict[str, str]:
         if self._by_key and name in self._keys:
             return {name: _AS_IT_IS}
         path = _path(name)

@@ -20,6 +20,7 @@ _SAMPLE = 1000
 _LONGEST = 100_000
 """Letters of a line from which its columns are recognised; csv refuses longer fields."""
 _NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", " ": "NAME LABEL", "": "one name a line"}
+_BOX = re.compile(r"[^\t]+\tn\d{8}(\t-?[\d.]+){4}\s*")
 _LISTING = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +\d+ \S")
 
 
@@ -85,10 +86,15 @@ def examples(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
+def composed(name: str) -> str:
+    """`name` with each letter and its accents as one letter, where there is one."""
+    return unicodedata.normalize("NFC", name)
+
+
 def other_form(name: str) -> str:
     """`name` with each accent a letter of its own if it is composed, as macOS writes names, and composed if not."""
-    composed = unicodedata.normalize("NFC", name)
-    return composed if composed != name else unicodedata.normalize("NFD", name)
+    whole = composed(name)
+    return whole if whole != name else unicodedata.normalize("NFD", name)
 
 
 def recognise(content: str, shown: str, roles: columns.Roles, is_label: Callable[[str], bool]) -> Form:
@@ -124,6 +130,8 @@ def _without_header(every: Sequence[str], shown: str, roles: columns.Roles, is_l
     if roles.names_alone:
         _require_names_of_objects(lines[0], shown)
     name, label = roles.standard
+    if form := _of_boxes(lines, roles):
+        return form
     for delimiter in ("\t", ";", ","):
         rows = [_split(line, delimiter) for line in lines]
         if {len(row) for row in rows} != {2}:
@@ -142,6 +150,13 @@ def _without_header(every: Sequence[str], shown: str, roles: columns.Roles, is_l
         f"{shown} line {every.index(unclear) + 1}: cannot tell the columns of {unclear[:80]!r}; "
         f"expected {roles.expected}, with a header that names them"
     )
+
+
+def _of_boxes(lines: Sequence[str], roles: columns.Roles) -> Form | None:
+    """An image, its synset and the corners of a box a line, by tabs, as val_annotations.txt of Tiny ImageNet has it."""
+    if not all(_BOX.fullmatch(line) for line in lines):
+        return None
+    return Form(delimiter="\t", names=(*roles.standard, "x0", "y0", "x1", "y1"))
 
 
 def _require_names_of_objects(line: str, shown: str) -> None:

@@ -282,6 +282,39 @@ def test_a_picture_of_any_kind_that_is_decoded_is_a_sample(
     assert "would have the same key" in refused(tmp_path / "t", capsys)
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.7z", b"7z\xbc\xaf\x27\x1c", "is a 7z archive; unpack it first"),
+        ("a.rar", b"Rar!\x1a\x07", "is a RAR archive; unpack it first"),
+        ("a.zip", b"PK\x05\x06" + bytes(18), "is an empty zip"),
+        ("a.jpg", picture(1), "is one picture; give the folder that holds it"),
+        ("a.csv", b"uri,label\ns3://b/1.jpg,1\n", "is a table or list, no archive of images; --keys packs"),
+        ("a.txt", b"", "is a table or list"),
+    ],
+)
+def test_a_file_that_is_no_archive_says_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, data: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert f"{tmp_path}/{name}: {said}" in refused(tmp_path / name, capsys)
+
+
+def test_an_archive_may_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_bytes(tar_of({"1/a.jpg": b"a", "2/b.jpg": b"b"}))
+    assert list(packed(tmp_path / "t.txt", tmp_path / "out")) == ["1/a", "2/b"]
+
+
+def test_a_zip_of_windows_may_write_backslashes(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        for name, data in {"set\\": b"", "set\\cat\\1.jpg": b"1", "set\\dog\\2.jpg": b"2"}.items():
+            info = zipfile.ZipInfo(name)
+            info.create_system = 0
+            archive.writestr(info, data)
+    samples = packed(tmp_path / "t.zip", tmp_path / "out", "--classes", "sorted")
+    assert samples == {"set/cat/1": (b"1", 0), "set/dog/2": (b"2", 1)}
+
+
 def test_what_macos_adds_to_a_zip_is_no_class(tmp_path: Path) -> None:
     files = {"cat/1.jpg": b"1", "dog/2.jpg": b"2", "__MACOSX/": b"", "__MACOSX/cat/._1.jpg": b"x"}
     (tmp_path / "t.zip").write_bytes(zip_of(files))

@@ -173,6 +173,24 @@ def test_a_name_that_could_be_two_images_is_refused(fill: Fill) -> None:
         labels_of(root, "path,label\nz/1.jpg,1\n")
 
 
+@pytest.mark.parametrize("folder", ["", "x/", "/data/x/"])
+def test_accents_of_names_may_be_one_letter_or_two(fill: Fill, folder: str) -> None:
+    root = fill("x/cafe\u0301.jpg", "x/na\u00efve.jpg")
+    table = f"path,label\n{folder}caf\u00e9.jpg,1\n{folder}nai\u0308ve.jpg,2\n"
+    assert labels_of(root, table) == {"x/cafe\u0301": 1, "x/na\u00efve": 2}
+
+
+def test_a_name_that_is_two_images_by_its_accents_means_the_one_as_it_is_written(fill: Fill) -> None:
+    root = fill("cafe\u0301.jpg", "caf\u00e9.jpg")
+    assert labels_of(root, "path,label\ncafe\u0301.jpg,1\ncaf\u00e9.jpg,2\n") == {"cafe\u0301": 1, "caf\u00e9": 2}
+
+
+def test_tiny_imagenets_annotations_are_a_table(fill: Fill) -> None:
+    root = fill("val/images/val_0.JPEG", "val/images/val_1.JPEG")
+    table = f"val_0.JPEG\t{SYNSETS[5]}\t0\t32\t44\t62\nval_1.JPEG\t{SYNSETS[7]}\t52\t55\t57\t59\n"
+    assert labels_of(root, table) == {"val/images/val_0": 5, "val/images/val_1": 7}
+
+
 def test_a_key_is_no_name_with_a_suffix(fill: Fill) -> None:
     root = fill("a.jpg", "a.jpg.png")
     assert labels_of(root, "key,label\na.jpg,1\na,2\n") == {"a": 2, "a.jpg": 1}
