@@ -7,7 +7,6 @@ which may not grow beyond all proportion. ImageNet's own archives are recognised
 import bz2
 import gzip
 import lzma
-import stat
 import tarfile
 import tempfile
 import zipfile
@@ -17,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pipelines.data.suffixes import DECODED, MAX_IMAGE_BYTES
-from pipelines.packing import imagenet_archives
+from pipelines.data.suffixes import DECODED
+from pipelines.packing import imagenet_archives, zip_members
 from pipelines.packing.images import Image, ZippedImage, above, sort_images, suffix_of
 from pipelines.packing.labelling import METADATA, Given, Labelling, Tree, label
 from pipelines.packing.tar_members import content, folders, members, readable
@@ -44,9 +43,6 @@ _TABLES = ("csv", "json", "jsonl", "lst", "tsv", "txt")
 _BLOCK = 1 << 20
 _LEAST, _MOST_TIMES = 1 << 30, 20
 """A compressed tar may inflate to so many bytes, or times its size: images hardly shrink, so more is no dataset."""
-_WINDOWS = 0
-"""The system that a zip's member says it was made on."""
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +102,7 @@ def list_images(archive: Archive, given: Given, devkit: Path | None = None) -> t
     if zipped:
         return _of_zip(archive.path, given)
     with readable(archive.named), tarfile.open(archive.path, "r:") as tar:
-        files, hollow = members(tar), folders(tar)
+        files, hollow = members(tar, archive.named), folders(tar)
     if any(member.name.endswith(".tar") for member in files):
         return _training(archive, files, given, devkit)
     return _of_tar(archive, (files, hollow), given, devkit)
@@ -169,18 +165,17 @@ def _bytes(path: Path, member: tarfile.TarInfo) -> bytes:
 def _of_zip(path: Path, given: Given) -> tuple[Sequence[Image], Labelling]:
     with readable(path):
         archive = zipfile.ZipFile(path)
-        infos = [info for info in archive.infolist() if not info.filename.startswith("__MACOSX/")]  # as macOS adds it
-        files = [info for info in infos if not _is_folder(info)]
-    place = {_zip_name(info): info for info in files}
-    names = sort_images(_without_metadata([_zip_name(info) for info in files]), path)
+        files, every_folder = zip_members.members(archive)
+    place = dict(files)
+    names = sort_images(_without_metadata([name for name, _ in files]), path)
     for name in names:
-        _require_readable(place[name], path)
+        zip_members.require_readable(place[name], path)
     _require_labels(names, place, path, given)
     tree = Tree(
         where=str(path),
         images=names,
         others=_others(place),
-        empty={_zip_name(info) for info in infos if _is_folder(info)} - above(names),
+        empty=set(every_folder) - above(names),
         read=lambda name: archive.read(place[name]),
     )
     found = label(tree, given)
@@ -188,23 +183,6 @@ def _of_zip(path: Path, given: Given) -> tuple[Sequence[Image], Labelling]:
     return [
         ZippedImage(name=name, label=value, path=place[name].filename, archive=archive) for name, value in pairs
     ], found
-
-
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Its path with slashes; some tools of Windows write backslashes."""
-    name = info.filename.replace("\\", "/") if info.create_system == _WINDOWS else info.filename
-    return name.removeprefix("./").strip("/")
-
-
-def _is_folder(info: zipfile.ZipInfo) -> bool:
-    return info.is_dir() or (info.create_system == _WINDOWS and info.filename.endswith("\\"))
-
-
-def _require_readable(info: zipfile.ZipInfo, path: Path) -> None:
-    if info.flag_bits & 1 or info.compress_type not in _METHODS or stat.S_ISLNK(info.external_attr >> 16):
-        raise ValueError(f"{path}: {info.filename} is encrypted, a link, or compressed in another way; unzip it first")
-    if info.file_size > MAX_IMAGE_BYTES:
-        raise ValueError(f"{path}: {info.filename} is too large: {info.file_size} bytes is over {MAX_IMAGE_BYTES}")
 
 
 def _without_metadata(names: Sequence[str]) -> list[str]:

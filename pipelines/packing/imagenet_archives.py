@@ -50,7 +50,7 @@ def training_images(path: Path, archives: Sequence[tarfile.TarInfo]) -> list[Ima
             if synset not in label_of:
                 raise ValueError(f"{path}: {member.name} is not the tar of one of ImageNet's 1000 synsets")
             with readable(path / member.name), tarfile.open(fileobj=tar.extractfile(member), mode="r:") as inner:
-                place = {f"{synset}/{image.name}": image for image in members(inner)}
+                place = {f"{synset}/{image.name}": image for image in members(inner, path / member.name)}
             names = sort_images(place, path / member.name)
             images += [image_at(path, name, label_of[synset], place[name], member.offset_data) for name in names]
     return images
@@ -64,7 +64,7 @@ def image_at(path: Path, name: str, label: int | None, member: tarfile.TarInfo, 
 def _ground_truth(devkit: Path) -> list[int]:
     """The labels of the validation images, in the order of their names."""
     with readable(devkit), tarfile.open(devkit, "r:gz") as tar:
-        by_name = {member.name: member for member in members(tar)}
+        by_name = {member.name: member for member in members(tar, devkit)}
         if missing := {GROUND_TRUTH, META} - by_name.keys():
             raise ValueError(f"{devkit}: lacks {' and '.join(sorted(missing))}; expected ILSVRC2012_devkit_t12.tar.gz")
         truth, meta = (content(tar, by_name[name]) for name in (GROUND_TRUTH, META))

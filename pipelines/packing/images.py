@@ -17,6 +17,7 @@ from pipelines.packing.text import examples
 
 _UNPACKED = (*UNDECODED, "svg")
 """Suffixes of pictures that are not packed."""
+_ARCHIVES = ("7z", "bz2", "gz", "rar", "tar", "tgz", "tzst", "xz", "zip", "zst")
 _log = logging.getLogger(__name__)
 
 
@@ -96,7 +97,7 @@ def sort_images(names: Iterable[str], where: object) -> list[str]:
     seen = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
     images = sorted((name for name in seen if suffix_of(name) in DECODED), key=key_of)
     if not images:
-        raise ValueError(f"{where}: no image ({', '.join(DECODED)}) among {len(seen)} files")
+        raise ValueError(f"{where}: no image ({', '.join(DECODED)}) among {len(seen)} files{_shown(seen)}")
     for first, second in pairwise(images):
         if key_of(first) == key_of(second):
             raise ValueError(f"{where}: {first!r} and {second!r} would have the same key")
@@ -105,6 +106,13 @@ def sort_images(names: Iterable[str], where: object) -> list[str]:
             raise ValueError(f"{where}: the name {name!r} is not UTF-8, so it cannot be a key")
     _warn_of_others([name for name in seen if suffix_of(name) not in DECODED], where)
     return images
+
+
+def _shown(names: Sequence[str]) -> str:
+    """The first of `names`, and what to do with archives among them."""
+    archives = sorted(name for name in names if suffix_of(name) in _ARCHIVES)
+    hint = f"; --images takes a tar or zip itself, others are unpacked first: {examples(archives)}" if archives else ""
+    return hint or (f" ({examples(sorted(names))})" if names else "")
 
 
 def above(names: Iterable[str]) -> set[str]:

@@ -7,7 +7,7 @@ columns were read and what kind of labels they hold.
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pyarrow as pa
@@ -80,7 +80,8 @@ def parse(data: bytes, shown: str, classes: Classes | str | None = None) -> Labe
         texts = pa.array(rows.labels, pa.string())
         texts = labels.first_synsets(texts) if rows.predictions else texts
         if isinstance(classes, str):
-            known = class_names.sorted_classes(name.strip() for name in texts.to_pylist() if not labels.is_none(name))
+            names = cast(list[str], texts.to_pylist())
+            known = class_names.sorted_classes(name.strip() for name in names if not labels.is_none(name))
         reader = labels.LabelReader(known)
         values = reader.labels(texts)
     except labels.LabelError as error:
@@ -196,7 +197,8 @@ def _of_parquet(data: bytes, shown: str, classes: Classes | str | None) -> _Rows
     if None in names:
         raise ValueError(f"{shown} row {names.index(None)}: has no {chosen.name}")
     places = [f"row {row}" for row in range(len(names))]
-    return _rows_of(chosen, [_text_of(name) for name in names], [_text_of(value) for value in values], places, None)
+    rows = _rows_of(chosen, [_text_of(name) for name in names], [_text_of(value) for value in values], places, None)
+    return replace(rows, labelled=f"{rows.labelled}{numbered.SAID}") if meanings else rows
 
 
 def _text_of(value: object) -> str:

@@ -20,7 +20,9 @@ from pipelines.packing.matching import match
 from pipelines.packing.text import examples
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_TABLE = re.compile(r"(label|metadata|solution|target|ground_?truth)[^/]*\.(csv|json|jsonl|parquet|tsv|txt)$")
+_TABLE = re.compile(
+    r"(annotation|label|metadata|solution|target|ground_?truth)[^/]*\.(csv|json|jsonl|parquet|tsv|txt)$"
+)
 _log = logging.getLogger(__name__)
 
 

@@ -32,9 +32,10 @@ def batches(
         chosen = columns.URI_LIST.choose(file.schema_arrow.names, uri)
         wanted = [name for name in (chosen.name, chosen.key, chosen.label) if name]
         parts = file.iter_batches(columns=wanted)  # pyright: ignore[reportUnknownMemberType]
+        said = f"Parquet: {', '.join(f'column {name}' for name in wanted)}"
         if chosen.label and (meanings := numbered.meanings(file.schema_arrow, chosen.label, uri, classes)):
-            parts = _translated(parts, chosen.label, meanings, uri)
-        return parts, chosen, f"Parquet: {', '.join(f'column {name}' for name in wanted)}"
+            return _translated(parts, chosen.label, meanings, uri), chosen, f"{said}{numbered.SAID}"
+        return parts, chosen, said
     head = stream.read(_CSV_BLOCK)
     stream.seek(0)
     encoding, content = text.encoding(head), text.decode(head, uri, whole=len(head) < _CSV_BLOCK)
@@ -50,10 +51,11 @@ def _translated(
     """Batches with the meanings of the numbers in `column` in their place."""
     start = 0
     for part in parts:
-        values = cast(list[Any], part.to_pydict()[column])
+        values = part.to_pydict()[column]
         texts = pa.array(numbered.translated(values, meanings, uri, start), pa.string())
         start += len(part)
-        yield part.set_column(part.schema.names.index(column), column, texts)
+        whole = cast(Any, part)
+        yield whole.set_column(part.schema.names.index(column), column, texts)
 
 
 def _said(form: text.Form, wanted: list[str]) -> str:

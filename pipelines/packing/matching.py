@@ -69,14 +69,17 @@ class _Finder:
         found = self._find(name)
         if found or self._is_plain:
             return found
-        if self._composed is None:
-            by_form: dict[str, list[str]] = {}
-            for key in self._keys:
-                by_form.setdefault(composed(key), []).append(key)
-            self._composed = by_form, _Finder(list(by_form), self._by_key)
+        self._composed = self._composed or self._of_composed()
         by_form, finder = self._composed
         ways = finder._find(composed(name))
         return {key: way for form, way in ways.items() for key in by_form[form]}
+
+    def _of_composed(self) -> tuple[Mapping[str, list[str]], "_Finder"]:
+        """The keys by their composed forms, and what finds these."""
+        by_form: dict[str, list[str]] = {}
+        for key in self._keys:
+            by_form.setdefault(composed(key), []).append(key)
+        return by_form, _Finder(list(by_form), self._by_key)
 
     def _find(self, name: str) -> dict[str, str]:
         if self._by_key and name in self._keys:

@@ -4,13 +4,15 @@ Evaluation reads such columns in the same way (see `pipelines.data.class_names`)
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
 
 import pyarrow as pa
 
 from pipelines.data import class_names
 from pipelines.data.containers import ShardError
 from pipelines.packing.classes import Classes
+
+SAID = " by its class names"
+"""What the line on a table says of its column of labels."""
 
 
 def meanings(schema: pa.Schema, column: str, shown: str, classes: Classes | str | None = None) -> list[str] | None:
@@ -25,7 +27,8 @@ def meanings(schema: pa.Schema, column: str, shown: str, classes: Classes | str 
     Raises:
         ValueError: if a name is a synset but none of ImageNet's, or ImageNet's names are in another order.
     """
-    if not pa.types.is_integer(cast(Any, schema.field(column)).type):
+    kind = schema.types[schema.names.index(column)]
+    if not pa.types.is_integer(kind):
         return None
     names = class_names.class_names(schema, column)
     if names and (isinstance(classes, str) or (classes and set(names) <= classes.every_name().keys())):

@@ -47,8 +47,10 @@ def folders(tar: tarfile.TarFile) -> list[str]:
     return [posixpath.normpath(member.name).lstrip("/") for member in tar.getmembers() if member.isdir()]
 
 
-def members(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
+def members(tar: tarfile.TarFile, shown: object) -> list[tarfile.TarInfo]:
     """The files in `tar`, by name; tarfile takes a cut between two of them, or a damaged header, for the end.
+
+    `shown` names the archive in a warning of links that are left out.
 
     Raises:
         tarfile.ReadError: if the archive has no end.
@@ -65,7 +67,7 @@ def members(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
     files = [member for member in every if member.isfile() or member.islnk() or member.issym()]
     pairs = [(member, _resolved(member, by_name)) for member in files]
     if lost := [member.name for member, target in pairs if target is None]:
-        _log.warning("%d links lead to no file of the archive and are left out (%s)", len(lost), examples(lost))
+        _log.warning("%s: %d links lead to no file of it and are left out (%s)", shown, len(lost), examples(lost))
     return sorted((target for _, target in pairs if target is not None), key=lambda member: member.name)
 
 

@@ -173,7 +173,7 @@ def test_a_link_in_a_tar_that_would_not_be_packed_may_lead_anywhere(
 ) -> None:
     (tmp_path / "t.tar").write_bytes(tar_of({"1/a.jpg": b"x", "2/a.jpg": b"x"}, ("2/README", target, tarfile.SYMTYPE)))
     assert list(packed(tmp_path / "t.tar", tmp_path / "out")) == ["1/a", "2/a"]
-    assert "1 links lead to no file of the archive and are left out (2/README)" in caplog.text
+    assert "t.tar: 1 links lead to no file of it and are left out (2/README)" in caplog.text
 
 
 def test_labels_and_classes_go_with_archives_too(tmp_path: Path) -> None:
@@ -254,6 +254,13 @@ def test_a_shard_is_not_packed_again(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "is a shard already, with labels in its .cls members" in refused(tmp_path / "00000.tar", capsys)
 
 
+def test_archives_in_place_of_images_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unpack({"train.zip": b"x", "README": b"x"}, tmp_path / "t")
+    said = refused(tmp_path / "t", capsys)
+    assert "no image" in said
+    assert "among 2 files; --images takes a tar or zip itself, others are unpacked first: train.zip" in said
+
+
 @pytest.mark.parametrize("classes", [(), ("--classes", "sorted")])
 def test_a_shard_with_folders_in_its_keys_is_not_packed_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], classes: tuple[str, ...]
@@ -305,11 +312,12 @@ def test_an_archive_may_have_any_name(tmp_path: Path) -> None:
     assert list(packed(tmp_path / "t.txt", tmp_path / "out")) == ["1/a", "2/b"]
 
 
-def test_a_zip_of_windows_may_write_backslashes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("system", [0, 3])
+def test_a_zip_of_windows_may_write_backslashes(tmp_path: Path, system: int) -> None:
     with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
         for name, data in {"set\\": b"", "set\\cat\\1.jpg": b"1", "set\\dog\\2.jpg": b"2"}.items():
             info = zipfile.ZipInfo(name)
-            info.create_system = 0
+            info.create_system = system
             archive.writestr(info, data)
     samples = packed(tmp_path / "t.zip", tmp_path / "out", "--classes", "sorted")
     assert samples == {"set/cat/1": (b"1", 0), "set/dog/2": (b"2", 1)}

@@ -43,9 +43,11 @@ def test_what_says_that_there_is_no_label_is_no_class_among_sorted_names(none: s
 )
 def test_numbers_mean_what_datasets_names_them(tmp_path: Path, names: list[str], labels: list) -> None:
     path = parquet_in(tmp_path / "t.parquet", names, [1, 0, -1, None])
-    assert label_table.parse(Path(path).read_bytes(), "t").labels == labels
+    table = label_table.parse(Path(path).read_bytes(), "t")
+    assert table.labels == labels
+    assert "column label by its class names (numbers, 2 without a label)" in table.understood("")
     listed = UriList(uri=path)
-    uri_list.check(listed)
+    assert "column label by its class names (numbers, 2 without" in uri_list.check(listed)[1]
     assert next(uri_list.slices(listed, 9)).labels == labels
 
 
