@@ -104,4 +104,6 @@ def _resolved(member: tarfile.TarInfo, by_name: Mapping[str, tarfile.TarInfo]) -
 def _counts(name: str) -> bool:
     """Whether a file called `name` would be packed, or could say labels."""
     file = posixpath.basename(name)
+    if any(part.startswith(".") for part in name.split("/")):
+        return False
     return is_picture(file) or last_suffix(file) in {LABEL, "tar"} or file.startswith("metadata.")

@@ -83,7 +83,7 @@ def test_options_come_from_a_file_too(command: list[str]) -> None:
     [
         ({"--images": "nowhere"}, "--images nowhere: no such folder or archive"),
         ({"--images": "s3://bucket/photos"}, "images are packed from a local path"),
-        ({"--images": "empty"}, "no image (jpg, jpeg, jpe, jfif, png, webp)"),
+        ({"--images": "empty"}, "no image (jpg, jpeg, jpe, jfif, png, webp, gif, bmp, dib, tif, tiff, avif)"),
         ({"--images": "text.tar", "--labels": None}, "not a tar, or damaged"),
         ({"--images": "val.tar", "--labels": None}, "give --devkit"),
         ({"--images": "val.tar", "--labels": None, "--devkit": "nowhere.tar.gz"}, "nowhere.tar.gz"),

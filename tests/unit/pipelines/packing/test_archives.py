@@ -171,9 +171,10 @@ def test_a_link_in_a_tar_that_means_no_file_of_it_is_refused(
 def test_a_link_in_a_tar_that_would_not_be_packed_may_lead_anywhere(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str
 ) -> None:
-    (tmp_path / "t.tar").write_bytes(tar_of({"1/a.jpg": b"x", "2/a.jpg": b"x"}, ("2/README", target, tarfile.SYMTYPE)))
+    links = [(name, target, tarfile.SYMTYPE) for name in ("2/README", "2/._a.jpg")]
+    (tmp_path / "t.tar").write_bytes(tar_of({"1/a.jpg": b"x", "2/a.jpg": b"x"}, *links))
     assert list(packed(tmp_path / "t.tar", tmp_path / "out")) == ["1/a", "2/a"]
-    assert "t.tar: 1 links lead to no file of it and are left out (2/README)" in caplog.text
+    assert "t.tar: 2 links lead to no file of it and are left out (2/README, 2/._a.jpg)" in caplog.text
 
 
 def test_labels_and_classes_go_with_archives_too(tmp_path: Path) -> None:
