@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from pipelines.data.suffixes import DECODED
+from pipelines.data.suffixes import DECODED, is_picture
 from pipelines.packing import imagenet_archives, zip_members
 from pipelines.packing.images import Image, ZippedImage, above, sort_images, suffix_of
 from pipelines.packing.labelling import METADATA, Given, Labelling, Tree, label
@@ -33,10 +33,6 @@ _FOREIGN: Mapping[bytes, str] = {
     b"\x04\x22\x4d\x18": "is compressed by lz4; inflate it first: lz4 -d",
     b"PAR1": "is Parquet, no archive of images; jobs.evaluate --data reads it as it is",
     b"\x89HDF": "is HDF5, no archive of images; write its images to a folder first",
-    b"\xff\xd8\xff": "is one picture; give the folder that holds it",
-    b"\x89PNG": "is one picture; give the folder that holds it",
-    b"GIF8": "is one picture; give the folder that holds it",
-    b"RIFF": "is one picture; give the folder that holds it",
 }
 """What files that are no tar or zip begin with, and what to do with them."""
 _TABLES = ("csv", "json", "jsonl", "lst", "tsv", "txt")
@@ -66,6 +62,8 @@ def opened(path: Path) -> Generator[Archive]:
         raise ValueError(f"{path}: compressed by zstd; inflate it first: zstd -d {path.name}")
     if foreign := next((said for magic, said in _FOREIGN.items() if head.startswith(magic)), None):
         raise ValueError(f"{path}: {foreign}")
+    if is_picture(path.name) and not _is_archive(path):
+        raise ValueError(f"{path}: is one picture; give the folder that holds it")
     if suffix_of(path.name) in _TABLES and not _is_archive(path):
         raise ValueError(
             f"{path}: is a table or list, no archive of images; --keys packs the objects that it names, --labels FILE "

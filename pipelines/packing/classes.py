@@ -30,7 +30,7 @@ _HEADERS = frozenset(
     for of in ("", "class", "label", "category")
     for many in ("", "s", "es")
 ) | {"labelmap", "species", "words", "folder", "folders"}
-"""What tables call a column of classes, without case, spaces and underscores."""
+"""What tables call a column of classes, in letters alone and without case."""
 _log = logging.getLogger(__name__)
 _MAPPING = re.compile(r"(n\d{8})\s+(\S.*)")
 
@@ -115,7 +115,7 @@ def read_classes(uri: str) -> Classes:
     if lines and all(matches):
         rows = [(number, found[1], found[2]) for (number, _), found in zip(lines, matches, strict=True) if found]
         return _from_mapping(rows, uri)
-    header = lines[0][1] if lines and re.sub(r"[\s_-]", "", lines[0][1].casefold()) in _HEADERS else None
+    header = lines[0][1] if lines and re.sub(r"[\W_]", "", lines[0][1].casefold()) in _HEADERS else None
     return replace(_in_order(lines, uri), header=header)
 
 

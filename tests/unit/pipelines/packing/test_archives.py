@@ -297,6 +297,7 @@ def test_a_picture_of_any_kind_that_is_decoded_is_a_sample(
         ("a.rar", b"Rar!\x1a\x07", "is a RAR archive; unpack it first"),
         ("a.zip", b"PK\x05\x06" + bytes(18), "is an empty zip"),
         ("a.jpg", picture(1), "is one picture; give the folder that holds it"),
+        ("a.heic", b"x" * 600, "is one picture; give the folder that holds it"),
         ("a.csv", b"uri,label\ns3://b/1.jpg,1\n", "is a table or list, no archive of images; --keys packs"),
         ("a.txt", b"", "is a table or list"),
     ],

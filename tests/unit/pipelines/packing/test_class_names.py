@@ -101,10 +101,10 @@ def test_lines_of_space_hold_nothing() -> None:
     assert label_table.parse(b"\t\nkey\tlabel\na\t1\n\t\nb\t2\n", "t").labels == [1, 2]
 
 
-@pytest.mark.parametrize("header", ["class_name", "Name", "classes", "label", "Class Names"])
+@pytest.mark.parametrize("header", ["class_name", "Name", "classes", "label", "Class Names", '"class"', "Class:"])
 def test_a_header_is_no_class(tmp_path: Path, header: str) -> None:
     classes = classes_in(tmp_path / "c.txt", f"{header}\ncat\ndog\n")
-    with pytest.raises(ValueError, match=rf"c\.txt: its first line '{header}' is no class in root, and looks like"):
+    with pytest.raises(ValueError, match=rf"c\.txt: its first line {header!r} is no class in root, and looks like"):
         class_folders.by_folder(["cat/1", "dog/1"], "root", classes)
     with pytest.raises(ValueError, match="looks like a header"):
         label_table.parse(b"key,label\na,cat\nb,dog\n", "t", classes)
