@@ -152,7 +152,8 @@ def _is_label_type(kind: pa.DataType) -> bool:
     if is_type.is_dictionary(kind):
         return _is_label_type(cast("pa.DictionaryType[Any, Any]", kind).value_type)
     number = is_type.is_integer(kind) or is_type.is_floating(kind) or is_type.is_decimal(kind)
-    return number or is_type.is_null(kind) or _is_text(kind) or _is_binary(kind)
+    # Truth values are none, but a column of them is no reason to call its rows unlabelled: each says what is wrong.
+    return number or is_type.is_boolean(kind) or is_type.is_null(kind) or _is_text(kind) or _is_binary(kind)
 
 
 def _chosen(

@@ -167,3 +167,11 @@ def test_any_codec_and_any_empty_row_groups_give_every_row(tmp_path, codec: str)
     assert [sample.key for sample in read_all(tmp_path / "a.parquet")] == ["a", "b"]
     pq.ParquetWriter(tmp_path / "b.parquet", table.schema).close()
     assert read_all(tmp_path / "b.parquet") == []
+
+
+@pytest.mark.parametrize("column", ["label", "cls", "class"])
+def test_truth_values_are_bad_labels_under_any_usual_name(tmp_path, column: str) -> None:
+    put(tmp_path / "a.parquet", key=["a", "b"], image=IMAGES, **{column: [True, False]})
+    assert [sample.error for sample in read_all(tmp_path / "a.parquet")] == [
+        f"bad label: {value} is not an integer" for value in (True, False)
+    ]
