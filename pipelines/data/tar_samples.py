@@ -109,7 +109,7 @@ class _Grouping:
         if plain and not paired:
             raise ShardError(
                 f"sample {together[0].stem!r} has more than {_MAX_TOGETHER} members ({', '.join(fields[:4])}, …); "
-                f"--image-member {plain[0] if is_picture(plain[0]) else fields[0]} takes one, "
+                f"--image-member {next(filter(is_picture, plain + fields), 'jpg')} takes one, "
                 f"--image-member '{EVERY_PICTURE}' makes each a sample"
             )
 

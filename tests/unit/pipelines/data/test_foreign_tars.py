@@ -177,6 +177,15 @@ def test_a_sample_of_very_many_pictures_is_read_by_the_option_and_else_refused_b
     assert len(list(read.samples(shard))) == 71
 
 
+def test_the_option_that_is_named_for_very_many_pictures_takes_one_of_them(tmp_path, write_tar) -> None:
+    write_tar(tmp_path / "a.tar", [("v.cls", b"7"), *((f"v.view{i}.jpg", b"%d" % i) for i in range(70))])
+    (shard,) = find_dataset([str(tmp_path)]).shards
+    with pytest.raises(read.ShardError, match=r"--image-member view0\.jpg takes one"):
+        list(read.samples(shard))
+    (shard,) = find_dataset([str(tmp_path)], reading=Reading(image_member="view0.jpg")).shards
+    assert [(sample.label, sample.image) for sample in read.samples(shard)] == [(7, b"0")]
+
+
 def test_very_many_numbered_pictures_are_samples(tmp_path, write_tar) -> None:
     write_tar(tmp_path / "a.tar", frames())
     (shard,) = find_dataset([str(tmp_path)]).shards
